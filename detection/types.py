@@ -1,0 +1,99 @@
+"""What goes into and comes out of scoring."""
+
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["kept", "merged", "unscored"]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A source found upstream, with the caller's own id for it.
+
+    ``x`` and ``y`` are 0-based pixels, x along columns, (0, 0) the centre of the first pixel.
+    """
+
+    id: str
+    x: float
+    y: float
+
+
+class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """The exposure as a whole.
+
+    Attributes
+    ----------
+    background
+        Median of the background map, counts.
+    background_gradient
+        Largest minus smallest of the background map, in units of ``noise``.
+    noise
+        Median of the background's rms map, counts.
+    seeing_fwhm
+        Median full width at half maximum of point-like sources, pixels; None with fewer than 3.
+    masked_fraction
+        Share of pixels that are NaN, infinite, blank or flagged.
+    """
+
+    background: float
+    background_gradient: float
+    noise: float
+    seeing_fwhm: float | None
+    masked_fraction: float
+
+
+class Detection(msgspec.Struct, frozen=True, kw_only=True):
+    """One scored source. A candidate always comes back as one, whatever became of it.
+
+    Attributes
+    ----------
+    candidate_id
+        The caller's id; None for a source that the network found and no candidate names.
+    x, y
+        Sub-pixel centroid, 0-based pixels; the candidate's own position where nothing was measured.
+    ra, dec
+        ICRS degrees; None without a usable WCS (flag ``no_wcs``).
+    probability
+        The network's largest probability within the match radius, 0 to 1; None if unscored.
+    probability_mean
+        Mean probability over the source's footprint; None if unscored.
+    confidence
+        Probability that the source is real, 0 to 1; None if unscored.
+    is_real
+        Whether the confidence reaches the threshold.
+    snr, flux, flux_err
+        Matched-filter signal-to-noise ratio, and the flux and its 1-sigma error in counts.
+    fwhm, elongation
+        Full width at half maximum in pixels; major over minor axis.
+    negative_ratio
+        Depth of the negative lobe beside the source over the height of its peak: near 0 for a point
+        source, near 1 for a dipole.
+    polarity
+        1 for a brightening, -1 for a fading source.
+    outcome
+        ``kept``; ``merged`` into a better detection of the same source; or ``unscored``.
+    merged_into
+        Index, in the list answered, of the detection that this one was merged into.
+    flags
+        Sorted names of what a user should know (``edge``, ``masked``, ``dipole``, ...).
+    """
+
+    candidate_id: str | None
+    x: float
+    y: float
+    ra: float | None = None
+    dec: float | None = None
+    probability: float | None = None
+    probability_mean: float | None = None
+    confidence: float | None = None
+    is_real: bool = False
+    snr: float | None = None
+    flux: float | None = None
+    flux_err: float | None = None
+    fwhm: float | None = None
+    elongation: float | None = None
+    negative_ratio: float | None = None
+    polarity: Literal[1, -1] = 1
+    outcome: Outcome = "kept"
+    merged_into: int | None = None
+    flags: tuple[str, ...] = ()
