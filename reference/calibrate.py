@@ -49,7 +49,7 @@ def calibration_fields(seed: int, count: int) -> Iterable[Field]:
 
 
 def label(positions: NDArray[np.float64], field: Field) -> NDArray[np.bool_]:
-    """Which positions (N, 2) are transients of the field, each transient once at most; bool (N,)."""
+    """Which positions (N, 2) are transients, each transient once at most; bool (N,)."""
     real = np.zeros(len(positions), bool)
     truth = np.array([(s.x, s.y) for s in field.of_kind("transient")]).reshape(-1, 2)
     if len(truth) and len(positions):

@@ -7,6 +7,7 @@ imaging (Alard & Lupton 1998). Transients, cosmic rays, satellite trails, bad co
 and gaps are added to the new epoch only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import fft
 
+from reference.psf import FloatArray, GalaxyShape, Psf, random_moffat
+
 Image = NDArray[np.float32]
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,52 +114,6 @@ class Field:
         return [source for source in self.truth if source.kind in kinds]
 
 
-@dataclass(frozen=True, slots=True)
-class Moffat:
-    """An elliptical Moffat PSF (Moffat 1969): (1 + r^2/alpha^2)^-beta, of unit sum.
-
-    ``fwhm`` in pixels along the major axis, ``angle`` in radians.
-    """
-
-    fwhm: float
-    beta: float
-    axis_ratio: float = 1.0
-    angle: float = 0.0
-
-    def __call__(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
-        """Value per pixel at offsets from the centre, pixels."""
-        alpha = self.fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / self.beta) - 1.0))
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
-        along = (dx * cos + dy * sin) / alpha
-        across = (dy * cos - dx * sin) / (alpha * self.axis_ratio)
-        peak = (self.beta - 1.0) / (np.pi * alpha * alpha * self.axis_ratio)
-        profile: FloatArray = peak * (1.0 + along * along + across * across) ** -self.beta
-        return profile
-
-    def image(self, shape: tuple[int, int]) -> FloatArray:
-        """The PSF centred on pixel (0, 0) of a periodic (H, W) image, as an FFT wants it."""
-        y, x = (fft.fftfreq(n, 1.0 / n) for n in shape)
-        psf = self(*np.meshgrid(x, y))
-        normalised: FloatArray = psf / psf.sum()
-        return normalised
-
-    def stretched(self, factor: float) -> "Moffat":
-        """The same PSF ``factor`` times as wide."""
-        return Moffat(self.fwhm * factor, self.beta, self.axis_ratio, self.angle)
-
-
-def _add(image: FloatArray, psf: Moffat, x: float, y: float, flux: float, radius: int) -> None:
-    """Add a source of this flux, rendered out to ``radius`` pixels, clipped at the image's edge."""
-    height, width = image.shape
-    column, row = round(x), round(y)
-    left, right = max(0, column - radius), min(width, column + radius + 1)
-    low, high = max(0, row - radius), min(height, row + radius + 1)
-    if left < right and low < high:
-        dx = np.arange(left, right, dtype=float)[None, :] - x
-        dy = np.arange(low, high, dtype=float)[:, None] - y
-        image[low:high, left:right] += flux * psf(dx, dy)
-
-
 def _count(rng: Generator, bounds: tuple[int, int]) -> int:
     return int(rng.integers(bounds[0], bounds[1], endpoint=True))
 
@@ -166,7 +122,11 @@ def _position(rng: Generator, shape: tuple[int, int]) -> tuple[float, float]:
     return float(rng.uniform(0, shape[1] - 1)), float(rng.uniform(0, shape[0] - 1))
 
 
-def simulate(seed: int, recipe: Recipe = ARTEFACTS) -> Field:
+def simulate(
+    seed: int,
+    recipe: Recipe = ARTEFACTS,
+    psf: Callable[[Generator, float], Psf] = random_moffat,
+) -> Field:
     """Make one field; the same seed and recipe give the same field.
 
     Parameters
@@ -175,19 +135,13 @@ def simulate(seed: int, recipe: Recipe = ARTEFACTS) -> Field:
         Seed of numpy's default generator.
     recipe
         What the field holds.
+    psf
+        Makes a random PSF of a given FWHM in pixels.
     """
     rng = np.random.default_rng(seed)
     shape = recipe.shape
     # Everything is drawn in units of the new epoch's sky noise; the last line scales to counts.
-    new_psf, old_psf = (
-        Moffat(
-            float(rng.uniform(*recipe.fwhm)),
-            float(rng.uniform(2.5, 5.0)),
-            float(rng.uniform(0.85, 1.0)),
-            float(rng.uniform(0, np.pi)),
-        )
-        for _ in range(2)
-    )
+    new_psf, old_psf = (psf(rng, float(rng.uniform(*recipe.fwhm))) for _ in range(2))
     # Without constant sources there is nothing to match, and the noise stays white.
     old_noise = float(rng.uniform(0.1, 0.8)) if recipe.stars[1] else 0.0
     gain = float(np.exp(rng.uniform(np.log(0.02), np.log(2.0))))
@@ -245,7 +199,7 @@ def _constant_sources(
     recipe: Recipe,
     new: FloatArray,
     old: FloatArray,
-    psfs: tuple[Moffat, Moffat],
+    psfs: tuple[Psf, Psf],
     shift: tuple[float, float],
     truth: list[Source],
 ) -> list[tuple[float, float]]:
@@ -256,26 +210,23 @@ def _constant_sources(
         # Star counts rise about threefold a magnitude fainter, here as a power law of the flux.
         flux = float(min(40.0 * rng.pareto(0.7) + 40.0, 4e5))
         radius = int(np.clip(4 * psfs[0].fwhm + 3.0 * flux**0.25, 8, 80))
-        _add(new, psfs[0], x, y, flux, radius)
-        _add(old, psfs[1], x + shift[0], y + shift[1], flux, radius)
+        psfs[0].add(new, x, y, flux, radius)
+        psfs[1].add(old, x + shift[0], y + shift[1], flux, radius)
         if flux > 1500.0:
             truth.append(Source("dipole", x, y))
     for _ in range(_count(rng, recipe.galaxies)):
         x, y = _position(rng, recipe.shape)
         flux = float(min(200.0 * rng.pareto(1.0) + 200.0, 1e5))
-        size, ratio, angle = rng.uniform(1.2, 3.0), rng.uniform(0.3, 1.0), rng.uniform(0, np.pi)
-        # A galaxy convolved with the seeing is near enough a broader, flatter Moffat.
-        new_shape, old_shape = (
-            Moffat(float(psf.fwhm * size), 2.5, float(ratio), float(angle)) for psf in psfs
+        shape = GalaxyShape(
+            float(rng.uniform(1.2, 3.0)), float(rng.uniform(0.3, 1.0)), float(rng.uniform(0, np.pi))
         )
-        radius = int(np.clip(5 * new_shape.fwhm, 10, 80))
-        _add(new, new_shape, x, y, flux, radius)
-        _add(old, old_shape, x + shift[0], y + shift[1], flux, radius)
+        psfs[0].add_galaxy(new, x, y, flux, shape)
+        psfs[1].add_galaxy(old, x + shift[0], y + shift[1], flux, shape)
         hosts.append((x, y))
     return hosts
 
 
-def _snr_per_flux(new: Moffat, old: Moffat, old_noise: float, shape: tuple[int, int]) -> float:
+def _snr_per_flux(new: Psf, old: Psf, old_noise: float, shape: tuple[int, int]) -> float:
     """Matched-filter SNR of a source of unit flux in the difference, for unit noise in ``new``.
 
     The best linear filter reaches SNR^2 = F^2 sum_k |P_k|^2 / N_k, with P the PSF's transform and N
@@ -292,7 +243,7 @@ def _transients(
     rng: Generator,
     recipe: Recipe,
     new: FloatArray,
-    psf: Moffat,
+    psf: Psf,
     per_flux: float,
     hosts: list[tuple[float, float]],
     truth: list[Source],
@@ -307,13 +258,11 @@ def _transients(
             y = float(np.clip(host[1] + offset[1], 0, recipe.shape[0] - 1))
         snr = float(rng.uniform(*recipe.snr))
         sign = -1.0 if rng.random() < recipe.negative else 1.0
-        _add(new, psf, x, y, sign * snr / per_flux, int(6 * psf.fwhm) + 4)
+        psf.add(new, x, y, sign * snr / per_flux, int(6 * psf.fwhm) + 4)
         truth.append(Source("transient" if sign > 0 else "fading", x, y, snr))
 
 
-def _trails(
-    rng: Generator, recipe: Recipe, new: FloatArray, psf: Moffat, truth: list[Source]
-) -> None:
+def _trails(rng: Generator, recipe: Recipe, new: FloatArray, psf: Psf, truth: list[Source]) -> None:
     """Add trails of satellites: straight, as wide as the PSF, across the field or part of it."""
     height, width = recipe.shape
     for _ in range(_count(rng, recipe.trails)):
@@ -405,7 +354,7 @@ def _background(rng: Generator, shape: tuple[int, int]) -> FloatArray:
     return level
 
 
-def _matching_kernel(wide: Moffat, sharp: Moffat, shape: tuple[int, int]) -> NDArray[np.complex128]:
+def _matching_kernel(wide: Psf, sharp: Psf, shape: tuple[int, int]) -> NDArray[np.complex128]:
     """Fourier transform of the kernel that takes ``sharp`` to ``wide``, regularised (Wiener)."""
     target, source = fft.rfft2(wide.image(shape)), fft.rfft2(sharp.image(shape))
     kernel: NDArray[np.complex128] = target * np.conj(source) / (np.abs(source) ** 2 + 1e-3)

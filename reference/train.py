@@ -16,14 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.model import TensorSpec, UNetModel
-from detection.preprocess import Normalisation, normalise
+from detection.preprocess import Image, Normalisation, normalise
+from reference.calibrate import calibrate
 from reference.network import build_unet
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, simulate
+from reference.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 
-WEIGHTS = Path(__file__).parent / "weights"
 TARGET_RADIUS = 2.0
 TILE = (512, 512)
 NORMALISATION = Normalisation()
+PEAK_THRESHOLD = 0.1
 # Seeds of training, validation and calibration fields never meet.
 VALIDATION_SEEDS = 1_000_000
 
@@ -104,7 +106,7 @@ def _crops(
 
 
 def train(how: Training, folder: Path, on_progress: Callable[[str], None] = print) -> None:
-    """Train, and write ``unet.weights.h5`` and ``training.json`` into ``folder``."""
+    """Train, fit the confidence, and write the weights and their card into ``folder``."""
     import keras  # slow to import
 
     keras.utils.set_random_seed(how.seed)
@@ -143,8 +145,6 @@ def train(how: Training, folder: Path, on_progress: Callable[[str], None] = prin
         )
     )
     on_progress(f"held-out loss {loss:.5f}")
-    folder.mkdir(parents=True, exist_ok=True)
-    full.save_weights(folder / "unet.weights.h5")
     card = UNetModel(
         name=full.name,
         trained_at=datetime.now(UTC).replace(microsecond=0),
@@ -153,9 +153,25 @@ def train(how: Training, folder: Path, on_progress: Callable[[str], None] = prin
         input=TensorSpec(name="image", shape=(-1, 1, *TILE)),
         output=TensorSpec(name="probability", shape=(-1, 1, *TILE)),
         normalisation=NORMALISATION,
+        threshold=PEAK_THRESHOLD,
     )
-    (folder / "card.json").write_bytes(card.to_json())
+    folder.mkdir(parents=True, exist_ok=True)
+    full.save_weights(folder / WEIGHTS_FILE)
+    (folder / CARD_FILE).write_bytes(card.to_json())
+    recalibrate(folder, on_progress)
 
 
-if __name__ == "__main__":
-    train(Training(), WEIGHTS)
+def recalibrate(folder: Path, on_progress: Callable[[str], None] = print) -> None:
+    """Fit the confidence of the weights in ``folder`` anew, and write it into their card."""
+    card, network = load_card(folder), load_network(folder)
+
+    def predict(tiles: Image) -> Image:
+        answer: Image = np.moveaxis(
+            network.predict(np.moveaxis(tiles, 1, -1), batch_size=4, verbose=0), -1, 1
+        )
+        return answer
+
+    on_progress("fitting the confidence")
+    card, _ = calibrate(card, predict, seed=int(card.training_parameters["seed"]))
+    (folder / CARD_FILE).write_bytes(card.to_json())
+    on_progress(f"wrote {folder / WEIGHTS_FILE} and {CARD_FILE}")

@@ -1,0 +1,54 @@
+# Nothing but python3, make and pip is assumed; everything else goes into .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+# The environment is locked: neither the caller's Python settings nor pip's may change it.
+unexport PYTHONPATH PYTHONHOME
+export PYTHONNOUSERSITE := 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: help demo up down test check format train lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: .venv/.stamp ## the whole way, for one exposure: IMAGE=file.fits scores your own, OUT=folder keeps the answer
+	@$(BIN)/astrotriton demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(OUT),--out "$(OUT)")
+
+up: .venv/.stamp ## start every server and keep it serving
+	@$(BIN)/astrotriton up
+
+down: .venv/.stamp ## stop what `make up` started
+	@$(BIN)/astrotriton down
+
+test: .venv/.stamp ## every test, on the real servers
+	@$(BIN)/pytest $(ARGS)
+
+check: .venv/.stamp ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.stamp ## put the sources into the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: .venv/.stamp ## train the reference U-Net anew, about half an hour on two cores
+	@$(BIN)/astrotriton train
+
+lock: .venv/.stamp ## resolve the dependencies anew
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-emit-index-url --no-header --upgrade -q -o requirements.lock
+	echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-emit-index-url --no-header --upgrade -q -o bootstrap.lock
+
+clean: ## remove the environment; the data in var/ stay
+	rm -rf .venv
+
+.venv/.stamp: requirements.lock bootstrap.lock pyproject.toml
+	@echo "making the environment in .venv (once; a minute or two)"
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r bootstrap.lock
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@

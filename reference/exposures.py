@@ -1,0 +1,78 @@
+"""Exposures for the demo and for golden tiles: simulated FITS files, and a real one."""
+
+import io
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from detection.model import UNetModel
+from detection.preprocess import Image
+from detection.scoring import prepare
+from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, simulate
+
+DEMO_SEED = 20_260_003
+DEMO_RECIPE = Recipe(
+    shape=(600, 700), transients=(8, 8), snr=(6.0, 30.0), stars=(120, 120), trails=(1, 1)
+)
+_PIXEL_SCALE = 0.26  # arcsec
+_CENTRE = (318.1, -66.0)  # ICRS degrees
+_GOLDEN_SEEDS = 3_000_000
+
+
+def to_fits(field: Field) -> bytes:
+    """A field's difference as a FITS file with a tangential WCS, as a pipeline would write it."""
+    height, width = field.difference.shape
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = _CENTRE
+    wcs.wcs.crpix = [(width + 1) / 2, (height + 1) / 2]
+    wcs.wcs.cdelt = [-_PIXEL_SCALE / 3600, _PIXEL_SCALE / 3600]
+    wcs.wcs.radesys = "ICRS"
+    stream = io.BytesIO()
+    fits.PrimaryHDU(field.difference, wcs.to_header()).writeto(stream)
+    return stream.getvalue()
+
+
+def demo_field() -> Field:
+    """The exposure that the demo scores when it is given none."""
+    return simulate(DEMO_SEED, DEMO_RECIPE)
+
+
+def golden_tiles(card: UNetModel, exposures: Iterable[Path] = ()) -> Mapping[str, Image]:
+    """Tiles on which a converted model must answer as the original does.
+
+    Random numbers alone would let a faulty conversion pass: these have sources, artefacts and sky.
+
+    Parameters
+    ----------
+    card
+        Of the model; decides the normalisation and the size of the tiles.
+    exposures
+        Further FITS or .npy files whose first tiles are to be compared.
+
+    Returns
+    -------
+    mapping of str to float32 (N, C, H, W)
+        By kind: ``simulated`` fields, and ``real``: a plate of M13 from the Digitized Sky Survey,
+        which astropy's wheel carries, and the exposures given.
+    """
+    simulated = [
+        to_fits(simulate(_GOLDEN_SEEDS + i, recipe))
+        for i, recipe in enumerate((ARTEFACTS, NOISE_ONLY))
+    ]
+    m13 = resources.files("astropy.io.fits.hdu.compressed.tests") / "data" / "m13_rice.fits"
+    real = [m13.read_bytes(), *(path.read_bytes() for path in exposures)]
+    return {
+        "simulated": np.concatenate([_tiles(content, card) for content in simulated]),
+        "real": np.concatenate([_tiles(content, card) for content in real]),
+    }
+
+
+def _tiles(content: bytes, card: UNetModel, most: int = 2) -> Image:
+    work = prepare(content, card, [])
+    tiles = work.batch(0, min(len(work), most))
+    return np.repeat(tiles, card.input.shape[1], axis=1)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detection.errors import InputError
+from detection.preprocess import Normalisation, normalise
+from tests.unit.detection.conftest import field
+
+IMAGE = field()
+CLEAR = np.zeros(IMAGE.shape, bool)
+
+
+def test_noise_has_unit_sigma() -> None:
+    prepared = normalise(IMAGE * 7 + 1000, CLEAR, Normalisation())
+    assert np.std(prepared.significance[:, 200:]) == pytest.approx(1.0, abs=0.05)
+    assert prepared.background == pytest.approx(1000, abs=1)
+    assert prepared.noise == pytest.approx(7, rel=0.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scale=st.floats(1e-6, 1e6),
+    offset=st.floats(-1e3, 1e3),
+)
+def test_scale_and_offset_change_nothing(scale: float, offset: float) -> None:
+    first = normalise(IMAGE, CLEAR, Normalisation()).image
+    moved = ((IMAGE.astype(np.float64) + offset) * scale).astype(np.float32)
+    second = normalise(moved, CLEAR, Normalisation()).image
+    # What is left is float32 rounding of the offset.
+    np.testing.assert_allclose(first, second, atol=2e-3)
+
+
+def test_input_is_not_modified_and_masked_pixels_are_zero() -> None:
+    data = IMAGE.copy()
+    data[10:20, 10:20] = np.nan
+    before = data.copy()
+    prepared = normalise(data, ~np.isfinite(data), Normalisation())
+    np.testing.assert_array_equal(data, before)
+    assert not prepared.image[10:20, 10:20].any()
+    assert np.isfinite(prepared.image).all()
+
+
+def test_gradient_is_taken_out() -> None:
+    slope = np.linspace(0, 20, IMAGE.shape[1], dtype=np.float32)
+    prepared = normalise(IMAGE + slope, CLEAR, Normalisation())
+    assert abs(np.median(prepared.significance[:, :60])) < 0.3
+    assert prepared.gradient == pytest.approx(20 / prepared.noise, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (np.full((50, 50), np.nan, np.float32), "no-usable-pixels"),
+        (np.full((50, 50), 3.0, np.float32), "no-noise"),
+        (np.zeros((5, 5), np.float32), "no-usable-pixels"),
+    ],
+)
+def test_nothing_to_score(data: np.ndarray, code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        normalise(data, ~np.isfinite(data), Normalisation())
+    assert caught.value.code == code
+
+
+def test_extreme_values_stay_finite() -> None:
+    data = IMAGE.copy()
+    data[5, 5], data[6, 6] = 3e38, -3e38
+    assert np.isfinite(normalise(data, CLEAR, Normalisation()).image).all()
