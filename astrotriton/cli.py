@@ -44,6 +44,44 @@ def demo(image: Path | None, out: Path) -> None:
     except DemoError as error:
         click.secho(f"demo failed: {error}", fg="red", err=True)
         sys.exit(1)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.secho("demo interrupted; everything it started is stopped", err=True)
+        sys.exit(130)
+
+
+@main.command()
+def up() -> None:
+    """Start every server and keep it serving, also when this command ends."""
+    import stack
+
+    def on_progress(part: str, what: str) -> None:
+        click.echo(f"{part:<8}  {what}")
+
+    data = _data_folder()
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        addresses = stack.up(
+            data, [sys.executable, "-m", "astrotriton.owner", str(data)], on_progress=on_progress
+        )
+    except stack.StackError as error:
+        click.secho(f"up failed: {error}", fg="red", err=True)
+        sys.exit(1)
+    for part, address in addresses.public().items():
+        click.echo(f"{part:<8}  {address}")
+    click.echo("`make down` stops it")
+
+
+@main.command()
+def down() -> None:
+    """Stop what `up` started."""
+    import stack
+
+    try:
+        stopped = stack.down(_data_folder())
+    except stack.StackError as error:
+        click.secho(f"down failed: {error}", fg="red", err=True)
+        sys.exit(1)
+    click.echo("stopped" if stopped else "nothing is running")
 
 
 @main.command()

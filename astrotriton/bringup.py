@@ -1,0 +1,70 @@
+"""Brings the whole of astrotriton up on one machine, with the reference U-Net served."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from detection.config import ModelConfig
+from detection.model import UNetModel
+from stack import Stack
+from stack.stack import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What serves: the stack's model versions and the card of the newest."""
+
+    versions: tuple[int, ...]
+    card: UNetModel
+
+
+def repository_of(data: Path) -> Path:
+    """The model repository that a data folder's Triton serves."""
+    return data / "model_repository"
+
+
+async def bring_up(stack: Stack, data: Path, on_progress: Progress) -> Served:
+    """Start the servers, register and export the reference U-Net, load it, and start the gateway.
+
+    Whatever a former run left in the data folder is used again.
+
+    Raises
+    ------
+    stack.StackError
+        If a part does not start, or Triton answers wrongly.
+    export.errors.ExportError
+        If MLflow, the conversion or the repository refuses the model.
+    """
+    # TensorFlow takes ten seconds to import: that goes on beside the servers' start.
+    imported = asyncio.create_task(asyncio.to_thread(_import_export))
+    await stack.start_base()
+    await imported
+    os.environ["MLFLOW_TRACKING_URI"] = stack.addresses.mlflow_url
+    card = await asyncio.to_thread(_export, repository_of(data), on_progress)
+    versions = await stack.load_model(card.name)
+    await stack.start_gateway()
+    return Served(versions, card)
+
+
+def _import_export() -> None:
+    import export.pipeline
+    import reference.network  # noqa: F401
+
+
+def _export(repository: Path, on_progress: Progress) -> UNetModel:
+    from export import pipeline, registry
+    from reference.exposures import golden_tiles
+    from reference.weights import load_card, load_network
+
+    config = ModelConfig()
+    on_progress("mlflow", "registering the reference U-Net")
+    version = registry.register(load_network(), load_card())
+    exported = pipeline.export(
+        f"models:/{config.model_name}/{version}",
+        repository,
+        config,
+        golden_tiles,
+        on_progress=lambda what: on_progress("export", what),
+    )
+    return exported.card
