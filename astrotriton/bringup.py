@@ -1,7 +1,10 @@
 """Brings the whole of astrotriton up on one machine, with the reference U-Net served."""
 
 import asyncio
+import contextlib
+import importlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +40,7 @@ async def bring_up(stack: Stack, data: Path, on_progress: Progress) -> Served:
         If MLflow, the conversion or the repository refuses the model.
     """
     # TensorFlow takes ten seconds to import: that goes on beside the servers' start.
-    imported = asyncio.create_task(asyncio.to_thread(_import_export))
+    imported = asyncio.create_task(asyncio.to_thread(_import_export, data / "logs"))
     await stack.start_base()
     await imported
     os.environ["MLFLOW_TRACKING_URI"] = stack.addresses.mlflow_url
@@ -47,9 +50,27 @@ async def bring_up(stack: Stack, data: Path, on_progress: Progress) -> Served:
     return Served(versions, card)
 
 
-def _import_export() -> None:
-    import export.pipeline
-    import reference.network  # noqa: F401
+def _import_export(logs: Path) -> None:
+    """Import what export needs; what it prints on the way goes to a log."""
+    logs.mkdir(parents=True, exist_ok=True)
+    with _stderr_to(logs / "export.log"):
+        for module in ("tensorflow", "keras", "tf2onnx", "export.pipeline"):
+            importlib.import_module(module)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    importlib.import_module("mlflow.utils.logging_utils").disable_logging()
+
+
+@contextlib.contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Send what the process writes to stderr to a file; TensorFlow greets below Python's reach."""
+    kept = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _export(repository: Path, on_progress: Progress) -> UNetModel:

@@ -25,7 +25,8 @@ from reference.simulate import Source
 from stack import Addresses, Stack, StackError, running
 
 _SHOWN = 20
-_MATCH_RADIUS = 3.0
+_MATCH_RADIUS = 3.0  # of a transient, pixels
+_ARTEFACT_RADIUS = 8.0  # artefacts are larger
 _EVENT_PATIENCE = 20.0
 
 
@@ -60,7 +61,9 @@ async def run(data: Path, image: Path | None, out: Path) -> None:
         If a part fails, or does not do what the demo is to show.
     """
     cancel_on_signals()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
+    # Piped into a file there is no terminal to fit: the table must not be cut to 80 columns.
+    console.width = max(console.width, 118)
     started = time.monotonic()
 
     def on_progress(part: str, what: str) -> None:
@@ -136,7 +139,8 @@ async def _show(
     console.print(f"answer     {out / 'detections.json'}")
     if rows != len(answer["detections"]):
         raise DemoError(
-            f"postgres holds {rows} detections of the run, {len(answer['detections'])} were answered"
+            f"postgres holds {rows} detections of the run,"
+            f" {len(answer['detections'])} were answered"
         )
 
 
@@ -190,7 +194,7 @@ async def _stored(addresses: Addresses, run_id: str, event_id: str) -> tuple[int
 def _table(answer: dict[str, Any], truth: list[Source]) -> Table:
     table = Table(title=f"The {_SHOWN} most confident of {len(answer['detections'])} detections")
     for name in ("rank", "x", "y", "RA", "Dec", "probability", "confidence", "real?"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flags")
     if truth:
         table.add_column("truth")
@@ -218,15 +222,13 @@ def _number(value: float | None, digits: int) -> str:
 
 def _truth_at(detection: dict[str, Any], truth: list[Source]) -> str:
     def distance(source: Source) -> float:
-        return float(
-            ((source.x - detection["x"]) ** 2 + (source.y - detection["y"]) ** 2) ** 0.5
-        )
+        return float(((source.x - detection["x"]) ** 2 + (source.y - detection["y"]) ** 2) ** 0.5)
 
-    nearest = min(truth, key=distance)
-    if distance(nearest) > _MATCH_RADIUS:
-        return "noise"
-    snr = f", SNR {nearest.snr:.1f}" if nearest.snr else ""
-    return f"{nearest.kind}{snr}"
+    transient = min((s for s in truth if s.kind == "transient"), key=distance)
+    if distance(transient) <= _MATCH_RADIUS:
+        return f"transient, SNR {transient.snr:.1f}"
+    nearest = min((s for s in truth if s.kind != "transient"), key=distance)
+    return nearest.kind.replace("_", " ") if distance(nearest) <= _ARTEFACT_RADIUS else "nothing"
 
 
 def _summary(console: Console, answer: dict[str, Any], transients: list[Source]) -> None:

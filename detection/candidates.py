@@ -72,7 +72,7 @@ def extract_candidates(exposure: Normalised, max_candidates: int) -> list[Candid
             found = sep.extract(
                 exposure.significance,
                 threshold,
-                err=1.0,
+                err=np.ones_like(exposure.significance),
                 mask=exposure.mask,
                 minarea=_MIN_PIXELS,
                 filter_kernel=_kernel(),

@@ -1,12 +1,13 @@
 """How good scored detections are, against truth.
 
-One table of sources and one of truths, gathered over fields, carry all that the figures need. A source
-is a true positive if it is matched to a true transient, each transient to one source at most.
+One table of sources and one of truths, gathered over fields, carry all that the figures need. A
+source is a true positive if it is matched to a true transient, each transient to one source at
+most.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +81,7 @@ class Sample:
     fields: int
 
     @classmethod
-    def of_field(
-        cls, found: Positions, score: Values, truth: Positions, snr: Values
-    ) -> Self:
+    def of_field(cls, found: Positions, score: Values, truth: Positions, snr: Values) -> "Sample":
         """Match the sources of one field to its transients."""
         matched = match(found, score, truth, MATCH_RADIUS)
         real = matched >= 0
@@ -92,15 +91,21 @@ class Sample:
         return cls(score, real, error, found_snr, np.delete(snr, matched[real]), 1)
 
     @classmethod
-    def join(cls, samples: Iterable[Self]) -> Self:
+    def join(cls, samples: Iterable["Sample"]) -> "Sample":
         """Put the samples of many fields together."""
         parts = list(samples)
-        arrays = [
-            np.concatenate([getattr(part, column.name) for part in parts])
-            for column in fields(cls)
-            if column.name != "fields"
-        ]
-        return cls(*arrays, sum(part.fields for part in parts))
+
+        def together(column: str) -> NDArray[Any]:
+            return np.concatenate([getattr(part, column) for part in parts])
+
+        return cls(
+            score=together("score"),
+            real=together("real"),
+            error=together("error"),
+            snr=together("snr"),
+            missed_snr=together("missed_snr"),
+            fields=sum(part.fields for part in parts),
+        )
 
     @property
     def transients(self) -> int:
@@ -118,7 +123,7 @@ class Sample:
         return np.count_nonzero(inside & (self.score >= threshold)) / total if total else np.nan
 
     def purity(self, threshold: float) -> float:
-        """Share of real ones among the sources whose score reaches a threshold; NaN if none does."""
+        """Share of real ones among the sources whose score reaches a threshold; NaN for none."""
         called = self.score >= threshold
         return float(np.mean(self.real[called])) if called.any() else np.nan
 
@@ -153,9 +158,7 @@ def brier(confidence: Values, real: Flags) -> float:
     return float(np.mean((confidence - real) ** 2))
 
 
-def reliability(
-    confidence: Values, real: Flags, bins: int = 15
-) -> tuple[Values, Values, Indices]:
+def reliability(confidence: Values, real: Flags, bins: int = 15) -> tuple[Values, Values, Indices]:
     """Mean confidence, share of real ones and number of sources in bins of equal population."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]

@@ -19,6 +19,8 @@ from reference.psf import FloatArray, GalaxyShape, Psf, random_moffat
 
 Image = NDArray[np.float32]
 
+_LEAVES_RESIDUAL = 1500.0  # flux of a constant source in units of the sky noise
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -212,7 +214,7 @@ def _constant_sources(
         radius = int(np.clip(4 * psfs[0].fwhm + 3.0 * flux**0.25, 8, 80))
         psfs[0].add(new, x, y, flux, radius)
         psfs[1].add(old, x + shift[0], y + shift[1], flux, radius)
-        if flux > 1500.0:
+        if flux > _LEAVES_RESIDUAL:
             truth.append(Source("dipole", x, y))
     for _ in range(_count(rng, recipe.galaxies)):
         x, y = _position(rng, recipe.shape)
@@ -223,6 +225,8 @@ def _constant_sources(
         psfs[0].add_galaxy(new, x, y, flux, shape)
         psfs[1].add_galaxy(old, x + shift[0], y + shift[1], flux, shape)
         hosts.append((x, y))
+        if flux > _LEAVES_RESIDUAL:
+            truth.append(Source("dipole", x, y))
     return hosts
 
 

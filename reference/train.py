@@ -25,7 +25,7 @@ from reference.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 TARGET_RADIUS = 2.0
 TILE = (512, 512)
 NORMALISATION = Normalisation()
-PEAK_THRESHOLD = 0.1
+PEAK_THRESHOLD = 0.03
 # Seeds of training, validation and calibration fields never meet.
 VALIDATION_SEEDS = 1_000_000
 
@@ -51,9 +51,9 @@ class Training:
     """
 
     seed: int = 20261124
-    fields: int = 800
+    fields: int = 1600
     validation_fields: int = 32
-    epochs: int = 100
+    epochs: int = 200
     steps: int = 40
     batch: int = 16
     crop: int = 128

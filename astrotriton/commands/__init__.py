@@ -1,0 +1,1 @@
+"""The commands of `astrotriton`, one module a room."""

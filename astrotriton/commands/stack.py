@@ -1,0 +1,70 @@
+"""Commands of the one-machine stack."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+import stack
+from astrotriton.cli import fail
+from astrotriton.demo import DemoError, run
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _data_folder() -> Path:
+    data = Path(os.environ.get("ASTROTRITON_DATA", _ROOT / "var"))
+    data.mkdir(parents=True, exist_ok=True)
+    return data
+
+
+@click.command()
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="FITS or .npy file to score; without it, a simulated difference exposure.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_ROOT / "out",
+    show_default="out/",
+    help="Folder for detections.json and detections.png.",
+)
+def demo(image: Path | None, out: Path) -> None:
+    """Run the whole way once, on real servers, for one exposure."""
+    try:
+        asyncio.run(run(_data_folder(), image, out))
+    except DemoError as error:
+        fail("demo", error)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        click.secho("demo interrupted; everything that it started is stopped", err=True)
+        raise SystemExit(130) from None
+
+
+@click.command()
+def up() -> None:
+    """Start every server and keep it serving, also when this command ends."""
+    data = _data_folder()
+    owner = [sys.executable, "-m", "astrotriton.owner", str(data)]
+    try:
+        addresses = stack.up(
+            data, owner, on_progress=lambda part, what: click.echo(f"{part:<8}  {what}")
+        )
+    except stack.StackError as error:
+        fail("up", error)
+    for part, address in addresses.public().items():
+        click.echo(f"{part:<8}  {address}")
+    click.echo("`make down` stops it")
+
+
+@click.command()
+def down() -> None:
+    """Stop what `up` started."""
+    try:
+        stopped = stack.down(_data_folder())
+    except stack.StackError as error:
+        fail("down", error)
+    click.echo("stopped" if stopped else "nothing is running")

@@ -1,0 +1,225 @@
+"""Keras to ONNX: one clean NCHW graph, whose names and shapes are the card's."""
+
+from typing import TYPE_CHECKING
+
+import onnx
+
+from detection.model import TensorSpec, UNetModel
+from export.errors import ConversionError
+
+if TYPE_CHECKING:
+    import keras
+
+# The newest that tf2onnx is tried with here, and old enough for every Triton that is still served.
+OPSET = 17
+# The intermediate representation that came with that opset (ONNX 1.12).
+IR_VERSION = 8
+
+
+def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
+    """Convert a Keras U-Net.
+
+    Nearest-neighbour up-sampling, which Keras writes as repeats and tf2onnx as Tile and Transpose
+    chains, becomes one Resize each; BatchNorm is folded into the convolutions.
+
+    Parameters
+    ----------
+    model
+        A Functional or Sequential model with one input, float32 (N, H, W, C), and one output.
+    card
+        Names and shapes of the graph's input and output; the batch stays dynamic.
+    source_digest
+        `export.digests.of_source` of the model, kept in the file's metadata.
+
+    Returns
+    -------
+    bytes
+        A serialised ONNX model, checked.
+
+    Raises
+    ------
+    ConversionError
+        If the model is of another kind or shape, or the graph comes out other than promised.
+    """
+    import onnxsim
+
+    _check_source(model, card)
+    graph = _trace(_lowered(model), card)
+    graph, _ = onnxsim.simplify(graph)
+    _name_batch(graph)
+    graph.ir_version = IR_VERSION
+    graph.producer_name = "astrotriton"
+    graph.producer_version = ""
+    onnx.helper.set_model_props(
+        graph,
+        {
+            "model_name": card.name,
+            "model_version": str(card.version),
+            "source_digest": source_digest,
+            "keras_version": _keras_version(),
+        },
+    )
+    check(graph, card)
+    content: bytes = graph.SerializeToString(deterministic=True)
+    return content
+
+
+def check(graph: onnx.ModelProto, card: UNetModel) -> None:
+    """Refuse a graph that is invalid, is not what the card says, or is not clean.
+
+    Raises
+    ------
+    ConversionError
+        Naming the tensor or the nodes at fault.
+    """
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(f"{card.name}: the ONNX graph is not valid: {error}") from error
+    for role, values, spec in (
+        ("input", graph.graph.input, card.input),
+        ("output", graph.graph.output, card.output),
+    ):
+        # tf2onnx ignores a name that it does not find, so nothing is taken on trust.
+        found = [_describe(value) for value in values]
+        if found != [expected := _expected(spec)]:
+            raise ConversionError(
+                f"{card.name}: the ONNX {role} is {', '.join(found)}, the card says {expected}"
+            )
+    operators = [node.op_type for node in graph.graph.node]
+    for unwanted in ("Transpose", "BatchNormalization"):
+        if unwanted in operators:
+            raise ConversionError(
+                f"{card.name}: {operators.count(unwanted)} {unwanted} left in the ONNX graph, which"
+                " slow it down; a layer works across channels in a way that has no NCHW form"
+            )
+
+
+def metadata(content: bytes) -> dict[str, str]:
+    """What `convert` noted in an ONNX file, by key; empty for a file of another making.
+
+    Raises
+    ------
+    ConversionError
+        If it is not an ONNX model.
+    """
+    try:
+        graph = onnx.load_model_from_string(content)
+    except Exception as error:
+        # protobuf's DecodeError has a different home in each of its implementations.
+        raise ConversionError(f"not an ONNX model: {error}") from error
+    return {entry.key: entry.value for entry in graph.metadata_props}
+
+
+def _check_source(model: "keras.Model", card: UNetModel) -> None:
+    if not getattr(model, "inputs", None):
+        raise ConversionError(
+            f"{card.name}: only Functional and Sequential Keras models are converted, not"
+            f" {type(model).__name__}: build it with keras.Model(inputs, outputs)"
+        )
+    for role, tensors, spec in (
+        ("input", model.inputs, card.input),
+        ("output", model.outputs, card.output),
+    ):
+        if len(tensors) != 1:
+            raise ConversionError(
+                f"{card.name}: the Keras model has {len(tensors)} {role}s, the card describes one"
+            )
+        _, channels, height, width = spec.shape
+        expected = (None, height, width, channels)
+        shape = tuple(tensors[0].shape)
+        fits = len(shape) == 4 and all(
+            size in (None, wanted) for size, wanted in zip(shape[1:], expected[1:], strict=True)
+        )
+        if not fits:
+            raise ConversionError(
+                f"{card.name}: the Keras model's {role} is {shape}, the card's is {expected}"
+                " (batch, height, width, channels): correct the card, or build the model for that"
+            )
+
+
+def _lowered(model: "keras.Model") -> "keras.Model":
+    """A copy of a model whose nearest-neighbour up-sampling is one TensorFlow operation."""
+    import keras
+    import tensorflow as tf
+
+    class NearestUpSampling2D(keras.layers.UpSampling2D):  # type: ignore[misc]
+        def call(self, inputs: tf.Tensor) -> tf.Tensor:
+            # Static where it can be: tf2onnx then writes a constant scale.
+            height, width = inputs.shape[1:3]
+            if height is None or width is None:
+                height, width = tf.unstack(tf.shape(inputs)[1:3])
+            size = [height * self.size[0], width * self.size[1]]
+            return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
+
+    def lower(layer: keras.Layer) -> keras.Layer:
+        kind = type(layer)
+        if (
+            isinstance(layer, keras.layers.UpSampling2D)
+            and layer.interpolation == "nearest"
+            and layer.data_format == "channels_last"
+        ):
+            kind = NearestUpSampling2D
+        return kind.from_config(layer.get_config())
+
+    try:
+        copy = keras.models.clone_model(model, clone_function=lower, recursive=True)
+    except ValueError as error:
+        raise ConversionError(
+            f"{model.name}: the Keras model cannot be copied layer by layer: {error}"
+        ) from error
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _trace(model: "keras.Model", card: UNetModel) -> onnx.ModelProto:
+    import tensorflow as tf
+    import tf2onnx
+
+    _, channels, height, width = card.input.shape
+    signature = (tf.TensorSpec((None, height, width, channels), tf.float32, name=card.input.name),)
+
+    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
+    def forward(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {card.output.name: model(tiles, training=False)}
+
+    try:
+        graph: onnx.ModelProto = tf2onnx.convert.from_function(
+            forward,
+            input_signature=signature,
+            opset=OPSET,
+            inputs_as_nchw=[card.input.name],
+            outputs_as_nchw=[card.output.name],
+        )[0]
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise ConversionError(f"{card.name}: tf2onnx cannot convert it: {error}") from error
+    return graph
+
+
+def _name_batch(graph: onnx.ModelProto) -> None:
+    """Give the dynamic batch its name back, which onnxsim replaces by one of its own."""
+    for values in (graph.graph.input, graph.graph.output):
+        for value in values:
+            batch = value.type.tensor_type.shape.dim[0]
+            if not batch.HasField("dim_value"):
+                batch.dim_param = "N"
+    # The shapes noted for inner tensors still use the old name; whoever loads the file infers them.
+    del graph.graph.value_info[:]
+
+
+def _describe(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    dimensions = [dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim]
+    return (
+        f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type)}[{','.join(dimensions)}]"
+    )
+
+
+def _expected(spec: TensorSpec) -> str:
+    return f"{spec.name} FLOAT[{','.join(['N', *map(str, spec.shape[1:])])}]"
+
+
+def _keras_version() -> str:
+    import keras
+
+    return str(keras.__version__)

@@ -1,0 +1,48 @@
+"""SHA-256 of what is registered and of what is published."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from detection.model import UNetModel
+
+if TYPE_CHECKING:
+    import keras
+
+
+def of_bytes(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_source(model: "keras.Model", card: UNetModel) -> str:
+    """SHA-256 of a Keras model and its card: equal digests, equal version.
+
+    Architecture, weights (names, shapes, dtypes and values) and the card count; the optimiser, and
+    what the card only learns at registration and export (version, file digests), do not.
+    """
+    import keras  # Imports TensorFlow.
+
+    seen = hashlib.sha256()
+    architecture = keras.saving.serialize_keras_object(model)["config"]
+    seen.update(json.dumps(architecture, sort_keys=True).encode())
+    for variable in model.weights:
+        seen.update(f"{variable.path} {variable.dtype} {tuple(variable.shape)}".encode())
+        seen.update(variable.numpy().tobytes())
+    seen.update(msgspec.structs.replace(card, version=None, digests={}).to_json())
+    return seen.hexdigest()

@@ -1,0 +1,43 @@
+"""The Litestar application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+
+from detection.config import ModelConfig
+from gateway.config import Settings
+from gateway.context import Context, open_context
+from gateway.errors import problem_details
+from gateway.handlers.detections import DetectionController
+from gateway.handlers.health import HealthController
+from gateway.openapi import add_form_schemas, openapi_config, page_assets
+
+
+def create_app(settings: Settings, config: ModelConfig) -> Litestar:
+    """The application; what it depends on is opened when it starts, and may come up later."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with open_context(settings, config) as context:
+            app.state.context = context
+            yield
+
+    app = Litestar(
+        route_handlers=[DetectionController, HealthController, page_assets()],
+        dependencies={"context": Provide(_context, sync_to_thread=False)},
+        lifespan=[lifespan],
+        plugins=[problem_details],
+        openapi_config=openapi_config(),
+        request_max_body_size=settings.max_body,
+        logging_config=None,
+    )
+    add_form_schemas(app.openapi_schema)
+    return app
+
+
+def _context(state: State) -> Context:
+    context: Context = state.context
+    return context

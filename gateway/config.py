@@ -1,0 +1,139 @@
+"""Every setting of the gateway, each readable from the environment as ``ASTROTRITON_<NAME>``."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from detection.exposure import Limits
+
+_MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Where the gateway listens, what it depends on, and its bounds.
+
+    Which model it serves is in `detection.config.ModelConfig`, which the other rooms share.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ASTROTRITON_", frozen=True, protected_namespaces=(), extra="ignore"
+    )
+
+    host: str = Field("127.0.0.1", title="Host", description="Address to listen on.")
+    port: int = Field(8000, title="Port", description="Port to listen on.", ge=1, le=65535)
+
+    database_url: SecretStr = Field(
+        title="Database URL",
+        description="PostgreSQL, `postgresql://user:password@host/name`; a socket as `?host=/run`.",
+    )
+    database_pool_size: int = Field(
+        8, title="Database pool size", description="Most connections to PostgreSQL.", ge=1
+    )
+    database_timeout: float = Field(
+        20.0,
+        title="Database timeout",
+        description="Seconds to wait for a connection, and for each statement.",
+        gt=0,
+    )
+    statement_cache_size: int = Field(
+        100,
+        title="Statement cache size",
+        description="Prepared statements kept a connection; 0 behind a transaction-mode PgBouncer.",
+        ge=0,
+    )
+
+    triton_grpc: str = Field(
+        "127.0.0.1:8001", title="Triton address", description="Triton's gRPC service, host:port."
+    )
+    triton_timeout: float = Field(
+        60.0, title="Triton timeout", description="Seconds one request to Triton may take.", gt=0
+    )
+    triton_in_flight: int = Field(
+        4,
+        title="Triton requests in flight",
+        description="Most requests that one run has with Triton at a time.",
+        ge=1,
+    )
+    model_repository: Path = Field(
+        Path("model_repository"),
+        title="Model repository",
+        description="Folder that Triton serves, where the gateway reads model cards.",
+    )
+    canary_interval: float = Field(
+        10.0,
+        title="Canary interval",
+        description="Seconds for which an answer to the golden tile counts for readiness.",
+        ge=0,
+    )
+
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222", title="NATS URL", description="NATS server with JetStream."
+    )
+    nats_timeout: float = Field(
+        5.0, title="NATS timeout", description="Seconds to wait for an acknowledgement.", gt=0
+    )
+    event_source: str = Field(
+        "/astrotriton/gateway",
+        title="Event source",
+        description="`source` of the CloudEvents, a URI reference.",
+    )
+    event_detections: int = Field(
+        100,
+        title="Detections in an event",
+        description="Most detections listed in one event, the most confident first.",
+        ge=0,
+        le=2000,
+    )
+    outbox_poll: float = Field(
+        5.0,
+        title="Outbox poll",
+        description="Seconds after which waiting events are looked for without being told.",
+        gt=0,
+    )
+
+    max_bytes: int = Field(
+        512 * _MIB, title="Largest exposure", description="Bytes of an exposure's file.", ge=1
+    )
+    max_pixels: int = Field(
+        16384 * 16384, title="Most pixels", description="Pixels of an exposure.", ge=1
+    )
+    max_candidates: int = Field(
+        100_000, title="Most candidates", description="Candidates in one request.", ge=1
+    )
+    max_request_part: int = Field(
+        16 * _MIB, title="Largest JSON part", description="Bytes of the part `request`.", ge=1
+    )
+    upload_timeout: float = Field(
+        300.0, title="Upload timeout", description="Seconds in which a body must arrive.", gt=0
+    )
+    max_runs: int = Field(2, title="Most runs", description="Exposures worked on at a time.", ge=1)
+    max_waiting: int = Field(
+        8,
+        title="Most waiting",
+        description="Requests that wait for their turn; further ones are told to come back.",
+        ge=0,
+    )
+    shutdown_timeout: int = Field(
+        30, title="Shutdown timeout", description="Seconds that running requests get to end.", ge=1
+    )
+    log_level: str = Field(
+        "INFO",
+        title="Log level",
+        description="Least severity that is logged.",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that reading an exposure obeys."""
+        return Limits(
+            max_bytes=self.max_bytes,
+            max_pixels=self.max_pixels,
+            max_candidates=self.max_candidates,
+        )
+
+    @property
+    def max_body(self) -> int:
+        """Most bytes of a whole request body, multipart headers included."""
+        return self.max_bytes + self.max_request_part + _MIB

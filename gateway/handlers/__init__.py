@@ -1,0 +1,1 @@
+"""HTTP: each handler translates a request for a service, and its result for the caller."""

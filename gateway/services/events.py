@@ -1,0 +1,56 @@
+"""The events that the gateway tells, as CloudEvents 1.0."""
+
+from uuid import UUID
+
+import msgspec
+from cloudevents.conversion import to_json
+from cloudevents.http import CloudEvent
+
+from gateway.schemas import Counts, EventDetection, InferResponse, ScoredEvent
+
+SUBJECT = "detection.scored"
+
+
+def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> bytes:
+    """``detection.scored`` in structured JSON, for a run.
+
+    Parameters
+    ----------
+    run
+        What was answered.
+    event_id
+        The event's id, which with the source is unique.
+    source
+        The event's ``source``, a URI reference.
+    most
+        How many detections to list at most, so that the event fits into a message.
+    """
+    data = ScoredEvent(
+        run_id=run.run_id,
+        model=run.model,
+        exposure=run.exposure,
+        threshold=run.threshold,
+        extracted=run.extracted,
+        counts=Counts(
+            detections=len(run.detections),
+            real=sum(detection.is_real for detection in run.detections),
+            merged=sum(detection.outcome == "merged" for detection in run.detections),
+            unscored=sum(detection.outcome == "unscored" for detection in run.detections),
+        ),
+        detections=[
+            EventDetection(
+                **{name: getattr(detection, name) for name in EventDetection.__struct_fields__}
+            )
+            for detection in run.detections[:most]
+        ],
+        truncated=len(run.detections) > most,
+    )
+    attributes = {
+        "id": str(event_id),
+        "type": SUBJECT,
+        "source": source,
+        "subject": str(run.run_id),
+        "time": run.created_at.isoformat(),
+        "datacontenttype": "application/json",
+    }
+    return to_json(CloudEvent(attributes, msgspec.to_builtins(data)))

@@ -1,0 +1,146 @@
+"""The publisher: from the outbox to NATS JetStream."""
+
+import asyncio
+import contextlib
+import logging
+from uuid import UUID
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import Header
+from nats.js.errors import NotFoundError
+
+from gateway.errors import DependencyError
+from gateway.storage.database import Database
+from gateway.storage.outbox import lock_waiting, mark_published
+
+STREAM = "ASTROTRITON"
+SUBJECTS = ["detection.>"]
+
+_BATCH = 100
+_SHORTEST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_FORESEEN = (NatsError, OSError, TimeoutError, DependencyError)
+
+_log = logging.getLogger(__name__)
+
+
+class OutboxPublisher:
+    """Publishes waiting events, oldest first, and notes those that the stream acknowledged.
+
+    Several publishers may share an outbox. An event whose acknowledgement is lost is published
+    again; the stream recognises it by its id. While NATS is away, events wait.
+
+    Parameters
+    ----------
+    database
+        Where the outbox is.
+    url
+        The NATS server.
+    timeout
+        Seconds to wait for a connection or an acknowledgement.
+    poll
+        Seconds after which to look for events without being told.
+    """
+
+    def __init__(self, database: Database, *, url: str, timeout: float, poll: float) -> None:
+        self._database = database
+        self._url = url
+        self._timeout = timeout
+        self._poll = poll
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Say that an event was committed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                client = await self._connect()
+                try:
+                    stream = await self._open_stream(client)
+                    while True:
+                        self._wake.clear()
+                        while await self.publish_waiting(stream):
+                            pass
+                        pause = _SHORTEST_PAUSE
+                        await self._wait()
+                finally:
+                    await client.close()
+            except Exception as error:  # whatever it is, events must not wait for good
+                _log.warning(
+                    "events wait in the outbox, trying again in %g s: %s: %s",
+                    pause,
+                    type(error).__name__,
+                    error,
+                    exc_info=not isinstance(error, _FORESEEN),
+                )
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def publish_waiting(self, stream: JetStreamContext) -> int:
+        """Publish the oldest waiting events, and say how many the stream acknowledged.
+
+        Raises
+        ------
+        nats.errors.Error, OSError, TimeoutError
+            If one was not acknowledged; those before it are noted as published all the same.
+        """
+        published: list[UUID] = []
+        fault: Exception | None = None
+        async with self._database.transaction() as connection:
+            for waiting in await lock_waiting(connection, _BATCH):
+                try:
+                    await stream.publish(
+                        waiting.subject,
+                        waiting.event.encode(),
+                        timeout=self._timeout,
+                        stream=STREAM,
+                        headers={
+                            Header.MSG_ID: str(waiting.id),
+                            "Content-Type": "application/cloudevents+json",
+                        },
+                    )
+                except (NatsError, OSError, TimeoutError) as error:
+                    fault = error
+                    break
+                published.append(waiting.id)
+            await mark_published(connection, published)
+        if fault is not None:
+            raise fault
+        return len(published)
+
+    async def _wait(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._poll):
+                await self._wake.wait()
+
+    async def _connect(self) -> Client:
+        # This class is the one that tries again, so the client does not.
+        return await nats.connect(
+            self._url,
+            connect_timeout=self._timeout,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            error_cb=_log_client_error,
+            name="astrotriton-gateway",
+        )
+
+    async def _open_stream(self, client: Client) -> JetStreamContext:
+        """The stream, made if it is missing; an operator's own settings of it are left alone."""
+        stream = client.jetstream(timeout=self._timeout)
+        try:
+            await stream.stream_info(STREAM)
+        except NotFoundError:
+            await stream.add_stream(name=STREAM, subjects=SUBJECTS)
+        return stream
+
+
+async def _log_client_error(error: Exception) -> None:
+    _log.debug("NATS client: %r", error)

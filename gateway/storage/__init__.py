@@ -1,0 +1,1 @@
+"""What the service keeps in PostgreSQL, by asyncpg: plain SQL in, plain types out."""

@@ -1,0 +1,79 @@
+"""Connections to PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from gateway.config import Settings
+from gateway.errors import DependencyError
+
+DEPENDENCY = "postgresql"
+
+Connection = PoolConnectionProxy
+
+# What says that PostgreSQL is away or full, as opposed to a statement of ours being wrong.
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
+
+
+class Database:
+    """A pool of connections, opened when first used, so that the service starts without PostgreSQL.
+
+    Parameters
+    ----------
+    pool
+        Where connections come from.
+    timeout
+        Seconds to wait for one.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction, committed unless the block raises.
+
+        Raises
+        ------
+        DependencyError
+            If PostgreSQL is away, refuses, or has no tables yet.
+        """
+        try:
+            async with (
+                self._pool.acquire(timeout=self._timeout) as connection,
+                connection.transaction(),
+            ):
+                yield connection
+        except asyncpg.UndefinedTableError as error:
+            remedy = "run `python -m gateway migrate`"
+            raise DependencyError(DEPENDENCY, f"{error}: {remedy}") from error
+        except _AWAY as error:
+            detail = str(error) or type(error).__name__
+            raise DependencyError(DEPENDENCY, detail) from error
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database of the settings, until the block ends."""
+    async with asyncpg.create_pool(
+        settings.database_url.get_secret_value(),
+        min_size=0,
+        max_size=settings.database_pool_size,
+        timeout=settings.database_timeout,
+        command_timeout=settings.database_timeout,
+        statement_cache_size=settings.statement_cache_size,
+        server_settings={"application_name": "astrotriton-gateway"},
+    ) as pool:
+        yield Database(pool, settings.database_timeout)

@@ -1,0 +1,327 @@
+"""Registry to repository, on a real MLflow server."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pytest
+import requests
+from mlflow.tracking import MlflowClient
+
+from detection.config import ModelConfig
+from detection.model import UNetModel
+from export import convert, registry, repository
+from export.errors import ExportError, ParityError, RegistryError, RepositoryError
+from export.pipeline import export
+from tests.unit.export import samples
+
+SETTINGS = ModelConfig(input_size=(64, 64))
+
+
+def golden_tiles(card):
+    return {"simulated": samples.tiles()}
+
+
+def run(uri, root, **others):
+    return export(uri, root, SETTINGS, golden_tiles, device="cpu", **others)
+
+
+def unneeded(*_):
+    raise AssertionError("a published version was converted again")
+
+
+def content_of(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+class Server(NamedTuple):
+    address: str
+    artifacts: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                requests.get(f"{address}/health", timeout=5).raise_for_status()
+                break
+            except requests.RequestException:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"MLflow did not start:\n{(folder / 'log').read_text()}")
+                time.sleep(0.2)
+        yield Server(address, folder / "artifacts")
+    finally:
+        # It and its workers; nothing of theirs is kept.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(autouse=True)
+def tracking(server):
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(server.address)
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return samples.unet()
+
+
+@pytest.fixture
+def name(request):
+    """A registered model of the test's own."""
+    return "".join(c if c.isalnum() else "_" for c in request.node.name)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "model_repository"
+
+
+def test_registered_model_becomes_a_served_folder(name, model, root):
+    assert registry.register(model, samples.card(name)) == 1
+    steps = []
+
+    exported = run(f"models:/{name}/latest", root, on_progress=steps.append)
+
+    assert (exported.version, exported.published_before) == (1, False)
+    assert exported.folder == root / name / "1"
+    assert [step.split()[0] for step in steps] == [
+        "loading",
+        "converting",
+        "comparing",
+        "publishing",
+    ]
+    card = repository.read(exported.folder)
+    assert card == exported.card
+    assert (card.name, card.version) == (name, 1)
+    with np.load(exported.folder / "golden.npz") as golden:
+        session = onnxruntime.InferenceSession(exported.folder / "model.onnx")
+        answer = session.run(["probability"], {"image": golden["image"]})[0]
+        assert np.abs(answer - golden["probability"]).max() < 1e-4
+    made_of = convert.metadata((exported.folder / "model.onnx").read_bytes())
+    assert made_of["model_version"] == "1"
+    assert made_of["source_digest"] == registry.resolve(f"models:/{name}/1").digest
+
+
+def test_run_holds_card_metrics_and_parity(name, model, root):
+    registry.register(model, samples.card(name))
+    exported = run(f"models:/{name}/1", root)
+
+    run_id = registry.resolve(f"models:/{name}/1").run_id
+    data = MlflowClient().get_run(run_id).data
+    assert data.metrics["average_precision"] == 0.9
+    assert data.metrics["parity_simulated_max_abs"] < 1e-4
+    assert data.params["overlap"] == "16"
+    published = UNetModel.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/export/card.json"))
+    assert published == exported.card
+
+
+def test_registering_the_same_again_is_the_same_version(name, model):
+    card = samples.card(name)
+    assert registry.register(model, card) == 1
+    assert registry.register(model, card) == 1
+    loaded = registry.load_keras(registry.resolve(f"models:/{name}/1"))
+    assert registry.register(loaded, card) == 1
+    assert registry.register(samples.unet(seed=2), card) == 2
+
+
+def test_alias_latest_and_number_resolve_to_a_number(name, model):
+    registry.register(model, samples.card(name))
+    registry.register(samples.unet(seed=2), samples.card(name))
+    MlflowClient().set_registered_model_alias(name, "champion", "1")
+    assert registry.resolve(f"models:/{name}@champion").version == 1
+    assert registry.resolve(f"models:/{name}/latest").version == 2
+    assert registry.resolve(f"models:/{name}/1").uri == f"models:/{name}/1"
+    assert registry.load_card(registry.resolve(f"models:/{name}/2")).version == 2
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("models:/nobody/latest", "has no version of 'nobody'"),
+        ("models:/nobody/3", "cannot resolve 'models:/nobody/3' in MLflow at http"),
+        ("models:/nobody@champion", "cannot resolve"),
+        ("runs:/abc/model", "names no registered model"),
+        ("models:/../7", "names no registered model"),
+        ("models:/nobody/0", "names no registered model"),
+    ],
+)
+def test_unknown_version_is_named(uri, problem):
+    with pytest.raises(RegistryError, match=problem):
+        registry.resolve(uri)
+
+
+def test_unreachable_registry_is_named():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    mlflow.set_tracking_uri(address)
+    with pytest.raises(RegistryError, match=f"MLflow at {address} cannot be reached"):
+        registry.resolve("models:/unet_small/1")
+
+
+def test_published_version_is_answered_without_converting(name, model, root):
+    registry.register(model, samples.card(name))
+    first = run(f"models:/{name}/1", root)
+    before = content_of(root)
+
+    again = export(
+        f"models:/{name}/latest", root, SETTINGS, unneeded, device="cpu", converter=unneeded
+    )
+
+    assert again.published_before
+    assert (again.folder, again.card) == (first.folder, first.card)
+    assert content_of(root) == before
+
+
+def test_published_version_is_answered_without_tensorflow(name, model, root, server):
+    registry.register(model, samples.card(name))
+    run(f"models:/{name}/1", root)
+    script = f"""
+import sys
+from pathlib import Path
+from detection.config import ModelConfig
+from export.pipeline import export
+
+settings = ModelConfig(input_size=(64, 64), enable_gpu=False)
+exported = export("models:/{name}/1", Path({str(root)!r}), settings, lambda card: {{}})
+assert exported.published_before
+assert not {{"tensorflow", "keras"}} & set(sys.modules)
+"""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": server.address}
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, env=environment)
+
+
+def test_next_version_joins_the_one_before(name, model, root):
+    for seed in (1, 2):
+        registry.register(samples.unet(seed=seed), samples.card(name))
+        run(f"models:/{name}/latest", root)
+    assert {path.name for path in (root / name).iterdir()} == {"1", "2", "config.pbtxt"}
+    assert "versions: 1\n" in (text := (root / name / "config.pbtxt").read_text())
+    assert "versions: 2\n" in text
+
+
+def test_parity_failure_leaves_the_repository_unchanged(name, model, root):
+    registry.register(model, samples.card(name))
+    run(f"models:/{name}/1", root)
+    registry.register(samples.unet(seed=2), samples.card(name))
+    before = content_of(root)
+
+    def perturbing(*source):
+        return samples.perturbed(convert.convert(*source), by=0.01)
+
+    with pytest.raises(ParityError) as refused:
+        run(f"models:/{name}/2", root, converter=perturbing)
+
+    assert refused.value.figures["parity_simulated_max_abs"] > 1e-4
+    assert content_of(root) == before
+    assert {path.name for path in (root / name).iterdir()} == {"1", "config.pbtxt"}
+
+
+def test_damaged_folder_is_refused_even_if_published_before(name, model, root):
+    registry.register(model, samples.card(name))
+    folder = run(f"models:/{name}/1", root).folder
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[-200] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(RepositoryError, match=r"model\.onnx is damaged"):
+        run(f"models:/{name}/1", root)
+
+
+def test_folder_of_another_registry_is_refused(name, model, root):
+    registry.register(model, samples.card(name))
+    run(f"models:/{name}/1", root)
+    MlflowClient().delete_registered_model(name)
+    assert registry.register(samples.unet(seed=3), samples.card(name)) == 1
+    with pytest.raises(RepositoryError, match="was exported from another model"):
+        run(f"models:/{name}/1", root)
+
+
+def test_model_that_something_else_registered_is_exported_once(name, model, root):
+    import mlflow.keras
+
+    with mlflow.start_run():
+        mlflow.log_text(samples.card(name).to_json().decode(), "card.json")
+        mlflow.keras.log_model(
+            model, name="model", registered_model_name=name, pip_requirements=["keras"]
+        )
+    assert not run(f"models:/{name}/1", root).published_before
+    assert run(f"models:/{name}/1", root, converter=unneeded).published_before
+
+
+def test_model_of_another_flavour_is_named(name):
+    class Constant(mlflow.pyfunc.PythonModel):
+        def predict(self, context, model_input, params=None):
+            return model_input
+
+    with mlflow.start_run():
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=Constant(),
+            registered_model_name=name,
+            pip_requirements=["mlflow"],
+        )
+    registered = registry.resolve(f"models:/{name}/1")
+    with pytest.raises(RegistryError, match=r"flavours \['python_function'\], not with keras"):
+        registry.load_keras(registered)
+    with pytest.raises(RegistryError, match=r"has no card\.json"):
+        registry.load_card(registered)
+
+
+def test_weights_that_do_not_load_are_an_error(name, model, server, root):
+    registry.register(model, samples.card(name))
+    model_id = MlflowClient().get_model_version(name, "1").source.removeprefix("models:/")
+    [stored] = server.artifacts.glob(f"**/{model_id}/**/model.keras")
+
+    stored.write_bytes(b"not a model")
+    with pytest.raises(RegistryError, match=f"cannot load models:/{name}/1"):
+        run(f"models:/{name}/1", root)
+
+    samples.unet(seed=4).save(stored)
+    with pytest.raises(ExportError, match="is not what was registered"):
+        run(f"models:/{name}/1", root)
+    assert not root.exists()
+
+
+def test_contradicting_tile_size_is_refused(name, model, root):
+    registry.register(model, samples.card(name))
+    with pytest.raises(ExportError, match=r"ASTROTRITON_INPUT_SIZE='\[64, 64\]'"):
+        export(f"models:/{name}/1", root, ModelConfig(), golden_tiles, device="cpu")
+    assert not root.exists()

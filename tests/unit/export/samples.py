@@ -1,0 +1,94 @@
+"""A small U-Net, its card, and structured tiles, for the tests of export."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from detection.model import TensorSpec, UNetModel
+
+if TYPE_CHECKING:
+    import keras
+
+SIZE = 64
+
+
+def card(name: str = "unet_small") -> UNetModel:
+    return UNetModel(
+        name=name,
+        trained_at=datetime(2026, 11, 1, 12, tzinfo=UTC),
+        training_metrics={"average_precision": 0.9},
+        input=TensorSpec(name="image", shape=(-1, 1, SIZE, SIZE)),
+        output=TensorSpec(name="probability", shape=(-1, 1, SIZE, SIZE)),
+        overlap=16,
+    )
+
+
+def unet(size: int | None = SIZE, filters: int = 4, seed: int = 1) -> "keras.Model":
+    """A U-Net of two levels, whose BatchNorm has statistics as if it were trained."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+
+    def block(tensor: keras.KerasTensor, width: int) -> keras.KerasTensor:
+        for _ in range(2):
+            tensor = layers.Conv2D(width, 3, padding="same", use_bias=False)(tensor)
+            tensor = layers.BatchNormalization()(tensor)
+            tensor = layers.Activation("relu")(tensor)
+        return tensor
+
+    inputs = keras.Input((size, size, 1))
+    first = block(inputs, filters)
+    second = block(layers.MaxPooling2D()(first), 2 * filters)
+    bottom = block(layers.MaxPooling2D()(second), 4 * filters)
+    tensor = block(layers.Concatenate()([layers.UpSampling2D()(bottom), second]), 2 * filters)
+    tensor = block(layers.Concatenate()([layers.UpSampling2D()(tensor), first]), filters)
+    head = layers.Conv2D(1, 1, activation="sigmoid")
+    model = keras.Model(inputs, head(tensor), name="unet")
+
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            shape = layer.gamma.shape
+            layer.set_weights(
+                [
+                    random.uniform(0.7, 1.3, shape),
+                    random.normal(0.0, 0.2, shape),
+                    random.normal(0.0, 0.2, shape),
+                    random.uniform(0.5, 1.5, shape),
+                ]
+            )
+    # So that the answers use the whole range from 0 to 1.
+    features = keras.Model(inputs, tensor)(tiles().transpose(0, 2, 3, 1)).numpy()
+    kernel, _ = head.get_weights()
+    logits = features @ kernel[0, 0]
+    bias = np.array([-2.0 * logits.mean() / logits.std()])
+    head.set_weights([2.0 * kernel / logits.std(), bias])
+    return model
+
+
+def perturbed(content: bytes, by: float) -> bytes:
+    """The same ONNX graph with the weights of its last convolution changed."""
+    graph = onnx.load_model_from_string(content)
+    last = [node for node in graph.graph.node if node.op_type == "Conv"][-1].input[1]
+    weights = next(tensor for tensor in graph.graph.initializer if tensor.name == last)
+    changed = onnx.numpy_helper.to_array(weights) + np.float32(by)
+    weights.CopyFrom(onnx.numpy_helper.from_array(changed, last))
+    return graph.SerializeToString()
+
+
+def tiles(count: int = 3, seed: int = 7) -> NDArray[np.float32]:
+    """Noise, point sources, a spike as a cosmic ray leaves it, and an empty edge: (n, 1, H, W)."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    made = random.normal(0.0, 0.3, (count, 1, SIZE, SIZE))
+    for tile in made[:, 0]:
+        for row, column, flux in random.uniform((4, 4, 1), (SIZE - 4, SIZE - 4, 8), (5, 3)):
+            tile += flux * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * 1.8**2))
+        row, column = random.integers(8, SIZE - 12, 2)
+        tile[row, column : column + 4] = 8.0
+        tile[:, -6:] = 0.0
+    return made.astype(np.float32)

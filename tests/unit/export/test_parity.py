@@ -1,0 +1,87 @@
+import io
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from detection.scoring import prepare
+from export import parity
+from export.errors import ConversionError, ExportError, ParityError
+from tests.unit.export import samples
+
+
+def test_figures_and_golden_tile(model, converted):
+    tiles = {"simulated": samples.tiles(5), "real": samples.tiles(2, seed=8)}
+    passed = parity.compare(model, converted, samples.card(), tiles)
+
+    assert passed.figures["parity_simulated_tiles"] == 5
+    assert 0 < passed.figures["parity_real_max_abs"] < parity.TOLERANCE
+    with np.load(io.BytesIO(passed.golden.to_npz())) as golden:
+        image, probability = golden["image"], golden["probability"]
+    assert image.shape == probability.shape == (1, 1, samples.SIZE, samples.SIZE)
+    assert image.dtype == probability.dtype == np.float32
+    expected = model(image.transpose(0, 2, 3, 1), training=False).numpy().transpose(0, 3, 1, 2)
+    # Keras sums in another order for another batch size.
+    assert np.abs(probability - expected).max() < 1e-5
+    assert probability.std() > 0.05
+
+
+def test_tiles_of_a_real_exposure_are_what_scoring_sends():
+    sky = 1000.0 + 20.0 * np.random.default_rng(3).normal(size=(150, 200))
+    sky[40:44, 60:64] = np.nan
+    file = io.BytesIO()
+    fits.PrimaryHDU(sky.astype(np.float32)).writeto(file)
+
+    made = parity.tiles_of_exposure(file.getvalue(), samples.card(), most=3)
+
+    work = prepare(file.getvalue(), samples.card(), [])
+    assert made.dtype == np.float32
+    assert made.shape == (3, 1, samples.SIZE, samples.SIZE)
+    assert np.array_equal(made[0], work.batch(0, 1)[0])
+    assert np.array_equal(made[2], work.batch(len(work) - 1, len(work))[0])
+    assert np.isfinite(made).all()
+    assert len(parity.tiles_of_exposure(file.getvalue(), samples.card(), most=99)) == len(work)
+
+
+def test_flat_tiles_are_not_the_golden_one(model, converted):
+    tiles = {"flat": np.zeros((2, 1, 64, 64), np.float32), "sky": samples.tiles(1)}
+    golden = parity.compare(model, converted, samples.card(), tiles).golden
+    assert np.array_equal(golden.image, tiles["sky"])
+
+
+@pytest.mark.parametrize("by", [0.01, float("nan")])
+def test_perturbed_layer_is_refused_with_figures(model, converted, by):
+    with pytest.raises(ParityError, match="on sky tiles") as refused:
+        parity.compare(
+            model, samples.perturbed(converted, by), samples.card(), {"sky": samples.tiles()}
+        )
+    assert not refused.value.figures["parity_sky_max_abs"] <= parity.TOLERANCE
+
+
+def test_keras_answering_nan_is_refused(converted):
+    broken = samples.unet()
+    weights = broken.get_weights()
+    weights[0][:] = np.nan
+    broken.set_weights(weights)
+    with pytest.raises(ParityError, match="nan"):
+        parity.compare(broken, converted, samples.card(), {"sky": samples.tiles()})
+
+
+def test_file_that_onnx_runtime_cannot_load_is_refused(model):
+    with pytest.raises(ConversionError, match="cannot run"):
+        parity.compare(model, b"not a model", samples.card(), {"sky": samples.tiles()})
+
+
+@pytest.mark.parametrize(
+    ("tiles", "problem"),
+    [
+        ({}, "no golden tiles"),
+        ({"sky": samples.tiles(1).astype(np.float64)}, "float64"),
+        ({"sky": samples.tiles(1)[:, :, :32]}, r"\(1, 1, 32, 64\)"),
+        ({"sky": samples.tiles(0)}, "are none"),
+        ({"sky": np.full((1, 1, 64, 64), np.nan, np.float32)}, "not numbers"),
+    ],
+)
+def test_unfit_tiles_are_refused(model, converted, tiles, problem):
+    with pytest.raises(ExportError, match=problem):
+        parity.compare(model, converted, samples.card(), tiles)

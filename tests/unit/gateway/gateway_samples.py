@@ -1,0 +1,36 @@
+"""Answers as the service gives them."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from detection.types import Detection
+from gateway.examples import RESPONSE
+from gateway.schemas import InferResponse, ScoredDetection
+
+
+def run(detections: int) -> InferResponse:
+    """A run whose detections are all real, by falling confidence."""
+    example = msgspec.convert(RESPONSE, InferResponse)
+    return msgspec.structs.replace(
+        example,
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+        detections=[
+            ScoredDetection(
+                id=UUID(int=i + 1),
+                rank=i + 1,
+                **msgspec.structs.asdict(
+                    Detection(
+                        candidate_id=f"candidate {i}",
+                        x=100.0 + i,
+                        y=200.0,
+                        probability=0.9,
+                        confidence=1.0 - i / detections,
+                        is_real=True,
+                    )
+                ),
+            )
+            for i in range(detections)
+        ],
+    )
