@@ -5,6 +5,8 @@ BIN := .venv/bin
 unexport PYTHONPATH PYTHONHOME
 export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# ONNX Runtime would write to the home folder and send what it counts.
+export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help demo up down test check format train lock clean
 

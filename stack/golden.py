@@ -1,0 +1,91 @@
+"""Proof that a served model version answers what its reference answered."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc.aio as client
+from tritonclient.utils import InferenceServerException
+
+from detection.model import UNetModel
+from stack.errors import GoldenMismatchError
+
+_DEADLINE = 120.0
+
+
+async def check_golden(address: str, version_dir: Path, *, tolerance: float = 1e-4) -> float:
+    """Send the golden tile to every instance of a model version and compare the answers.
+
+    Which instance answers can't be chosen. But an instance takes one batch at a time, and requests
+    of more than half the largest batch can't be joined in one: as many of them at once as there are
+    instances keep each instance busy with its own.
+
+    Parameters
+    ----------
+    address
+        ``host:port`` of Triton's gRPC service.
+    version_dir
+        ``<repository>/<name>/<version>`` with ``card.json`` and ``golden.npz``: arrays ``image``
+        and ``probability``, float32 (1, 1, H, W).
+    tolerance
+        Largest absolute difference in probability that passes.
+
+    Returns
+    -------
+    float
+        The largest absolute difference seen.
+
+    Raises
+    ------
+    GoldenMismatchError
+        If an answer differs by more, or there is none.
+    """
+    name, version = version_dir.parent.name, version_dir.name
+    card = UNetModel.from_json((version_dir / "card.json").read_bytes())
+    with np.load(version_dir / "golden.npz") as golden:
+        image, expected = golden["image"], golden["probability"]
+
+    async with client.InferenceServerClient(address) as server:
+        try:
+            response = await server.get_model_config(name, version, client_timeout=_DEADLINE)
+            config = response.config
+            copies = config.max_batch_size // 2 + 1
+            tiles = np.repeat(image, copies, axis=0)
+            tensor = client.InferInput(card.input.name, tiles.shape, card.input.dtype)
+            tensor.set_data_from_numpy(tiles)
+            instances = sum(group.count for group in config.instance_group)
+            answers = await asyncio.gather(
+                *(
+                    server.infer(name, [tensor], version, client_timeout=_DEADLINE)
+                    for _ in range(instances)
+                )
+            )
+        except InferenceServerException as error:
+            raise GoldenMismatchError(
+                f"{name} version {version} does not answer its golden tile: {error.message()}"
+            ) from error
+    return max(
+        _compare(name, version, answer.as_numpy(card.output.name), expected, tolerance)
+        for answer in answers
+    )
+
+
+def _compare(
+    name: str, version: str, answer: np.ndarray | None, expected: np.ndarray, tolerance: float
+) -> float:
+    if answer is None or answer.shape[1:] != expected.shape[1:]:
+        shape = None if answer is None else answer.shape
+        raise GoldenMismatchError(
+            f"{name} version {version} answers its golden tile with shape {shape}, "
+            f"its reference with {expected.shape}"
+        )
+    difference = np.abs(answer - expected)
+    largest = float(difference.max())
+    if not largest <= tolerance:  # NaN too.
+        where = np.unravel_index(difference.argmax(), difference.shape)
+        raise GoldenMismatchError(
+            f"{name} version {version} differs from its reference on the golden tile by "
+            f"{largest:.3g}, more than {tolerance:g}: at row {where[2]}, column {where[3]} it "
+            f"answers {answer[where]:.6g} instead of {expected[0, *where[1:]]:.6g}"
+        )
+    return largest

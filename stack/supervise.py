@@ -1,0 +1,148 @@
+"""Keeps a stack serving in a process of its own, and finds and stops it again."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from stack.errors import StackError, StackInUseError
+from stack.site import Addresses, is_held, owner_of, read_state
+from stack.stack import Progress, Stack
+
+_ROOT = Path(__file__).parents[1]
+_POLL = 0.2
+
+# All parts end within this; a guard kills what does not (see `process.Part.grace`).
+_END_PATIENCE = 60.0
+
+
+def running(data: Path) -> Addresses | None:
+    """Addresses of the stack that serves from a data folder; None if none is ready."""
+    state = read_state(data)
+    if state is None or not state.ready or state.owner != owner_of(data):
+        return None
+    return state.addresses
+
+
+def up(data: Path, command: Sequence[str], *, on_progress: Progress) -> Addresses:
+    """Start a stack that keeps serving when this process ends, and wait until it is ready.
+
+    Parameters
+    ----------
+    data
+        The data folder.
+    command
+        A command that owns a `Stack` on that folder, brings it up and calls `Stack.announce`. Its
+        output goes to ``logs/owner.log`` in the folder.
+    on_progress
+        Told of every step of the new stack.
+
+    Returns
+    -------
+    Addresses
+        Of the new stack, or of the one that served already.
+
+    Raises
+    ------
+    StackInUseError
+        If another one is just starting, or ending.
+    StackError
+        If it ends before it is ready, with its reason.
+    """
+    if (addresses := running(data)) is not None:
+        return addresses
+    if (pid := owner_of(data)) is not None:
+        raise StackInUseError(data, pid)
+    log = data / "logs" / "owner.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        owner = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        )
+    seen: dict[str, str] = {}
+    try:
+        while owner.poll() is None:
+            state = read_state(data)
+            if state is not None and state.owner == owner.pid:
+                for part, what in state.parts.items():
+                    if seen.get(part) != what:
+                        on_progress(part, what)
+                seen = state.parts
+                if state.ready:
+                    return state.addresses
+            time.sleep(_POLL)
+    except BaseException:
+        owner.terminate()
+        owner.wait()
+        raise
+    state = read_state(data)
+    if state is not None and state.owner == owner.pid and state.failure:
+        raise StackError(state.failure)
+    raise StackError(f"the stack ended before it was ready: see {log}")
+
+
+def down(data: Path) -> bool:
+    """Stop the stack of a data folder and wait until nothing of it runs; False if there was none.
+
+    Raises
+    ------
+    StackError
+        If something of it still runs after a minute.
+    """
+    if not is_held(data):
+        return False
+    if (pid := owner_of(data)) is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            owner = psutil.Process(pid)
+            owner.terminate()
+            try:
+                owner.wait(_END_PATIENCE)
+            except psutil.TimeoutExpired:
+                owner.kill()  # Its guards notice, and end the parts.
+    deadline = time.monotonic() + _END_PATIENCE
+    while is_held(data):
+        if time.monotonic() > deadline:
+            raise StackError(f"something still runs from {data}: see its logs")
+        time.sleep(_POLL)
+    return True
+
+
+async def serve(data: Path, repository: Path, *, on_progress: Progress) -> None:
+    """Own a stack that serves every model of a repository, until SIGTERM or a part's end.
+
+    Raises
+    ------
+    StackError
+        If it can't be brought up, or a part ends.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with Stack(data, repository, on_progress=on_progress) as stack:
+            await stack.start_base()
+            models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+            if not models:
+                raise StackError(f"{repository} holds no model: export one first")
+            for name in models:
+                await stack.load_model(name)
+            await stack.start_gateway()
+            stack.announce()
+            await asyncio.Event().wait()
+
+
+def serve_command(data: Path, repository: Path) -> list[str]:
+    """The command that runs `serve`, for `up`."""
+    return [sys.executable, "-m", "stack", str(data.resolve()), str(repository.resolve())]
