@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # ONNX Runtime would write to the home folder and send what it counts.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo up down test check format train lock clean
+.PHONY: help demo up down test check format train evaluate lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,6 +36,9 @@ format: .venv/.stamp ## put the sources into the house style
 
 train: .venv/.stamp ## train the reference U-Net anew, about half an hour on two cores
 	@$(BIN)/astrotriton train
+
+evaluate: .venv/.stamp ## measure the reference U-Net: SEED= chooses other fields, OUT=folder keeps the figures
+	@$(BIN)/astrotriton evaluate $(if $(SEED),--seed "$(SEED)") $(if $(OUT),--out "$(OUT)")
 
 lock: .venv/.stamp ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \

@@ -15,7 +15,15 @@ _COMMANDS = {
     "demo": ("stack", "Run the whole way once, on real servers, for one exposure."),
     "up": ("stack", "Start every server and keep it serving."),
     "down": ("stack", "Stop what `up` started."),
+    "export": ("models", "Convert a registered model and publish it; nothing serves it yet."),
+    "verify": ("models", "Put a registered model through every gate, and change nothing."),
+    "promote": ("models", "Make a registered model the champion, once it has passed every gate."),
+    "rollback": ("models", "Bring the previous champion back."),
+    "models": ("models", "Registry, repository, Tritons and gateway side by side."),
+    "score": ("score", "Score an exposure through a gateway, and print its detections."),
+    "keys": ("keys", "Create, list and revoke API keys of the gateway."),
     "train": ("reference", "Train the reference U-Net on simulated fields."),
+    "evaluate": ("reference", "Measure the reference U-Net on fields that nothing was tuned to."),
 }
 
 

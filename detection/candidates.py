@@ -6,16 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 import sep
 
+from detection.background import Image, Mask
 from detection.errors import InputError, TooLargeError
-from detection.preprocess import Normalised
+from detection.peaks import Positions
+from detection.spots import Values
 from detection.types import Candidate
 
 _THRESHOLDS = (4.0, 8.0, 16.0, 64.0, 256.0)
 _MIN_PIXELS = 3
 _KERNEL_FWHM = 3.5
-
-# SEP's buffer for pixels above the threshold; its default overflows in a crowded field.
-sep.set_extract_pixstack(3_000_000)
 
 
 def check_candidates(
@@ -57,23 +56,32 @@ def check_candidates(
             )
 
 
-def extract_candidates(exposure: Normalised, max_candidates: int) -> list[Candidate]:
-    """Find candidates with SEP: matched filter with a PSF-like kernel, 4 sigma, 3 connected pixels.
+def extract(significance: Image, mask: Mask) -> tuple[Positions, Values]:
+    """Find sources with SEP: matched filter with a PSF-like kernel, 4 sigma, 3 connected pixels.
 
     In a field too crowded for that the threshold rises until the brightest sources fit.
 
+    Parameters
+    ----------
+    significance
+        float32 (H, W), sigma; 0 where masked.
+    mask
+        bool (H, W), True for pixels to ignore.
+
     Returns
     -------
-    list of Candidate
-        Brightest first, at most ``max_candidates``; ids ``sep-1``, ``sep-2``, ...
+    positions
+        float64 (N, 2), x and y, 0-based pixels.
+    brightness
+        float64 (N,), isophotal flux, sigma of a pixel.
     """
     for threshold in _THRESHOLDS:
         try:
             found = sep.extract(
-                exposure.significance,
+                significance,
                 threshold,
-                err=np.ones_like(exposure.significance),
-                mask=exposure.mask,
+                err=np.ones_like(significance),
+                mask=mask,
                 minarea=_MIN_PIXELS,
                 filter_kernel=_kernel(),
                 filter_type="matched",
@@ -82,27 +90,14 @@ def extract_candidates(exposure: Normalised, max_candidates: int) -> list[Candid
             if "pixel buffer" in str(error) or "sub-objects" in str(error):
                 continue
             raise
-        height, width = exposure.mask.shape
-        inside = (
-            np.isfinite(found["x"])
-            & np.isfinite(found["y"])
-            & (found["x"] >= 0)
-            & (found["x"] <= width - 1)
-            & (found["y"] >= 0)
-            & (found["y"] <= height - 1)
-        )
-        found = found[inside]
-        order = np.argsort(-found["flux"])[:max_candidates]
-        return [
-            Candidate(id=f"sep-{rank}", x=float(found["x"][i]), y=float(found["y"][i]))
-            for rank, i in enumerate(order, start=1)
-        ]
-    return []
+        positions = np.stack([found["x"], found["y"]], axis=1)
+        good = np.isfinite(positions).all(axis=1)
+        return positions[good], found["flux"][good].astype(np.float64)
+    return np.empty((0, 2)), np.empty(0)
 
 
-def _kernel() -> np.ndarray:
+def _kernel() -> Values:
     grid = np.arange(-3.0, 4.0)
     sigma = _KERNEL_FWHM / 2.3548
     profile = np.exp(-0.5 * (grid / sigma) ** 2)
-    kernel: np.ndarray = np.outer(profile, profile)
-    return kernel
+    return np.outer(profile, profile)

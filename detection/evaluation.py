@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from detection.confidence import Values
 from detection.peaks import Positions
+from detection.spots import Values
 
 MATCH_RADIUS = 3.0  # pixels
 

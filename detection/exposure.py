@@ -2,23 +2,27 @@
 
 import io
 import math
+import threading
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy import log
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord
 from numpy.typing import NDArray
 
+from detection.background import Image, Mask
 from detection.errors import InputError, TooLargeError
-from detection.preprocess import Image, Mask
 
 # Odd headers are the normal case here; what matters of them is answered in the exposure's flags.
 warnings.filterwarnings("ignore", category=AstropyWarning)
+log.setLevel("ERROR")
 
 _FIELD = "exposure"
 _GZIP, _NPY, _FITS = b"\x1f\x8b", b"\x93NUMPY", b"SIMPLE  ="
@@ -33,34 +37,86 @@ class Limits:
     max_candidates: int = 100_000
 
 
-@dataclass(frozen=True, slots=True)
 class Exposure:
-    """One image, native and finite or masked; `from_array` makes one of an array.
+    """One image, read piece by piece; `read_exposure` and `from_array` make one.
 
     Attributes
     ----------
-    data
-        float32 (H, W), native byte order; masked pixels may hold anything.
-    mask
-        bool (H, W): True where the pixel is NaN, infinite or blank.
+    shape
+        Rows and columns, pixels.
     wcs
         The celestial WCS, or None.
     name
         The HDU the image came from.
     flags
         What is odd about it: ``no_wcs`` (none in the header) or ``bad_wcs`` (unusable).
+    saturation
+        Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
     """
 
-    data: Image
-    mask: Mask
-    wcs: WCS | None
-    name: str
-    flags: frozenset[str]
+    def __init__(
+        self,
+        read: Callable[[slice, slice], NDArray[Any]],
+        shape: tuple[int, int],
+        *,
+        wcs: WCS | None,
+        name: str,
+        flags: frozenset[str],
+        saturation: float | None = None,
+    ) -> None:
+        self._read = read
+        self._lock = threading.Lock()  # a FITS file has one position to read from
+        self._planes: list[Callable[[slice, slice], Mask]] = []
+        self.shape = shape
+        self.wcs = wcs
+        self.name = name
+        self.flags = flags
+        self.saturation = saturation
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
         """Make an exposure without WCS of real values (H, W)."""
-        return _exposure(values, None, "array", frozenset({"no_wcs"}))
+        return _of_array(values, "array")
+
+    def exclude(self, plane: Callable[[slice, slice], Mask]) -> None:
+        """Mask further pixels: ``plane`` gives bool for some rows and columns, True to ignore."""
+        self._planes.append(plane)
+
+    def raw(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Some rows and columns as they are stored, once scaled, in whatever type that is.
+
+        Raises
+        ------
+        InputError
+            ``unreadable-fits`` if the file ends too early or its pixels cannot be decoded.
+        """
+        try:
+            with self._lock:
+                return np.asarray(self._read(rows, columns))
+        except Exception as error:  # astropy raises almost anything on a broken file
+            raise _unreadable(error) from error
+
+    def pixels(self, rows: slice, columns: slice) -> tuple[Image, Mask]:
+        """Some rows and columns: float32, native and contiguous; and bool, True where unusable.
+
+        A pixel is unusable if it is NaN, infinite or blank, or a plane excludes it. What its value
+        is then means nothing.
+
+        Raises
+        ------
+        InputError
+            As `raw` does.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            data = np.ascontiguousarray(self.raw(rows, columns), dtype=np.float32)
+        mask = ~np.isfinite(data)
+        for plane in self._planes:
+            mask |= plane(rows, columns)
+        return data, mask
+
+    def image(self) -> tuple[Image, Mask]:
+        """All pixels at once, for exposures that fit in memory."""
+        return self.pixels(slice(0, self.shape[0]), slice(0, self.shape[1]))
 
     def sky(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """ICRS right ascension and declination, degrees (2, N), of 0-based pixel positions.
@@ -107,8 +163,7 @@ def read_exposure(
     if content.startswith(_GZIP):
         content = _gunzip(content, limits.max_bytes)
     if content.startswith(_NPY):
-        values = _read_npy(content, limits)
-        return _exposure(values, None, "npy", frozenset({"no_wcs"}))
+        return _of_array(_read_npy(content, limits), "npy")
     if not content.startswith(_FITS):
         raise InputError(
             "not-fits",
@@ -118,19 +173,33 @@ def read_exposure(
     return _read_fits(content, hdu, limits)
 
 
-def _exposure(values: NDArray[Any], wcs: WCS | None, name: str, flags: frozenset[str]) -> Exposure:
-    if values.ndim > 2:
-        values = values.reshape([n for n in values.shape if n != 1] or [1])
-    if values.ndim != 2:
+def _unreadable(error: Exception) -> InputError:
+    detail = f"broken FITS file: {type(error).__name__}: {error}"
+    return InputError("unreadable-fits", _FIELD, detail)
+
+
+def _two_dimensional(shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    """The shape without axes of length 1 that an image may be wrapped in."""
+    kept = [n for n in shape[:-2] if n != 1]
+    if len(shape) < 2 or kept or 0 in shape:
         raise InputError(
             "wrong-dimensions",
             _FIELD,
-            f"{name} has the shape {values.shape}; send one two-dimensional image, or choose an HDU"
-            " that is one",
+            f"{name} has the shape {shape}; send one two-dimensional image, or choose an HDU that"
+            " is one",
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        data = np.ascontiguousarray(values, dtype=np.float32)
-    return Exposure(data, ~np.isfinite(data), wcs, name, flags)
+    return shape[-2], shape[-1]
+
+
+def _of_array(values: NDArray[Any], name: str) -> Exposure:
+    image = values.reshape(_two_dimensional(values.shape, name))
+    return Exposure(
+        lambda rows, columns: image[rows, columns],
+        image.shape,
+        wcs=None,
+        name=name,
+        flags=frozenset({"no_wcs"}),
+    )
 
 
 def _gunzip(content: bytes, max_bytes: int) -> bytes:
@@ -163,9 +232,11 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         shape, fortran, dtype = read_header(stream)
-    except (ValueError, KeyError) as error:
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"its shape is {shape}")
+    except Exception as error:  # the header is parsed as Python, which can fail in many ways
         raise InputError("unreadable-npy", _FIELD, f"not a .npy file: {error}") from error
-    if dtype.kind not in "biuf":
+    if dtype.kind not in "biuf" or dtype.itemsize == 0:
         raise InputError(
             "unreadable-npy", _FIELD, f"holds {dtype} values; send integers or real numbers"
         )
@@ -174,33 +245,43 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
     start = stream.tell()
     if len(content) - start < count * dtype.itemsize:
         raise InputError("unreadable-npy", _FIELD, "shorter than its header says")
-    flat = np.frombuffer(content, dtype, count, start)
+    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
-        with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as hdus:
-            chosen = _choose(hdus, hdu)
-            shape = chosen.shape
-            _check_pixels(shape, limits)
-            if len(shape) < 2:
-                raise InputError(
-                    "wrong-dimensions",
-                    _FIELD,
-                    f"HDU {_name(chosen)} is {len(shape)}-dimensional;"
-                    " send a two-dimensional image",
-                )
-            values = chosen.data
-            header = chosen.header
+        # Stays open: the exposure reads its rows from it.
+        hdus = fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True)
+        chosen = _choose(hdus, hdu)
+        name, header = chosen.name or "PRIMARY", chosen.header
+        _check_pixels(chosen.shape, limits)
+        shape = _two_dimensional(chosen.shape, name)
+        outer = (0,) * (len(chosen.shape) - 2)
+        # Pieces of a compressed image overlap in what must be decompressed for them: that is done
+        # once, into the type it has, which is what the file would hold uncompressed.
+        stored = chosen.data if isinstance(chosen, fits.CompImageHDU) else chosen.section
     except InputError:
         raise
     except Exception as error:  # astropy raises almost anything on a broken file
-        raise InputError(
-            "unreadable-fits", _FIELD, f"broken FITS file: {type(error).__name__}: {error}"
-        ) from error
+        raise _unreadable(error) from error
     wcs, flags = _celestial(header)
-    return _exposure(values, wcs, _name(chosen), flags)
+    return Exposure(
+        lambda rows, columns: stored[(*outer, rows, columns)],
+        shape,
+        wcs=wcs,
+        name=name,
+        flags=flags,
+        saturation=_saturation(header),
+    )
+
+
+def _saturation(header: fits.Header) -> float | None:
+    try:
+        level = float(header["SATURATE"])
+    except Exception:  # a card that cannot be parsed says so only when it is read
+        return None
+    return level if math.isfinite(level) and level > 0.0 else None
 
 
 def _name(hdu: Any) -> str:

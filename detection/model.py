@@ -39,14 +39,14 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     normalisation
         How an exposure is prepared for the network.
     overlap
-        Pixels that neighbouring tiles share.
+        Pixels that the answers of neighbouring tiles share.
     threshold
         Least probability of a pixel that can be a detection's peak.
     nms_radius
         Two peaks closer than this are one source, pixels.
-    confidence
-        How probability and quality become a confidence; None for a model never calibrated, whose
-        confidence is then its probability, and flagged.
+    confidence, confidence_full
+        How probability and quality become a confidence, from one view of a tile or from all eight;
+        None for a model never calibrated, whose confidence is then its probability, and flagged.
     digests
         SHA-256 of the files the version consists of, by file name.
 
@@ -68,6 +68,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float = 0.5
     nms_radius: float = 4.0
     confidence: ConfidenceModel | None = None
+    confidence_full: ConfidenceModel | None = None
     digests: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -78,6 +79,15 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     def tile_size(self) -> tuple[int, int]:
         """Height and width of a tile, pixels."""
         return self.input.shape[2], self.input.shape[3]
+
+    @property
+    def answer_size(self) -> tuple[int, int]:
+        """Height and width of what a tile is answered for, pixels: its middle, if smaller."""
+        return self.output.shape[2], self.output.shape[3]
+
+    def confidence_for(self, views: int) -> ConfidenceModel | None:
+        """The confidence model for so many views of each tile."""
+        return self.confidence_full if views > 1 else self.confidence
 
     def problems(self) -> list[str]:
         """Everything that is wrong with this card, in words; empty if nothing is."""
@@ -102,12 +112,16 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
                 height >= 1 and width >= 1, f"{role} tiles are {height}x{width}: give a fixed size"
             )
         check(
-            self.output.shape[2:] == self.input.shape[2:],
-            f"output tiles are {self.output.shape[2:]}, input tiles {self.input.shape[2:]}",
+            all(
+                seen >= answered and (seen - answered) % 2 == 0
+                for seen, answered in zip(self.tile_size, self.answer_size, strict=True)
+            ),
+            f"output tiles are {self.answer_size}, which is not the middle of input tiles of"
+            f" {self.tile_size}",
         )
         check(
-            0 <= self.overlap < min(self.tile_size),
-            f"overlap of {self.overlap} px does not fit tiles of {self.tile_size}",
+            0 <= self.overlap < min(self.answer_size),
+            f"overlap of {self.overlap} px does not fit output tiles of {self.answer_size}",
         )
         check(0.0 < self.threshold < 1.0, f"threshold is {self.threshold}, not between 0 and 1")
         check(self.nms_radius > 0.0, f"nms_radius is {self.nms_radius}, not above 0")

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from detection.preprocess import Image, Mask
+from detection.background import Image, Mask
 
 Positions = NDArray[np.float64]
 

@@ -3,24 +3,23 @@
 Training and serving call `normalise` with the same card, so there is one definition of the input.
 """
 
-from dataclasses import dataclass
-from typing import TypeAlias
-
 import msgspec
 import numpy as np
-import sep
-from numpy.typing import NDArray
 
+from detection.background import Background, Image, Mask, Read
 from detection.errors import InputError
 
-Image: TypeAlias = NDArray[np.float32]
-Mask: TypeAlias = NDArray[np.bool_]
-
 MIN_USABLE_PIXELS = 64
+# Pixels looked at for the pedestal and scale: enough for a median, few enough for a huge exposure.
+_SAMPLED_PIXELS = 512 * 512
+_STRIP = 64
+# In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
+# a cell has no noise of its own.
+_MOST, _LEAST_RMS = 1e6, 0.1
 
 
 class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
-    """How pixel values become what the network sees, see `normalise`.
+    """How pixel values become what the network sees; see `normalise`.
 
     Attributes
     ----------
@@ -37,35 +36,90 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
     clip: float = 8.0
 
 
-@dataclass(frozen=True, slots=True)
 class Normalised:
-    """An exposure made ready for the network.
+    """An exposure ready for the network, made piece by piece so that it never exists whole.
+
+    `normalise` makes one.
 
     Attributes
     ----------
-    image
-        float32 (H, W): asinh((data - background) / (softening * rms)), clipped; 0 where masked.
-    significance
-        float32 (H, W): (data - background) / rms, in sigma; 0 where masked.
-    mask
-        bool (H, W): True where the pixel says nothing.
+    shape
+        Rows and columns, pixels.
+    how
+        The card's mesh, softening and clip.
     background, gradient, noise
         Median background and median rms in counts; range of the background in units of the noise.
+    masked_fraction
+        Share of pixels that say nothing.
     """
 
-    image: Image
-    significance: Image
-    mask: Mask
-    background: float
-    gradient: float
-    noise: float
+    def __init__(self, read: Read, shape: tuple[int, int], how: Normalisation) -> None:
+        self._read = read
+        self.shape = shape
+        self.how = how
+        self._pedestal, self._scale = _pedestal_and_scale(read, shape)
+        masked = 0
+
+        def scaled(rows: slice, columns: slice) -> tuple[Image, Mask]:
+            nonlocal masked
+            data, mask = read(rows, columns)
+            masked += int(np.count_nonzero(mask))
+            return self._scaled(data, mask), mask
+
+        self._background = Background.fit(scaled, shape, how.mesh)
+        self.masked_fraction = masked / (shape[0] * shape[1])
+        noise = float(np.median(self._background.rms))
+        self.background = self._pedestal + self._scale * float(np.median(self._background.level))
+        self.gradient = float(np.ptp(self._background.level)) / noise
+        self.noise = self._scale * noise
+
+    def piece(
+        self, rows: slice, columns: slice, saturation: float | None = None
+    ) -> tuple[Image, Mask, Mask]:
+        """Significance of a piece, its mask, and which pixels reach the saturation level.
+
+        The significance is (data - background) / rms, float32 in sigma, 0 where masked.
+        """
+        data, mask = self._read(rows, columns)
+        with np.errstate(invalid="ignore"):
+            saturated = data >= (np.inf if saturation is None else saturation)
+        level, rms = self._background.at(rows, columns)
+        result = self._scaled(data, mask)
+        result -= level
+        result /= np.maximum(rms, np.float32(_LEAST_RMS), out=rms)
+        result[mask] = 0.0
+        return result, mask, saturated & ~mask
+
+    def maps(self, rows: slice, columns: slice) -> tuple[Image, Image]:
+        """Background and rms of a piece, float32 in counts."""
+        level, rms = self._background.at(rows, columns)
+        scale = np.float32(self._scale)
+        return level * scale + np.float32(self._pedestal), rms * scale
+
+    def stretch(self, significance: Image) -> Image:
+        """What the network sees of a piece: asinh(significance / softening), clipped."""
+        image: Image = np.arcsinh(significance / np.float32(self.how.softening))
+        np.clip(image, -self.how.clip, self.how.clip, out=image)
+        return image
+
+    def image(self) -> Image:
+        """All that the network sees, float32 (H, W); for exposures that fit in memory."""
+        significance, _, _ = self.piece(slice(0, self.shape[0]), slice(0, self.shape[1]))
+        return self.stretch(significance)
+
+    def _scaled(self, data: Image, mask: Mask) -> Image:
+        """Without pedestal and scale, contiguous; SEP works on absolute float32 values."""
+        result = np.subtract(data, np.float32(self._pedestal), dtype=np.float32)
+        result /= np.float32(self._scale)
+        result[mask] = 0.0
+        np.clip(result, -_MOST, _MOST, out=result)
+        return result
 
 
 def normalise(data: Image, mask: Mask, how: Normalisation) -> Normalised:
     """Subtract the background, divide by the noise and stretch.
 
-    Background and rms are SExtractor's (Bertin & Arnouts 1996), as SEP computes them: clipped mode
-    on a mesh, median filtered, spline interpolated. The asinh stretch (Lupton et al. 2004) is
+    The background is `detection.background.Background`. The asinh stretch (Lupton et al. 2004) is
     linear in the noise and logarithmic in bright sources. Multiplying the data by a positive
     constant, or adding one, changes nothing.
 
@@ -83,17 +137,36 @@ def normalise(data: Image, mask: Mask, how: Normalisation) -> Normalised:
     InputError
         If fewer than 64 pixels are usable, or their noise is zero.
     """
-    if data.size - int(np.count_nonzero(mask)) < MIN_USABLE_PIXELS:
+    return Normalised(
+        lambda rows, columns: (data[rows, columns], mask[rows, columns]), data.shape, how
+    )
+
+
+def _pedestal_and_scale(read: Read, shape: tuple[int, int]) -> tuple[float, float]:
+    """Median and robust standard deviation of the pixels, on evenly spread rows."""
+    strips = -(-shape[0] // _STRIP)
+    step = max(1, round(shape[0] * shape[1] / _SAMPLED_PIXELS))
+
+    def usable_of(chosen: range) -> Image:
+        parts = []
+        for i in chosen:
+            rows = slice(i * _STRIP, min((i + 1) * _STRIP, shape[0]))
+            data, mask = read(rows, slice(0, shape[1]))
+            parts.append(data[~mask])
+        return np.concatenate(parts)
+
+    usable = usable_of(range(0, strips, step))
+    if usable.size < MIN_USABLE_PIXELS:
+        # A sparse exposure: look at all of it before giving up.
+        usable = usable_of(range(strips))
+    if usable.size < MIN_USABLE_PIXELS:
         raise InputError(
             "no-usable-pixels",
             "exposure",
             "hardly any pixel is a finite number, so there is nothing to score",
         )
-    # SEP works on absolute float32 values: remove the pedestal and the scale first, so that an
-    # exposure in nanojansky and one in electrons get the same answer.
-    usable = data[~mask]
     pedestal = float(np.median(usable))
-    scale = float(np.median(np.abs(usable - pedestal))) * 1.4826
+    scale = float(np.median(np.abs(usable - np.float32(pedestal)))) * 1.4826
     if scale == 0.0:
         scale = float(np.std(usable, dtype=np.float64))
     if not np.isfinite(scale) or scale <= 0.0:
@@ -103,30 +176,4 @@ def normalise(data: Image, mask: Mask, how: Normalisation) -> Normalised:
             "its pixels have no spread, so a signal-to-noise ratio cannot be formed; send an"
             " exposure with noise in it",
         )
-    scaled = np.subtract(data, np.float32(pedestal), dtype=np.float32)
-    scaled /= np.float32(scale)
-    scaled[mask] = 0.0
-    # Beyond this a float32 sum of squares loses the noise.
-    np.clip(scaled, -1e6, 1e6, out=scaled)
-
-    mesh = min(how.mesh, *data.shape)
-    estimate = sep.Background(scaled, mask=mask, bw=mesh, bh=mesh)
-    background: Image = estimate.back(dtype=np.float32)
-    rms: Image = estimate.rms(dtype=np.float32)
-    np.maximum(rms, np.float32(max(1e-3, 0.1 * float(estimate.globalrms))), out=rms)
-
-    significance = scaled
-    significance -= background
-    significance /= rms
-    significance[mask] = 0.0
-    image = np.arcsinh(significance / np.float32(how.softening))
-    np.clip(image, -how.clip, how.clip, out=image)
-    noise = float(np.median(rms))
-    return Normalised(
-        image=image,
-        significance=significance,
-        mask=mask,
-        background=pedestal + scale * float(np.median(background)),
-        gradient=float(np.ptp(background)) / noise,
-        noise=scale * noise,
-    )
+    return pedestal, scale

@@ -1,25 +1,25 @@
-"""Measurements of sources on the significance map: how strong, how sharp, how much like a PSF."""
+"""Measurements of sources on their stamps: how strong, how sharp, how much like a PSF."""
 
 import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 import sep
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from detection.background import Image, Mask
 from detection.peaks import Positions
-from detection.preprocess import Normalised
-
-Values = NDArray[np.float64]
+from detection.spots import STAMP_RADIUS, Spots, Values
 
 DEFAULT_FWHM = 4.0
-_RADIUS = 12  # of a stamp, pixels
-_CHUNK = 2048  # stamps held at once
-_PER_FWHM = 2.3548200450309493  # FWHM of a Gaussian in units of its sigma
+PER_FWHM = 2.3548200450309493  # FWHM of a Gaussian in units of its sigma
+
+_CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
 _MIN_SEEING_STARS = 3
+_LARGEST_STEP = 2.0  # that a centroid may take, pixels
+_TRAIL_ANGLES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Measurements:
     amplitude
         Peak of the fitted Gaussian, in sigma of a pixel; negative for a fading source.
     flux, flux_err
-        Flux of the fitted Gaussian and its 1-sigma error, counts.
+        Flux of the fitted Gaussian and its 1-sigma error, in sigma of a pixel.
     fwhm
         Full width at half maximum from Gaussian-weighted second moments, pixels.
     elongation
@@ -47,10 +47,11 @@ class Measurements:
     negative_ratio
         Depth of the deepest negative lobe within 2 FWHM, beyond what noise explains, over the
         height of the source: near 0 for a point source, near 1 for a dipole.
+    trail
+        Significance of the strongest straight line of 25 px through the source, the pixels within
+        one FWHM left out, in sigma: that of noise for a point source, large on a trail.
     masked_fraction
         Share of unusable pixels within one FWHM.
-    edge_distance
-        Distance to the nearest edge of the exposure, pixels.
     """
 
     snr: Values
@@ -62,27 +63,50 @@ class Measurements:
     psf_match: Values
     sharpness: Values
     negative_ratio: Values
+    trail: Values
     masked_fraction: Values
-    edge_distance: Values
 
 
-def centroids(exposure: Normalised, positions: Positions, fwhm: float) -> Positions:
+def centroids(significance: Image, mask: Mask, positions: Positions) -> Positions:
     """Windowed centroids (SExtractor's XWIN, YWIN), float64 (N, 2), 0-based pixels.
 
-    A position that the iteration would move by more than 1.5 px is left as it was.
+    A position on a masked pixel, or one that the iteration would move by more than 2 px, is left as
+    it was.
     """
     if len(positions) == 0:
         return positions
+    column, row = np.rint(positions).astype(int).T
+    masked = mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)]
     x, y, _ = sep.winpos(
-        exposure.significance,
-        positions[:, 0],
-        positions[:, 1],
-        fwhm / _PER_FWHM,
-        mask=exposure.mask,
+        significance, positions[:, 0], positions[:, 1], DEFAULT_FWHM / PER_FWHM, mask=mask
     )
     moved = np.stack([x, y], axis=1)
-    trusted = np.linalg.norm(moved - positions, axis=1) <= 1.5
+    trusted = ~masked & (np.linalg.norm(moved - positions, axis=1) <= _LARGEST_STEP)
     return np.where(trusted[:, None], moved, positions)
+
+
+def noise_correlation(stamps: NDArray[np.float16], fwhm: float) -> float:
+    """Scatter of the matched filter's response at random places; 1 if the noise is white.
+
+    Parameters
+    ----------
+    stamps
+        float16 (N, 25, 25), around pixels that were chosen regardless of what is there.
+    fwhm
+        Full width at half maximum of the filter, pixels.
+    """
+    good = np.isfinite(stamps)
+    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
+    profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2)
+    values = np.where(good, stamps, np.float16(0.0)).astype(np.float32)
+    power = np.tensordot(good.astype(np.float32), profile**2, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        response = np.tensordot(values, profile, 2) / np.sqrt(power)
+    response = response[power > 0.5 * np.sum(profile**2)]
+    if response.size == 0:
+        return 1.0
+    scatter = 1.4826 * float(np.median(np.abs(response - np.median(response))))
+    return max(scatter, 0.3)
 
 
 def seeing(measured: Measurements, probability: Values) -> float | None:
@@ -90,27 +114,31 @@ def seeing(measured: Measurements, probability: Values) -> float | None:
     good = (probability > 0.9) & (measured.snr > 8.0) & np.isfinite(measured.fwhm)
     if np.count_nonzero(good) < _MIN_SEEING_STARS:
         return None
-    return float(np.median(measured.fwhm[good]))
+    return float(np.clip(np.median(measured.fwhm[good]), 1.5, 10.0))
 
 
-def measure(exposure: Normalised, positions: Positions, fwhm: float = DEFAULT_FWHM) -> Measurements:
+def limiting_flux(fwhm: float, correlation: float) -> float:
+    """Flux of a point source of SNR 5, in sigma of a pixel: the depth of the exposure."""
+    return 5.0 * correlation * 2.0 * math.sqrt(math.pi) * fwhm / PER_FWHM
+
+
+def measure(spots: Spots, fwhm: float, correlation: float) -> Measurements:
     """Measure sources.
 
     Parameters
     ----------
-    exposure
-        The normalised exposure.
-    positions
-        float64 (N, 2), x and y, 0-based pixels.
+    spots
+        With their stamps.
     fwhm
         Full width at half maximum of the matched filter, pixels.
+    correlation
+        `noise_correlation` for that filter.
     """
-    padded = np.pad(exposure.significance, _RADIUS + 1)
-    usable = np.pad(~exposure.mask, _RADIUS + 1)
-    correlation = _noise_correlation(exposure, fwhm)
+    arms = _trail_arms(fwhm)
+    chunks = [slice(i, i + _CHUNK) for i in range(0, max(len(spots), 1), _CHUNK)]
     parts = [
-        _measure(exposure, padded, usable, chunk, fwhm, correlation)
-        for chunk in np.array_split(positions, max(1, -(-len(positions) // _CHUNK)))
+        _measure(spots.stamps[chunk], spots.positions[chunk], fwhm, correlation, arms)
+        for chunk in chunks
     ]
     return Measurements(
         *(
@@ -120,37 +148,21 @@ def measure(exposure: Normalised, positions: Positions, fwhm: float = DEFAULT_FW
     )
 
 
-def _noise_correlation(exposure: Normalised, fwhm: float) -> float:
-    """Scatter of the matched filter's response on this exposure; 1 if its noise were white."""
-    sigma = fwhm / _PER_FWHM
-    response: NDArray[np.float32] = ndimage.gaussian_filter(exposure.significance, sigma)
-    # A Gaussian of unit sum turns white noise of sigma 1 into noise of 1 / (2 sqrt(pi) sigma).
-    sampled = response[::3, ::3][~exposure.mask[::3, ::3]]
-    scatter = 1.4826 * float(np.median(np.abs(sampled - np.median(sampled))))
-    return max(scatter * 2.0 * math.sqrt(math.pi) * sigma, 0.3)
-
-
 def _measure(
-    exposure: Normalised,
-    padded: NDArray[np.float32],
-    usable: NDArray[np.bool_],
+    stamps: NDArray[np.float16],
     positions: Positions,
     fwhm: float,
     correlation: float,
+    arms: NDArray[np.float64],
 ) -> Measurements:
-    side = 2 * _RADIUS + 1
-    height, width = exposure.mask.shape
-    column = np.clip(np.rint(positions[:, 0]).astype(int), 0, width - 1)
-    row = np.clip(np.rint(positions[:, 1]).astype(int), 0, height - 1)
-    # A window that starts at (row + 1, column + 1) of the padded image is centred on (row, column).
-    stamps = sliding_window_view(padded, (side, side))[row + 1, column + 1].astype(np.float64)
-    good = sliding_window_view(usable, (side, side))[row + 1, column + 1]
-
-    grid = np.arange(-_RADIUS, _RADIUS + 1.0)
-    dx = grid[None, None, :] - (positions[:, 0] - column)[:, None, None]
-    dy = grid[None, :, None] - (positions[:, 1] - row)[:, None, None]
+    good = np.isfinite(stamps)
+    pixels = np.where(good, stamps, np.float16(0.0)).astype(np.float64)
+    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
+    offset = positions - np.rint(positions)
+    dx = grid[None, None, :] - offset[:, 0, None, None]
+    dy = grid[None, :, None] - offset[:, 1, None, None]
     distance = np.hypot(dx, dy)
-    sigma = fwhm / _PER_FWHM
+    sigma = fwhm / PER_FWHM
     profile = np.exp(-0.5 * (distance / sigma) ** 2) * good
 
     def total(values: NDArray[np.float64]) -> Values:
@@ -158,44 +170,36 @@ def _measure(
 
     with np.errstate(divide="ignore", invalid="ignore"):
         power = total(profile**2)
-        projection = total(profile * stamps)
+        projection = total(profile * pixels)
         amplitude = projection / power
         snr = projection / np.sqrt(power) / correlation
-        flux = amplitude * 2.0 * np.pi * sigma**2 * exposure.noise
+        flux = amplitude * 2.0 * np.pi * sigma**2
         core = distance <= fwhm
-        cut, cut_profile = stamps * core, profile * core
+        cut, cut_profile = pixels * core, profile * core
         psf_match = total(cut * cut_profile) / np.sqrt(total(cut**2) * total(cut_profile**2))
-        sharpness = np.abs(stamps * (distance <= 1.5)).max(axis=(1, 2)) / np.abs(amplitude)
-        flux_err = np.abs(flux / snr)
-        fwhm_measured, elongation = _moments(stamps * np.sign(amplitude)[:, None, None], dx, dy)
-        masked_fraction = total((core & ~good).astype(float)) / total(core.astype(float))
-    return Measurements(
-        snr=snr,
-        amplitude=amplitude,
-        flux=flux,
-        flux_err=flux_err,
-        fwhm=fwhm_measured,
-        elongation=elongation,
-        psf_match=psf_match,
-        sharpness=sharpness,
-        negative_ratio=_negative_ratio(stamps, distance, np.sign(amplitude), fwhm, correlation),
-        masked_fraction=masked_fraction,
-        edge_distance=np.minimum.reduce(
-            [
-                positions[:, 0] + 0.5,
-                positions[:, 1] + 0.5,
-                width - 0.5 - positions[:, 0],
-                height - 0.5 - positions[:, 1],
-            ]
-        ),
-    )
+        highest = np.abs(pixels * (distance <= 1.5)).max(axis=(1, 2), initial=0.0)
+        sign = np.sign(amplitude)
+        fwhm_measured, elongation = _moments(pixels * sign[:, None, None], dx, dy)
+        return Measurements(
+            snr=snr,
+            amplitude=amplitude,
+            flux=flux,
+            flux_err=np.abs(flux / snr),
+            fwhm=fwhm_measured,
+            elongation=elongation,
+            psf_match=psf_match,
+            sharpness=highest / np.abs(amplitude),
+            negative_ratio=_negative_ratio(pixels, distance, sign, fwhm, correlation),
+            trail=_trail(pixels, arms),
+            masked_fraction=total((core & ~good).astype(float)) / total(core.astype(float)),
+        )
 
 
 def _moments(
-    stamps: NDArray[np.float64], dx: NDArray[np.float64], dy: NDArray[np.float64]
+    pixels: NDArray[np.float64], dx: NDArray[np.float64], dy: NDArray[np.float64]
 ) -> tuple[Values, Values]:
     """FWHM and elongation; a Gaussian weight of sigma w turns a variance v into vw^2/(v + w^2)."""
-    weighted = stamps * np.exp(-0.5 * (dx**2 + dy**2) / _WINDOW_SIGMA**2)
+    weighted = pixels * np.exp(-0.5 * (dx**2 + dy**2) / _WINDOW_SIGMA**2)
     norm = weighted.sum(axis=(1, 2))
     xx, yy, xy = ((weighted * a).sum(axis=(1, 2)) / norm for a in (dx**2, dy**2, dx * dy))
     middle, spread = (xx + yy) / 2.0, np.hypot((xx - yy) / 2.0, xy)
@@ -203,19 +207,41 @@ def _moments(
         np.where((v > 0) & (v < _WINDOW_SIGMA**2), 1.0 / (1.0 / v - 1.0 / _WINDOW_SIGMA**2), np.nan)
         for v in (middle + spread, middle - spread)
     )
-    return np.sqrt(np.sqrt(major * minor)) * _PER_FWHM, np.sqrt(major / minor)
+    return np.sqrt(np.sqrt(major * minor)) * PER_FWHM, np.sqrt(major / minor)
 
 
 def _negative_ratio(
-    stamps: NDArray[np.float64],
+    pixels: NDArray[np.float64],
     distance: NDArray[np.float64],
     sign: Values,
     fwhm: float,
     correlation: float,
 ) -> Values:
-    smooth = ndimage.uniform_filter(stamps * sign[:, None, None], size=(0, 3, 3))
-    peak = np.where(distance <= 2.0, smooth, -np.inf).max(axis=(1, 2))
-    lobe = -np.where(distance <= 2.0 * fwhm, smooth, np.inf).min(axis=(1, 2))
+    smooth = ndimage.uniform_filter(pixels * sign[:, None, None], size=(0, 3, 3))
+    peak = np.where(distance <= 2.0, smooth, -np.inf).max(axis=(1, 2), initial=-np.inf)
+    lobe = -np.where(distance <= 2.0 * fwhm, smooth, np.inf).min(axis=(1, 2), initial=np.inf)
     noise = 3.0 * min(1.0, correlation / 3.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(peak > 0, np.clip((lobe - noise) / peak, 0.0, 2.0), np.nan)
+    return np.where(peak > 0, np.clip((lobe - noise) / peak, 0.0, 2.0), np.nan)
+
+
+def _trail(pixels: NDArray[np.float64], arms: NDArray[np.float64]) -> Values:
+    """Significance of the best line, as its weaker arm has it: a neighbour alone is no trail."""
+    response = np.tensordot(pixels, arms, ([1, 2], [2, 3]))
+    return np.asarray(response.min(axis=2).max(axis=1, initial=0.0) * math.sqrt(2.0))
+
+
+def _trail_arms(fwhm: float) -> NDArray[np.float64]:
+    """Both halves of straight lines through a stamp's centre, each of unit noise.
+
+    float64 (angles, 2, 25, 25); a line is 3 px wide and leaves out the pixels within one FWHM.
+    """
+    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
+    x, y = np.meshgrid(grid, grid)
+    arms = []
+    for angle in np.arange(_TRAIL_ANGLES) * np.pi / _TRAIL_ANGLES:
+        across = y * np.cos(angle) - x * np.sin(angle)
+        along = x * np.cos(angle) + y * np.sin(angle)
+        line = (np.abs(across) <= 1.0) & (np.abs(along) <= STAMP_RADIUS)
+        halves = [line & (sign * along > fwhm) for sign in (1.0, -1.0)]
+        arms.append([half / np.sqrt(max(half.sum(), 1)) for half in halves])
+    return np.array(arms)

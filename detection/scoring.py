@@ -1,62 +1,24 @@
 """The way of one exposure: prepare, let the network answer tile by tile, finish."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
+from scipy.special import expit
 
-from detection.candidates import check_candidates, extract_candidates
-from detection.confidence import Values, features
+from detection.answer import Judged, build_detections, build_features
+from detection.calibration import interval
+from detection.candidates import check_candidates
+from detection.errors import InputError
 from detection.exposure import Exposure, Limits, read_exposure
+from detection.guarantee import Guarantee
+from detection.measured import Measured, measure_sources
 from detection.model import UNetModel
-from detection.peaks import Positions, find_peaks, suppress
-from detection.preprocess import Image, Normalised, normalise
-from detection.quality import DEFAULT_FWHM, Measurements, centroids, measure, seeing
-from detection.tiling import Tiling
+from detection.planes import Planes, exclude_planes
 from detection.types import Candidate, Detection, ImageQuality
+from detection.work import Work
 
-# Probability is read within this distance of a source, pixels: the radius of the training target.
-_APERTURE = 2
-_DIPOLE = 0.5
-
-
-@dataclass(slots=True)
-class Work:
-    """An exposure on its way: made by `prepare`, filled tile by tile, read by `finish`.
-
-    Attributes
-    ----------
-    exposure, normalised
-        What was sent, and what the network sees of it.
-    tiles
-        The network's input and, as answers come in, its output.
-    candidates
-        The caller's, or those that SEP found if the caller sent none (``extracted``).
-    card
-        The model that is asked.
-    """
-
-    exposure: Exposure
-    normalised: Normalised
-    tiles: Tiling
-    candidates: Sequence[Candidate]
-    extracted: bool
-    card: UNetModel
-
-    def __len__(self) -> int:
-        """Number of tiles."""
-        return len(self.tiles)
-
-    def batch(self, start: int, stop: int) -> Image:
-        """Tiles ``start`` to ``stop``, float32 (N, 1, H, W)."""
-        return self.tiles.batch(start, stop)
-
-    def accept(self, start: int, probabilities: Image) -> None:
-        """Take the network's answer to the tiles from ``start`` on, float32 (N, 1, H, W)."""
-        self.tiles.accept(start, probabilities)
+FULL_VIEWS = 8
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +28,9 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     detections
         Kept ones by falling confidence, then those that could not be scored, then merged ones.
+    features
+        For each of them what its confidence is a function of, by name, unknown ones left out; None
+        for one that has no confidence.
     image
         Quality of the exposure as a whole.
     hdu
@@ -76,16 +41,23 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
         Number of tiles that the network answered.
     extracted
         Whether SEP found the candidates because none were sent.
+    threshold
+        Least confidence of a detection that is called real.
+    guarantee
+        What is promised of those, if the caller asked.
     flags
         What is odd about the exposure.
     """
 
     detections: list[Detection]
+    features: list[dict[str, float] | None]
     image: ImageQuality
     hdu: str
     shape: tuple[int, int]
     tiles: int
     extracted: bool
+    threshold: float
+    guarantee: Guarantee | None
     flags: tuple[str, ...]
 
 
@@ -95,9 +67,11 @@ def prepare(
     candidates: Sequence[Candidate] | None = None,
     *,
     hdu: int | str | None = None,
+    planes: Planes | None = None,
+    full_uncertainty: bool = False,
     limits: Limits | None = None,
 ) -> Work:
-    """Read and normalise an exposure, and cut it into tiles.
+    """Read an exposure, fit its background, and cut it into tiles.
 
     Parameters
     ----------
@@ -109,17 +83,26 @@ def prepare(
         Sources to score; None: SEP extracts them.
     hdu
         Index or EXTNAME of the image, FITS only.
+    planes
+        Further images that say which pixels are unusable.
+    full_uncertainty
+        Show the network every tile in eight orientations, for a better confidence at eight times
+        the cost.
     limits
         Bounds on the exposure and the number of candidates.
 
     Raises
     ------
     InputError
-        If the exposure or a candidate cannot be scored; the field says which.
+        If the exposure, a plane or a candidate cannot be scored; the field says which.
     """
     limits = limits or Limits()
     exposure = read_exposure(content, hdu=hdu, limits=limits)
-    return prepare_exposure(exposure, card, candidates, limits=limits)
+    if planes is not None:
+        exclude_planes(exposure, planes, content, limits)
+    return prepare_exposure(
+        exposure, card, candidates, full_uncertainty=full_uncertainty, limits=limits
+    )
 
 
 def prepare_exposure(
@@ -127,122 +110,22 @@ def prepare_exposure(
     card: UNetModel,
     candidates: Sequence[Candidate] | None = None,
     *,
+    full_uncertainty: bool = False,
     limits: Limits | None = None,
 ) -> Work:
     """Do what `prepare` does, for an exposure that has been read already."""
-    limits = limits or Limits()
     if candidates is not None:
-        check_candidates(candidates, exposure.data.shape, limits.max_candidates)
-    normalised = normalise(exposure.data, exposure.mask, card.normalisation)
-    extracted = candidates is None
-    return Work(
-        exposure=exposure,
-        normalised=normalised,
-        tiles=Tiling(normalised.image, card.tile_size, card.overlap),
-        candidates=extract_candidates(normalised, limits.max_candidates)
-        if candidates is None
-        else candidates,
-        extracted=extracted,
-        card=card,
-    )
+        check_candidates(candidates, exposure.shape, (limits or Limits()).max_candidates)
+    return Work(exposure, card, candidates, views=FULL_VIEWS if full_uncertainty else 1)
 
 
-@dataclass(slots=True)
-class Sources:
-    """The distinct sources of an exposure, and which candidate belongs to which.
-
-    Attributes
-    ----------
-    positions
-        float64 (N, 2), x and y, 0-based pixels.
-    probability, probability_mean
-        float64 (N,), NaN for a source that could not be scored.
-    candidate
-        intp (N,), index of the candidate that stands for the source, -1 for none.
-    owner
-        intp (candidates,), index of the source that a candidate belongs to.
-    """
-
-    positions: Positions
-    probability: Values
-    probability_mean: Values
-    candidate: NDArray[np.intp]
-    owner: NDArray[np.intp]
-
-
-def find_sources(work: Work) -> Sources:
-    """Join the network's peaks and the candidates into distinct sources.
-
-    A candidate within the card's ``nms_radius`` of a peak belongs to it, and the nearest one stands
-    for it. Candidates without a peak are sources of their own, of which the less probable of two
-    within that radius is merged into the other.
-    """
-    card, mask, probability = work.card, work.normalised.mask, work.tiles.probability
-    radius = card.nms_radius
-    peaks, _ = find_peaks(probability, mask, card.threshold, radius)
-    peaks = centroids(work.normalised, peaks, DEFAULT_FWHM)
-    asked = np.array([(c.x, c.y) for c in work.candidates], dtype=np.float64).reshape(-1, 2)
-
-    owner = np.full(len(asked), -1, np.intp)
-    candidate = np.full(len(peaks), -1, np.intp)
-    if len(peaks) and len(asked):
-        distance, nearest = map(np.asarray, KDTree(peaks).query(asked, distance_upper_bound=radius))
-        matched = np.isfinite(distance)
-        owner[matched] = nearest[matched]
-        for i in np.argsort(distance)[: np.count_nonzero(matched)]:
-            if candidate[owner[i]] < 0:
-                candidate[owner[i]] = i
-
-    alone = np.flatnonzero(owner < 0)
-    own_peak, _ = _read(probability, mask, asked[alone])
-    alone = alone[np.argsort(-np.nan_to_num(own_peak, nan=-1.0), kind="stable")]
-    leader = suppress(asked[alone], radius)
-    leads = leader == np.arange(len(alone))
-    number = len(peaks) + np.cumsum(leads) - 1
-    owner[alone] = number[leader]
-
-    positions = np.concatenate([peaks, asked[alone[leads]]])
-    highest, mean = _read(probability, mask, positions)
-    return Sources(
-        positions, highest, mean, np.concatenate([candidate, alone[leads]]).astype(np.intp), owner
-    )
-
-
-def _read(
-    probability: Image, mask: NDArray[np.bool_], positions: Positions
-) -> tuple[Values, Values]:
-    """Largest and mean probability within 2 px, float64 (N,); NaN where the centre is masked."""
-    height, width = mask.shape
-    grid = np.arange(-_APERTURE, _APERTURE + 1)
-    dy, dx = (offset.ravel() for offset in np.meshgrid(grid, grid, indexing="ij"))
-    near = dx**2 + dy**2 <= _APERTURE**2
-    columns = np.clip(np.rint(positions[:, 0]).astype(int), 0, width - 1)[:, None] + dx[near]
-    rows = np.clip(np.rint(positions[:, 1]).astype(int), 0, height - 1)[:, None] + dy[near]
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    rows, columns = np.where(inside, rows, 0), np.where(inside, columns, 0)
-    values = probability[rows, columns].astype(np.float64)
-    values[~inside | mask[rows, columns]] = np.nan
-    centre = np.isnan(values[:, np.count_nonzero(near) // 2])
-    values[centre] = np.nan
-    known = ~np.isnan(values)
-    count = known.sum(axis=1)
-    highest = np.where(count > 0, np.where(known, values, -np.inf).max(axis=1), np.nan)
-    mean = np.where(
-        count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan
-    )
-    return highest, mean
-
-
-def measure_sources(work: Work, sources: Sources) -> tuple[Measurements, float | None]:
-    """Measure the sources, with a matched filter as wide as the seeing where that can be told."""
-    first = measure(work.normalised, sources.positions)
-    fwhm = seeing(first, sources.probability)
-    if fwhm is None:
-        return first, None
-    return measure(work.normalised, sources.positions, float(np.clip(fwhm, 1.5, 10.0))), fwhm
-
-
-def finish(work: Work, *, threshold: float) -> Scored:
+def finish(
+    work: Work,
+    *,
+    threshold: float = 0.5,
+    max_false_discovery_rate: float | None = None,
+    limits: Limits | None = None,
+) -> Scored:
     """Score the sources of an exposure whose tiles have all been answered.
 
     Parameters
@@ -251,115 +134,75 @@ def finish(work: Work, *, threshold: float) -> Scored:
         With every tile accepted.
     threshold
         Least confidence of a detection that is called real.
-    """
-    sources = find_sources(work)
-    measured, fwhm = measure_sources(work, sources)
-    confidence = sources.probability
-    if work.card.confidence is not None:
-        values = features(sources.probability, sources.probability_mean, measured, fwhm)
-        confidence = work.card.confidence(values)
-    confidence = np.where(np.isnan(sources.probability), np.nan, confidence)
-    ra, dec = work.exposure.sky(sources.positions[:, 0], sources.positions[:, 1])
+    max_false_discovery_rate
+        Choose the threshold so that this share of false ones among those called real is kept.
+    limits
+        Bounds the candidates that SEP contributes.
 
+    Raises
+    ------
+    InputError
+        ``guarantee-impossible`` if the false discovery rate cannot be vouched for.
+    """
+    most = (limits or Limits()).max_candidates
+    measured = measure_sources(work, max_candidates=most)
+    guarantee = guarantee_of(work, max_false_discovery_rate)
+    if guarantee is not None:
+        threshold = guarantee.threshold
+    judged = _judge(work, measured)
     # NaN, an unscored source, sorts last.
-    order = np.argsort(-confidence, kind="stable")
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    detections = [
-        _detection(work, sources, measured, int(i), float(confidence[i]), ra[i], dec[i], threshold)
-        for i in order
-    ]
-    detections += _merged(work, sources, place)
-    quality = work.normalised
+    order = np.argsort(-judged.confidence, kind="stable")
+    detections = build_detections(work, measured, judged, order, threshold)
+    image = work.normalised
     return Scored(
         detections=detections,
+        features=build_features(measured, judged, order, len(detections)),
         image=ImageQuality(
-            background=quality.background,
-            background_gradient=quality.gradient,
-            noise=quality.noise,
-            seeing_fwhm=fwhm,
-            masked_fraction=float(np.mean(quality.mask)),
+            background=image.background,
+            background_gradient=image.gradient,
+            noise=image.noise,
+            depth=measured.depth * image.noise,
+            seeing_fwhm=measured.seeing,
+            masked_fraction=image.masked_fraction,
+            saturated_fraction=work.saturated_fraction(),
         ),
         hdu=work.exposure.name,
-        shape=work.exposure.data.shape,
+        shape=work.exposure.shape,
         tiles=len(work.tiles),
-        extracted=work.extracted,
+        extracted=work.candidates is None,
+        threshold=threshold,
+        guarantee=guarantee,
         flags=tuple(sorted(work.exposure.flags)),
     )
 
 
-def _detection(
-    work: Work,
-    sources: Sources,
-    measured: Measurements,
-    i: int,
-    confidence: float,
-    ra: float,
-    dec: float,
-    threshold: float,
-) -> Detection:
-    def known(value: float) -> float | None:
-        return float(value) if np.isfinite(value) else None
+def guarantee_of(work: Work, level: float | None) -> Guarantee | None:
+    """The threshold that vouches for a false discovery rate; None if none is asked for.
 
-    candidate = sources.candidate[i]
-    scored = bool(np.isfinite(confidence))
-    amplitude = measured.amplitude[i]
-    return Detection(
-        candidate_id=work.candidates[candidate].id if candidate >= 0 else None,
-        x=float(sources.positions[i, 0]),
-        y=float(sources.positions[i, 1]),
-        ra=known(ra),
-        dec=known(dec),
-        probability=known(sources.probability[i]),
-        probability_mean=known(sources.probability_mean[i]),
-        confidence=known(confidence),
-        is_real=scored and confidence >= threshold,
-        snr=known(measured.snr[i]),
-        flux=known(measured.flux[i]),
-        flux_err=known(measured.flux_err[i]),
-        fwhm=known(measured.fwhm[i]),
-        elongation=known(measured.elongation[i]),
-        negative_ratio=known(measured.negative_ratio[i]),
-        polarity=-1 if amplitude < 0 else 1,
-        outcome="kept" if scored else "unscored",
-        flags=_flags(work, measured, i, candidate=int(candidate), scored=scored),
-    )
-
-
-def _flags(
-    work: Work, measured: Measurements, i: int, *, candidate: int, scored: bool
-) -> tuple[str, ...]:
-    raised = {
-        "no_candidate": candidate < 0,
-        "masked": not scored,
-        "masked_near": scored and measured.masked_fraction[i] > 0.0,
-        "edge": measured.edge_distance[i] < DEFAULT_FWHM,
-        "dipole": measured.negative_ratio[i] > _DIPOLE,
-        "negative": measured.amplitude[i] < 0.0,
-        "uncalibrated": work.card.confidence is None,
-    }
-    return tuple(sorted({name for name, on in raised.items() if on} | work.exposure.flags))
-
-
-def _merged(work: Work, sources: Sources, place: NDArray[np.intp]) -> list[Detection]:
-    """The candidates that another one of the same source stands for."""
-    merged = [
-        (candidate, int(place[owner]))
-        for i, (candidate, owner) in enumerate(zip(work.candidates, sources.owner, strict=True))
-        if sources.candidate[owner] != i
-    ]
-    positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
-    sky = work.exposure.sky(positions[:, 0], positions[:, 1])
-    return [
-        Detection(
-            candidate_id=candidate.id,
-            x=candidate.x,
-            y=candidate.y,
-            ra=None if np.isnan(ra) else float(ra),
-            dec=None if np.isnan(dec) else float(dec),
-            outcome="merged",
-            merged_into=into,
-            flags=tuple(sorted(work.exposure.flags)),
+    Raises
+    ------
+    InputError
+        ``guarantee-impossible`` if the model was never calibrated, or not on enough exposures.
+    """
+    if level is None:
+        return None
+    if (model := work.card.confidence_for(work.views)) is None:
+        raise InputError(
+            "guarantee-impossible",
+            "max_false_discovery_rate",
+            f"{work.card.name} was never calibrated, so nothing can be vouched for",
         )
-        for (candidate, into), (ra, dec) in zip(merged, sky.T, strict=True)
-    ]
+    return model.risk.guarantee(level)
+
+
+def _judge(work: Work, measured: Measured) -> Judged:
+    probability = measured.sources.spots.probability
+    unscored = np.isnan(probability)
+    model = work.card.confidence_for(work.views)
+    if model is None:
+        nothing = np.full_like(probability, np.nan)
+        return Judged(probability, nothing, nothing, np.zeros(len(probability), bool))
+    table = model.standardise(measured.features)
+    logits = np.where(unscored, np.nan, model.logits(table))
+    low, high = interval(logits, model.scatter)
+    return Judged(np.asarray(expit(logits)), low, high, model.outliers(table))

@@ -1,10 +1,10 @@
-"""Cutting an image into the network's fixed tiles, and putting the answers back together.
+"""How an image is cut into the network's fixed tiles.
 
-Tiles start at multiples of a stride and overlap. Of every overlap each tile keeps the half that
-lies nearer to its centre, so that a pixel's answer never comes from close to a tile's edge unless
-it is close to the exposure's. The reference network sees 44 px around a pixel and pools on a grid
-of 8: with an overlap of at least twice that, and a stride that is a multiple of 8, a source on a
-seam gets the very answer that it would get in the middle of a tile.
+Tiles start at multiples of a stride and overlap. Of every overlap each tile answers for the half
+that lies nearer to its centre, so that a pixel's answer never comes from close to a tile's edge
+unless it is close to the exposure's. The reference network sees 44 px around a pixel and pools on a
+grid of 8: with an overlap of at least twice that, and a stride that is a multiple of 8, a source on
+a seam gets the very answer that it would get in the middle of a tile.
 """
 
 from dataclasses import dataclass
@@ -12,75 +12,96 @@ from itertools import product
 
 import numpy as np
 
-from detection.preprocess import Image
+from detection.background import Image
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A tile along one axis: where it starts, and the pixels [low, high) that it answers for."""
+    """A tile along one axis, pixels: it sees [start, stop) and answers for [low, high)."""
 
     start: int
+    stop: int
     low: int
     high: int
 
+    @property
+    def seen(self) -> slice:
+        """What the tile sees of the image."""
+        return slice(self.start, self.stop)
+
+    def around(self, border: int, length: int) -> slice:
+        """That and so many pixels on either side, as far as the image goes."""
+        return slice(max(0, self.start - border), min(self.stop + border, length))
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile: its rows and its columns."""
+
+    rows: Span
+    columns: Span
+
 
 def spans(length: int, size: int, overlap: int) -> list[Span]:
-    """Tiles of ``size`` pixels that cover an axis of ``length`` pixels, padded at its end."""
+    """Tiles of ``size`` pixels that cover an axis of ``length`` pixels, the last one cut short."""
     stride = size - overlap
     count = max(1, -(-(length - overlap) // stride))
     starts = [i * stride for i in range(count)]
     seams = [0, *(start + overlap // 2 for start in starts[1:]), length]
-    return [Span(start, seams[i], seams[i + 1]) for i, start in enumerate(starts)]
+    return [
+        Span(start, min(start + size, length), seams[i], seams[i + 1])
+        for i, start in enumerate(starts)
+    ]
 
 
-class Tiling:
-    """The tiles of one image, and the probability map that their answers are stitched into.
+def plan(shape: tuple[int, int], size: tuple[int, int], overlap: int) -> list[Tile]:
+    """The tiles of an image, row by row.
 
     Parameters
     ----------
-    image
-        float32 (H, W), what the network is to see.
+    shape
+        Rows and columns of the image, pixels.
     size
         Height and width of a tile, pixels.
     overlap
         Pixels that neighbouring tiles share.
-
-    Attributes
-    ----------
-    probability
-        float32 (H, W); NaN until `accept` has been given the tile that covers the pixel.
     """
-
-    def __init__(self, image: Image, size: tuple[int, int], overlap: int) -> None:
-        self._image = image
-        self._size = size
-        self._tiles = list(
-            product(
-                spans(image.shape[0], size[0], overlap), spans(image.shape[1], size[1], overlap)
-            )
+    return [
+        Tile(rows, columns)
+        for rows, columns in product(
+            spans(shape[0], size[0], overlap), spans(shape[1], size[1], overlap)
         )
-        self.probability = np.full(image.shape, np.nan, np.float32)
+    ]
 
-    def __len__(self) -> int:
-        return len(self._tiles)
 
-    def batch(self, start: int, stop: int) -> Image:
-        """Tiles ``start`` to ``stop``, float32 (N, 1, height, width), 0 beyond the image's edge."""
-        tiles = self._tiles[start:stop]
-        result = np.zeros((len(tiles), 1, *self._size), np.float32)
-        for i, (rows, columns) in enumerate(tiles):
-            piece = self._image[
-                rows.start : rows.start + self._size[0],
-                columns.start : columns.start + self._size[1],
-            ]
-            result[i, 0, : piece.shape[0], : piece.shape[1]] = piece
-        return result
+def padded(piece: Image, size: tuple[int, int], place: tuple[int, int] = (0, 0)) -> Image:
+    """A piece filled up with zeros to the size of a tile, float32 (height, width).
 
-    def accept(self, start: int, probabilities: Image) -> None:
-        """Stitch in the network's answer to the tiles from ``start`` on, (N, 1, height, width)."""
-        tiles = self._tiles[start : start + len(probabilities)]
-        for (rows, columns), answer in zip(tiles, probabilities[:, 0], strict=True):
-            self.probability[rows.low : rows.high, columns.low : columns.high] = answer[
-                rows.low - rows.start : rows.high - rows.start,
-                columns.low - columns.start : columns.high - columns.start,
-            ]
+    ``place`` is the row and the column of the tile at which the piece begins.
+    """
+    if piece.shape == size:
+        return piece
+    tile = np.zeros(size, np.float32)
+    row, column = place
+    tile[row : row + piece.shape[0], column : column + piece.shape[1]] = piece
+    return tile
+
+
+def views_of(tile: Image, count: int) -> Image:
+    """A square tile turned and mirrored, float32 (count, height, width); the first is as it is."""
+    return np.stack([_turn(tile, view) for view in range(count)])
+
+
+def undo_views(answers: Image) -> Image:
+    """Answers to `views_of`, turned back, float32 (count, height, width)."""
+    return np.stack([_turn_back(answer, view) for view, answer in enumerate(answers)])
+
+
+def _turn(image: Image, view: int) -> Image:
+    turned = np.rot90(image, view % 4)
+    return turned[:, ::-1] if view >= 4 else turned
+
+
+def _turn_back(image: Image, view: int) -> Image:
+    upright = image[:, ::-1] if view >= 4 else image
+    return np.rot90(upright, -(view % 4))

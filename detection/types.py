@@ -29,17 +29,23 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
         Largest minus smallest of the background map, in units of ``noise``.
     noise
         Median of the background's rms map, counts.
+    depth
+        Flux of a point source of SNR 5, counts.
     seeing_fwhm
         Median full width at half maximum of point-like sources, pixels; None with fewer than 3.
     masked_fraction
-        Share of pixels that are NaN, infinite, blank or flagged.
+        Share of pixels that are NaN, infinite, blank or excluded by a plane.
+    saturated_fraction
+        Share of pixels from the header's ``SATURATE`` on; None without it.
     """
 
     background: float
     background_gradient: float
     noise: float
+    depth: float
     seeing_fwhm: float | None
     masked_fraction: float
+    saturated_fraction: float | None
 
 
 class Detection(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +56,8 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
     candidate_id
         The caller's id; None for a source that the network found and no candidate names.
     x, y
-        Sub-pixel centroid, 0-based pixels; the candidate's own position where nothing was measured.
+        Sub-pixel centroid, 0-based pixels; the candidate's own position where there is none within
+        2 px, or the pixel is masked.
     ra, dec
         ICRS degrees; None without a usable WCS (flag ``no_wcs``).
     probability
@@ -59,15 +66,27 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
         Mean probability over the source's footprint; None if unscored.
     confidence
         Probability that the source is real, 0 to 1; None if unscored.
+    confidence_low, confidence_high
+        The central 90 % of that probability over exposures; None if unscored or uncalibrated.
+    entropy
+        Predictive entropy of the confidence, bits: 0 for certainty, 1 for a coin toss.
+    augmentation
+        Standard deviation of the logit of the probability over the eight orientations that the
+        network was shown; None unless full uncertainty was asked for.
+    disagreement
+        Standard deviation of that logit over the versions of the model that are served; None unless
+        full uncertainty was asked for and there are several.
     is_real
         Whether the confidence reaches the threshold.
     snr, flux, flux_err
         Matched-filter signal-to-noise ratio, and the flux and its 1-sigma error in counts.
     fwhm, elongation
         Full width at half maximum in pixels; major over minor axis.
-    negative_ratio
-        Depth of the negative lobe beside the source over the height of its peak: near 0 for a point
-        source, near 1 for a dipole.
+    psf_match, sharpness, negative_ratio, trail
+        Likeness to a PSF, and measures of cosmic rays, dipoles and trails: see
+        `detection.quality.Measurements`.
+    edge_distance
+        Distance to the nearest edge of the exposure, pixels.
     polarity
         1 for a brightening, -1 for a fading source.
     outcome
@@ -86,13 +105,22 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
     probability: float | None = None
     probability_mean: float | None = None
     confidence: float | None = None
+    confidence_low: float | None = None
+    confidence_high: float | None = None
+    entropy: float | None = None
+    augmentation: float | None = None
+    disagreement: float | None = None
     is_real: bool = False
     snr: float | None = None
     flux: float | None = None
     flux_err: float | None = None
     fwhm: float | None = None
     elongation: float | None = None
+    psf_match: float | None = None
+    sharpness: float | None = None
     negative_ratio: float | None = None
+    trail: float | None = None
+    edge_distance: float | None = None
     polarity: Literal[1, -1] = 1
     outcome: Outcome = "kept"
     merged_into: int | None = None

@@ -1,26 +1,52 @@
-"""Fitting of the confidence on simulated fields that training never saw."""
+"""Fitting of the confidence on simulated fields that training never saw.
 
-from collections.abc import Callable, Iterable
+Three sets of fields that share none: the regression is fitted on the first, its calibration on the
+second, and what differs between exposures, and what can be vouched for, is learned from the third.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_expit, logsumexp
 
-from detection.confidence import ConfidenceModel, features
+from detection.background import Image
+from detection.calibration import Calibration
+from detection.confidence import ConfidenceModel, Outliers, squared_distance, standardised
+from detection.evaluation import MATCH_RADIUS, match
 from detection.exposure import Exposure
+from detection.guarantee import RiskCurve
+from detection.measured import Measured, measure_sources
 from detection.model import UNetModel
-from detection.preprocess import Image
-from detection.scoring import find_sources, measure_sources, prepare_exposure
+from detection.scoring import prepare_exposure
+from detection.spots import Values
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, simulate
 
 # Training uses the seeds from its own on, validation a million further.
 CALIBRATION_SEEDS = 2_000_000
-MATCH_RADIUS = 3.0
+_NOISE_FIELDS = 4  # one field in so many holds noise and transients only
+_KNOTS = 200
+_OUTLIERS = 0.999
+_THRESHOLDS = np.round(
+    np.concatenate([np.arange(0.999, 0.98, -0.001), np.arange(0.98, 0.0, -0.01)]), 3
+)
 
 Predict = Callable[[Image], Image]
 """What answers tiles: float32 (N, 1, H, W) normalised pixels to probabilities of the same shape."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many fields the regression, its calibration, and the rest are fitted on."""
+
+    regression: int = 140
+    calibration: int = 100
+    exposures: int = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,37 +55,49 @@ class Labelled:
 
     Attributes
     ----------
-    values
-        float64 (N, features), in the order of ``names``; NaN where unknown.
     names
         Of the features.
+    table
+        float64 (N, features); NaN where unknown.
     real
-        bool (N,): a simulated transient lies within 3 px, and no closer source claims it.
+        bool (N,): matched to a simulated transient, each transient once at most.
+    field
+        intp (N,), index of the field.
+    fields
+        Number of fields.
     """
 
-    values: NDArray[np.float64]
     names: tuple[str, ...]
+    table: Values
     real: NDArray[np.bool_]
+    field: NDArray[np.intp]
+    fields: int
 
 
-def calibration_fields(seed: int, count: int) -> Iterable[Field]:
-    """Fields of the calibration set; one in four holds noise and transients only."""
-    for i in range(count):
-        yield simulate(seed + CALIBRATION_SEEDS + i, NOISE_ONLY if i % 4 == 3 else ARTEFACTS)
+def calibration_fields(seed: int, start: int, stop: int) -> Iterator[Field]:
+    """Fields of the calibration set; some hold noise and transients only."""
+    for i in range(start, stop):
+        plain = i % _NOISE_FIELDS == _NOISE_FIELDS - 1
+        yield simulate(seed + CALIBRATION_SEEDS + i, NOISE_ONLY if plain else ARTEFACTS)
 
 
-def label(positions: NDArray[np.float64], field: Field) -> NDArray[np.bool_]:
-    """Which positions (N, 2) are transients, each transient once at most; bool (N,)."""
-    real = np.zeros(len(positions), bool)
-    truth = np.array([(s.x, s.y) for s in field.of_kind("transient")]).reshape(-1, 2)
-    if len(truth) and len(positions):
-        distance, nearest = map(np.asarray, KDTree(positions).query(truth))
-        real[nearest[distance <= MATCH_RADIUS]] = True
-    return real
+def score_field(field: Field, card: UNetModel, predict: Predict, *, full: bool) -> Measured:
+    """Let the network answer a field of one tile or more; its sources, measured."""
+    work = prepare_exposure(Exposure.from_array(field.difference), card, full_uncertainty=full)
+    for start in range(0, len(work), work.views):
+        work.accept(start, predict(work.batch(start, start + work.views)))
+    return measure_sources(work)
 
 
-def labelled_sources(fields: Iterable[Field], card: UNetModel, predict: Predict) -> Labelled:
-    """Score fields up to, but not including, the confidence.
+def transients_of(field: Field) -> tuple[Values, Values]:
+    """Positions (N, 2), pixels, and signal-to-noise ratios (N,) of a field's true transients."""
+    sources = field.of_kind("transient")
+    positions = np.array([(one.x, one.y) for one in sources], dtype=np.float64).reshape(-1, 2)
+    return positions, np.array([one.snr for one in sources])
+
+
+def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, full: bool) -> Labelled:
+    """Score fields up to, but not including, the confidence, and label the sources.
 
     Parameters
     ----------
@@ -69,55 +107,207 @@ def labelled_sources(fields: Iterable[Field], card: UNetModel, predict: Predict)
         Of the model that ``predict`` runs.
     predict
         The network.
+    full
+        Whether to show it every tile in eight orientations.
     """
-    tables, real = [], []
+    tables, real, index = [], [], []
     names: tuple[str, ...] = ()
+    count = 0
     for field in fields:
-        work = prepare_exposure(Exposure.from_array(field.difference), card)
-        work.accept(0, predict(work.batch(0, len(work))))
-        sources = find_sources(work)
-        measured, seeing = measure_sources(work, sources)
-        values = features(sources.probability, sources.probability_mean, measured, seeing)
-        names = tuple(values)
-        scored = np.isfinite(sources.probability)
-        tables.append(np.stack(list(values.values()), axis=1)[scored])
-        real.append(label(sources.positions, field)[scored])
-    return Labelled(np.concatenate(tables), names, np.concatenate(real))
-
-
-def fit_confidence(sources: Labelled, fitted_on: str) -> ConfidenceModel:
-    """Fit the logistic regression that turns features into a confidence."""
-    from sklearn.linear_model import LogisticRegression  # slow to import
-
-    finite = np.where(np.isfinite(sources.values), sources.values, np.nan)
-    mean, scale = np.nanmean(finite, axis=0), np.nanstd(finite, axis=0)
-    model = ConfidenceModel(
-        names=sources.names,
-        mean=tuple(mean.tolist()),
-        scale=tuple(np.maximum(scale, 1e-6).tolist()),
-        weights=(),
-        intercept=0.0,
-        fitted_on=fitted_on,
-        sources=len(sources.real),
-    )
-    table = model.standardise(dict(zip(sources.names, sources.values.T, strict=True)))
-    regression = LogisticRegression(max_iter=1000).fit(table, sources.real)
-    return msgspec.structs.replace(
-        model,
-        weights=tuple(regression.coef_[0].tolist()),
-        intercept=float(regression.intercept_[0]),
+        measured = score_field(field, card, predict, full=full)
+        spots = measured.sources.spots
+        scored = np.isfinite(spots.probability)
+        positions, _ = transients_of(field)
+        matched = match(spots.positions[scored], spots.probability[scored], positions, MATCH_RADIUS)
+        names = tuple(measured.features)
+        tables.append(np.stack([measured.features[name] for name in names], axis=1)[scored])
+        real.append(matched >= 0)
+        index.append(np.full(len(matched), count, np.intp))
+        count += 1
+    return Labelled(
+        names, np.concatenate(tables), np.concatenate(real), np.concatenate(index), count
     )
 
 
 def calibrate(
-    card: UNetModel, predict: Predict, *, seed: int, fields: int = 120
-) -> tuple[UNetModel, Labelled]:
-    """Give a card the confidence of the model that ``predict`` runs; and what it was fitted on."""
-    sources = labelled_sources(calibration_fields(seed, fields), card, predict)
-    share = float(np.mean(sources.real))
-    fitted_on = (
-        f"{fields} simulated difference fields of 512x512 px, seed {seed + CALIBRATION_SEEDS};"
-        f" {share:.1%} of the sources are real"
+    card: UNetModel,
+    predict: Predict,
+    *,
+    seed: int,
+    full: bool,
+    sizes: Sizes | None = None,
+    on_progress: Progress = print,
+) -> ConfidenceModel:
+    """Fit the confidence of the model that ``predict`` runs, for one view of each tile or all."""
+    sizes = sizes or Sizes()
+    borders = np.cumsum([0, sizes.regression, sizes.calibration, sizes.exposures])
+    sets = []
+    for name, start, stop in zip(
+        ("regression", "calibration", "exposures"), borders, borders[1:], strict=False
+    ):
+        on_progress(
+            f"{'full' if full else 'cheap'} confidence: scoring {stop - start} fields ({name})"
+        )
+        fields = calibration_fields(seed, int(start), int(stop))
+        sets.append(label(fields, card, predict, full=full))
+    return fit_confidence(
+        *sets,
+        fitted_on=(
+            f"{borders[-1]} simulated difference fields of 512x512 px, seed"
+            f" {seed + CALIBRATION_SEEDS}; {np.mean(sets[2].real):.1%} of the sources are real"
+        ),
     )
-    fitted = fit_confidence(sources, fitted_on)
-    return msgspec.structs.replace(card, confidence=fitted), sources
+
+
+def fit_confidence(
+    regression: Labelled, calibration: Labelled, exposures: Labelled, *, fitted_on: str
+) -> ConfidenceModel:
+    """Fit all of a confidence model on three sets of fields that share none."""
+    from sklearn.linear_model import LogisticRegression  # slow to import
+
+    finite = np.where(np.isfinite(regression.table), regression.table, np.nan)
+    mean = np.nan_to_num(np.nanmean(finite, axis=0))
+    scale = np.maximum(np.nan_to_num(np.nanstd(finite, axis=0)), 1e-6)
+    prepare = partial(standardised, mean=mean, scale=scale)
+    table = prepare(regression.table)
+    fitted = LogisticRegression(max_iter=2000).fit(table, regression.real)
+    weights, intercept = fitted.coef_[0], float(fitted.intercept_[0])
+
+    def score(sources: Labelled) -> Values:
+        return np.asarray(prepare(sources.table) @ weights + intercept)
+
+    mapped = fit_calibration(score(calibration), calibration.real, calibration.field)
+    logits = mapped(score(exposures))
+    return ConfidenceModel(
+        names=regression.names,
+        mean=tuple(mean.tolist()),
+        scale=tuple(scale.tolist()),
+        weights=tuple(weights.tolist()),
+        intercept=intercept,
+        calibration=mapped,
+        scatter=fit_scatter(logits, exposures),
+        outliers=_outliers(np.concatenate([table, prepare(calibration.table)])),
+        risk=_risk_curve(expit(logits), exposures),
+        fitted_on=fitted_on,
+        sources=sum(len(part.real) for part in (regression, calibration, exposures)),
+    )
+
+
+def fit_calibration(score: Values, real: NDArray[np.bool_], field: NDArray[np.intp]) -> Calibration:
+    """The calibration of the best log loss on fields left out, fitted on all.
+
+    Parameters
+    ----------
+    score
+        The regression's logits, float64 (N,).
+    real, field
+        bool (N,) and intp (N,): fields are left out whole.
+    """
+    fold = field % 4
+    losses = {}
+    for method, fit in _METHODS.items():
+        held_out = np.empty_like(score)
+        for left_out in range(4):
+            rest = fold != left_out
+            held_out[~rest] = fit(score[rest], real[rest])(score[~rest])
+        losses[method] = float(-np.mean(np.where(real, log_expit(held_out), log_expit(-held_out))))
+    best = min(losses, key=lambda method: losses[method])
+    return _METHODS[best](score, real)
+
+
+def _unchanged(score: Values, real: NDArray[np.bool_]) -> Calibration:
+    ends = (float(score.min()), float(score.max()))
+    return Calibration(method="none", score=ends, calibrated=ends)
+
+
+def _temperature(score: Values, real: NDArray[np.bool_]) -> Calibration:
+    """Platt's: a straight line in the logit."""
+    from sklearn.linear_model import LogisticRegression
+
+    line = LogisticRegression(C=1e6).fit(score[:, None], real)
+    return _knots("temperature", score, lambda x: line.decision_function(x[:, None]))
+
+
+def _beta(score: Values, real: NDArray[np.bool_]) -> Calibration:
+    """Beta calibration (Kull et al. 2017): the two tails have slopes of their own."""
+    from sklearn.linear_model import LogisticRegression
+
+    def tails(x: Values) -> Values:
+        return np.stack([log_expit(x), -log_expit(-x)], axis=1)
+
+    bent = LogisticRegression(C=1e6).fit(tails(score), real)
+    if (bent.coef_ < 0).any():
+        return _temperature(score, real)  # not monotone
+    return _knots("beta", score, lambda x: bent.decision_function(tails(x)))
+
+
+def _isotonic(score: Values, real: NDArray[np.bool_]) -> Calibration:
+    from sklearn.isotonic import IsotonicRegression
+
+    # Never quite 0 or 1: as sure as one more source of the other kind would allow.
+    least = 1.0 / (len(score) + 2)
+    steps = IsotonicRegression(y_min=least, y_max=1.0 - least, out_of_bounds="clip")
+    steps.fit(score, real)
+
+    def calibrated(x: Values) -> Values:
+        share = steps.predict(x)
+        return np.asarray(np.log(share / (1.0 - share)))
+
+    return _knots("isotonic", score, calibrated)
+
+
+_METHODS: dict[str, Callable[[Values, NDArray[np.bool_]], Calibration]] = {
+    "none": _unchanged,
+    "temperature": _temperature,
+    "beta": _beta,
+    "isotonic": _isotonic,
+}
+
+
+def _knots(method: str, score: Values, calibrated: Callable[[Values], Values]) -> Calibration:
+    knots = np.linspace(score.min(), score.max(), _KNOTS)
+    return Calibration(
+        method=method,  # type: ignore[arg-type]
+        score=tuple(knots.tolist()),
+        calibrated=tuple(np.maximum.accumulate(calibrated(knots)).tolist()),
+    )
+
+
+def fit_scatter(logits: Values, sources: Labelled) -> float:
+    """Standard deviation of the logit between exposures, by maximum likelihood.
+
+    The model is logistic with a normal effect that all sources of an exposure share; the integral
+    over it is done by Gauss-Hermite quadrature.
+    """
+    nodes, node_weights = np.polynomial.hermite_e.hermegauss(21)
+    log_weights = np.log(node_weights / node_weights.sum())
+    sign = np.where(sources.real, 1.0, -1.0)
+
+    def loss(scatter: float) -> float:
+        shifted = sign[:, None] * (logits[:, None] + scatter * nodes)
+        each = np.zeros((sources.fields, len(nodes)))
+        np.add.at(each, sources.field, log_expit(shifted))
+        return -float(logsumexp(each + log_weights, axis=1).sum())
+
+    return float(minimize_scalar(loss, bounds=(0.0, 3.0), method="bounded").x)
+
+
+def _outliers(table: Values) -> Outliers:
+    covariance = np.cov(table, rowvar=False) + 1e-3 * np.eye(table.shape[1])
+    precision = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+    return Outliers(
+        precision=tuple(tuple(row) for row in precision.tolist()),
+        limit=float(np.quantile(squared_distance(table, precision), _OUTLIERS)),
+    )
+
+
+def _risk_curve(confidence: Values, sources: Labelled) -> RiskCurve:
+    risk = []
+    for threshold in _THRESHOLDS:
+        called = confidence >= threshold
+        number = np.bincount(sources.field[called], minlength=sources.fields)
+        false = np.bincount(sources.field[called & ~sources.real], minlength=sources.fields)
+        risk.append(float(np.mean(false / np.maximum(number, 1))))
+    return RiskCurve(
+        thresholds=tuple(_THRESHOLDS.tolist()), risk=tuple(risk), exposures=sources.fields
+    )

@@ -9,8 +9,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from detection.background import Image
 from detection.model import UNetModel
-from detection.preprocess import Image
 from detection.scoring import prepare
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, simulate
 
@@ -74,5 +74,4 @@ def golden_tiles(card: UNetModel, exposures: Iterable[Path] = ()) -> Mapping[str
 
 def _tiles(content: bytes, card: UNetModel, most: int = 2) -> Image:
     work = prepare(content, card, [])
-    tiles = work.batch(0, min(len(work), most))
-    return np.repeat(tiles, card.input.shape[1], axis=1)
+    return work.batch(0, min(len(work), most))

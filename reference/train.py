@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.background import Image
 from detection.model import TensorSpec, UNetModel
-from detection.preprocess import Image, Normalisation, normalise
+from detection.preprocess import Normalisation, normalise
 from reference.calibrate import calibrate
 from reference.network import build_unet
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, simulate
@@ -77,7 +79,7 @@ def _example(index: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.uin
     """The normalised image, as float16 to save memory, and the target of one field."""
     field = simulate(seed + index, NOISE_ONLY if index % 4 == 3 else ARTEFACTS)
     prepared = normalise(field.difference, ~np.isfinite(field.difference), NORMALISATION)
-    return prepared.image.astype(np.float16), target(field)
+    return prepared.image().astype(np.float16), target(field)
 
 
 def _examples(count: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
@@ -167,11 +169,15 @@ def recalibrate(folder: Path, on_progress: Callable[[str], None] = print) -> Non
 
     def predict(tiles: Image) -> Image:
         answer: Image = np.moveaxis(
-            network.predict(np.moveaxis(tiles, 1, -1), batch_size=4, verbose=0), -1, 1
+            network.predict(np.moveaxis(tiles, 1, -1), batch_size=8, verbose=0), -1, 1
         )
         return answer
 
-    on_progress("fitting the confidence")
-    card, _ = calibrate(card, predict, seed=int(card.training_parameters["seed"]))
+    seed = int(card.training_parameters["seed"])
+    cheap, full = (
+        calibrate(card, predict, seed=seed, full=full, on_progress=on_progress)
+        for full in (False, True)
+    )
+    card = msgspec.structs.replace(card, confidence=cheap, confidence_full=full)
     (folder / CARD_FILE).write_bytes(card.to_json())
     on_progress(f"wrote {folder / WEIGHTS_FILE} and {CARD_FILE}")

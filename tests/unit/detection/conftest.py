@@ -9,7 +9,7 @@ from astropy.io import fits
 from scipy import ndimage
 
 from detection.model import TensorSpec, UNetModel
-from detection.scoring import Work
+from detection.work import Work
 
 
 @pytest.fixture(scope="session")

@@ -22,17 +22,24 @@ TAN = {
 }
 
 
+def npy_of_shape(shape: str) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".encode()
+    header = header.ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+
+
 def refused(content: bytes, **options: object) -> InputError:
     with pytest.raises(InputError) as caught:
-        read_exposure(content, **options)  # type: ignore[arg-type]
+        read_exposure(content, **options).image()  # type: ignore[arg-type]
     return caught.value
 
 
 def test_fits_becomes_native_float32() -> None:
     exposure = read_exposure(to_fits(IMAGE.astype(">f8")))
-    assert exposure.data.dtype == np.dtype("=f4")
-    np.testing.assert_array_equal(exposure.data, IMAGE)
-    assert not exposure.mask.any()
+    data, mask = exposure.image()
+    assert data.dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(data, IMAGE)
+    assert not mask.any()
     assert exposure.flags == {"no_wcs"}
 
 
@@ -42,10 +49,10 @@ def test_scaled_integers_and_blank() -> None:
     hdu.header.update({"BSCALE": 0.5, "BZERO": 100.0, "BLANK": 7})
     stream = io.BytesIO()
     hdu.writeto(stream)
-    exposure = read_exposure(stream.getvalue())
-    assert exposure.mask.sum() == 1
-    assert exposure.mask[0, 7]
-    assert exposure.data[1, 0] == pytest.approx(125.0)
+    data, mask = read_exposure(stream.getvalue()).image()
+    assert mask.sum() == 1
+    assert mask[0, 7]
+    assert data[1, 0] == pytest.approx(125.0)
 
 
 @pytest.mark.parametrize("compression", ["RICE_1", "GZIP_1", "HCOMPRESS_1"])
@@ -55,12 +62,13 @@ def test_tile_compressed(compression: str) -> None:
     hdus = [fits.PrimaryHDU(), fits.CompImageHDU(stored, compression_type=compression, name="SCI")]
     fits.HDUList(hdus).writeto(stream)
     exposure = read_exposure(stream.getvalue())
-    np.testing.assert_array_equal(exposure.data, stored)
+    np.testing.assert_array_equal(exposure.image()[0], stored)
     assert exposure.name == "SCI"
 
 
 def test_gzip() -> None:
-    np.testing.assert_array_equal(read_exposure(gzip.compress(to_fits(IMAGE))).data, IMAGE)
+    data, _ = read_exposure(gzip.compress(to_fits(IMAGE))).image()
+    np.testing.assert_array_equal(data, IMAGE)
 
 
 def test_hdu_by_index_and_name() -> None:
@@ -68,9 +76,9 @@ def test_hdu_by_index_and_name() -> None:
     second = fits.ImageHDU(IMAGE + 1, name="DIFF")
     fits.HDUList([fits.PrimaryHDU(IMAGE), second]).writeto(stream)
     content = stream.getvalue()
-    np.testing.assert_array_equal(read_exposure(content).data, IMAGE)
-    np.testing.assert_array_equal(read_exposure(content, hdu=1).data, IMAGE + 1)
-    np.testing.assert_array_equal(read_exposure(content, hdu="DIFF").data, IMAGE + 1)
+    for hdu, expected in ((None, IMAGE), (1, IMAGE + 1), ("DIFF", IMAGE + 1)):
+        data, _ = read_exposure(content, hdu=hdu).image()  # type: ignore[arg-type]
+        np.testing.assert_array_equal(data, expected)
     missing = refused(content, hdu="SCI")
     assert (missing.code, missing.field) == ("no-such-hdu", "hdu")
     assert "1: DIFF" in missing.detail
@@ -79,7 +87,7 @@ def test_hdu_by_index_and_name() -> None:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_npy_of_either_order(order: str) -> None:
     exposure = read_exposure(to_npy(np.array(IMAGE.astype(">f8"), order=order)))  # type: ignore[call-overload]
-    np.testing.assert_array_equal(exposure.data, IMAGE)
+    np.testing.assert_array_equal(exposure.image()[0], IMAGE)
 
 
 def test_sky_is_zero_based_icrs() -> None:
@@ -114,6 +122,10 @@ def test_without_wcs_there_is_no_sky() -> None:
         (to_npy(np.array([[{}]], object)), "unreadable-npy"),
         (to_npy(IMAGE)[:-1], "unreadable-npy"),
         (b"\x93NUMPY\x09\x00rubbish", "unreadable-npy"),
+        (npy_of_shape("(-2, 3)"), "unreadable-npy"),
+        (npy_of_shape("(2, 3"), "unreadable-npy"),
+        (npy_of_shape("(True, 3)"), "unreadable-npy"),
+        (npy_of_shape("(0, 3)"), "wrong-dimensions"),
         (gzip.compress(to_fits(IMAGE))[:-20], "unreadable-fits"),
         (b"\x1f\x8brubbish", "unreadable-fits"),
     ],
@@ -133,7 +145,7 @@ def test_tables_only_is_no_image() -> None:
 
 
 def test_degenerate_axes_are_dropped() -> None:
-    assert read_exposure(to_fits(IMAGE[None])).data.shape == IMAGE.shape
+    assert read_exposure(to_fits(IMAGE[None])).image()[0].shape == IMAGE.shape
 
 
 def test_bounds() -> None:
@@ -150,3 +162,11 @@ def test_a_header_cannot_claim_more_pixels_than_are_taken() -> None:
         b"NAXIS1  =                   50", b"NAXIS1  =               999999"
     )
     assert refused(huge, limits=Limits(max_pixels=10**6)).code == "too-large"
+
+
+def test_a_saturation_that_cannot_be_read_is_none() -> None:
+    content = to_fits(IMAGE, SATURATE=50000.0)
+    assert read_exposure(content).saturation == 50000.0
+    broken = content.replace(b"SATURATE=              50000.0", b"SATURATE= '50000.0            ")
+    assert broken != content
+    assert read_exposure(broken).saturation is None

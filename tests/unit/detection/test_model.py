@@ -15,7 +15,7 @@ from detection.model import TensorSpec, UNetModel
         ({"nms_radius": 0.0}, "nms_radius"),
         ({"overlap": 256}, "overlap of 256 px does not fit"),
         ({"input": TensorSpec(name="image", shape=(8, 1, 256, 256))}, "fixed batch of 8"),
-        ({"output": TensorSpec(name="p", shape=(-1, 1, 172, 172))}, "output tiles are (172, 172)"),
+        ({"output": TensorSpec(name="p", shape=(-1, 1, 171, 171))}, "output tiles are (171, 171)"),
     ],
 )
 def test_a_card_says_what_is_wrong(

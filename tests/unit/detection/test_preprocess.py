@@ -13,7 +13,8 @@ CLEAR = np.zeros(IMAGE.shape, bool)
 
 def test_noise_has_unit_sigma() -> None:
     prepared = normalise(IMAGE * 7 + 1000, CLEAR, Normalisation())
-    assert np.std(prepared.significance[:, 200:]) == pytest.approx(1.0, abs=0.05)
+    significance, _, _ = prepared.piece(slice(0, 200), slice(200, 300))
+    assert np.std(significance) == pytest.approx(1.0, abs=0.05)
     assert prepared.background == pytest.approx(1000, abs=1)
     assert prepared.noise == pytest.approx(7, rel=0.05)
 
@@ -24,9 +25,9 @@ def test_noise_has_unit_sigma() -> None:
     offset=st.floats(-1e3, 1e3),
 )
 def test_scale_and_offset_change_nothing(scale: float, offset: float) -> None:
-    first = normalise(IMAGE, CLEAR, Normalisation()).image
+    first = normalise(IMAGE, CLEAR, Normalisation()).image()
     moved = ((IMAGE.astype(np.float64) + offset) * scale).astype(np.float32)
-    second = normalise(moved, CLEAR, Normalisation()).image
+    second = normalise(moved, CLEAR, Normalisation()).image()
     # What is left is float32 rounding of the offset.
     np.testing.assert_allclose(first, second, atol=2e-3)
 
@@ -37,14 +38,18 @@ def test_input_is_not_modified_and_masked_pixels_are_zero() -> None:
     before = data.copy()
     prepared = normalise(data, ~np.isfinite(data), Normalisation())
     np.testing.assert_array_equal(data, before)
-    assert not prepared.image[10:20, 10:20].any()
-    assert np.isfinite(prepared.image).all()
+    image = prepared.image()
+    np.testing.assert_array_equal(data, before)
+    assert not image[10:20, 10:20].any()
+    assert np.isfinite(image).all()
+    assert prepared.masked_fraction == pytest.approx(100 / IMAGE.size)
 
 
 def test_gradient_is_taken_out() -> None:
     slope = np.linspace(0, 20, IMAGE.shape[1], dtype=np.float32)
     prepared = normalise(IMAGE + slope, CLEAR, Normalisation())
-    assert abs(np.median(prepared.significance[:, :60])) < 0.3
+    significance, _, _ = prepared.piece(slice(0, 200), slice(0, 60))
+    assert abs(np.median(significance)) < 0.3
     assert prepared.gradient == pytest.approx(20 / prepared.noise, rel=0.4)
 
 
@@ -65,4 +70,23 @@ def test_nothing_to_score(data: np.ndarray, code: str) -> None:
 def test_extreme_values_stay_finite() -> None:
     data = IMAGE.copy()
     data[5, 5], data[6, 6] = 3e38, -3e38
-    assert np.isfinite(normalise(data, CLEAR, Normalisation()).image).all()
+    assert np.isfinite(normalise(data, CLEAR, Normalisation()).image()).all()
+
+
+def test_pieces_make_the_whole() -> None:
+    prepared = normalise(IMAGE, CLEAR, Normalisation())
+    whole = prepared.image()
+    for rows in (slice(0, 90), slice(90, 200)):
+        for columns in (slice(0, 101), slice(101, 300)):
+            significance, _, _ = prepared.piece(rows, columns)
+            np.testing.assert_allclose(
+                prepared.stretch(significance), whole[rows, columns], atol=1e-5
+            )
+
+
+def test_saturated_pixels_are_told() -> None:
+    data = IMAGE.copy()
+    data[5, 7] = 5000.0
+    prepared = normalise(data, CLEAR, Normalisation())
+    _, _, saturated = prepared.piece(slice(0, 200), slice(0, 300), 4000.0)
+    np.testing.assert_array_equal(np.argwhere(saturated), [[5, 7]])

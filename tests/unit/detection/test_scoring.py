@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detection.disagreement import candidates_of, with_disagreement
 from detection.errors import InputError, TooLargeError
 from detection.exposure import Limits
 from detection.model import UNetModel
@@ -183,3 +184,37 @@ def test_a_source_on_a_seam_is_reported_once(card: UNetModel, spot: tuple[int, i
 def test_card_round_trip(card: UNetModel) -> None:
     assert UNetModel.from_json(card.to_json()) == card
     assert msgspec.structs.replace(card, version=3).version == 3
+
+
+def test_versions_that_disagree_say_so(card: UNetModel) -> None:
+    content = to_npy(field(sources=SOURCES))
+    scored = finish(answer(prepare(content, card)), threshold=0.5)
+    same = finish(answer(prepare(content, card, candidates_of(scored))), threshold=0.5)
+    unsure = prepare(content, card, candidates_of(scored))
+    for start in range(len(unsure)):
+        unsure.accept(start, np.full_like(unsure.batch(start, start + 1), 0.02))
+    other = finish(unsure, threshold=0.5)
+
+    agreed = with_disagreement(scored, [same]).detections[0]
+    disputed = with_disagreement(scored, [same, other]).detections[0]
+
+    assert agreed.disagreement == pytest.approx(0.0, abs=1e-3)
+    assert disputed.disagreement is not None
+    assert disputed.disagreement > 1.0
+    assert with_disagreement(scored, []) is scored
+
+
+def test_full_uncertainty_shows_eight_views(card: UNetModel) -> None:
+    content = to_npy(field(sources=SOURCES))
+    cheap = finish(answer(prepare(content, card)), threshold=0.5)
+    work = prepare(content, card, full_uncertainty=True)
+    assert len(work) == 8 * len(work.tiles)
+    full = finish(answer(work), threshold=0.5)
+    first, second = cheap.detections[0], full.detections[0]
+    assert (second.x, second.y) == (
+        pytest.approx(first.x, abs=0.01),
+        pytest.approx(first.y, abs=0.01),
+    )
+    assert first.augmentation is None
+    # A matched filter does not care which way up it is shown a source.
+    assert second.augmentation == pytest.approx(0.0, abs=0.05)

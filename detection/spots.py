@@ -1,0 +1,155 @@
+"""Everything that is read off one answered tile: peaks, candidates, and a stamp of each.
+
+A spot is a place in the exposure where a source may be. Spots are all that is kept of a tile, so an
+exposure of any size is scored in the memory of the tiles that are under way.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from detection.background import Image, Mask
+from detection.peaks import Positions
+
+Values = NDArray[np.float64]
+
+STAMP_RADIUS = 12
+STAMP_SIDE = 2 * STAMP_RADIUS + 1
+# Probability is read within this distance of a spot, pixels: the radius of the training target.
+_APERTURE = 2
+# A float32 sigmoid saturates: beyond this the logit says nothing more.
+_LEAST = 1e-6
+_MOST_FLOAT16 = 6e4
+
+
+def logit(probability: NDArray[np.floating]) -> Values:
+    """log(p / (1 - p)), with p kept from 0 and 1 by 1e-6."""
+    p = np.clip(probability.astype(np.float64), _LEAST, 1.0 - _LEAST)
+    return np.asarray(np.log(p / (1.0 - p)))
+
+
+@dataclass(frozen=True, slots=True)
+class Spots:
+    """Some places in an exposure, N of them.
+
+    Attributes
+    ----------
+    positions
+        float64 (N, 2), x and y in the exposure, 0-based pixels.
+    candidate
+        intp (N,), index of the caller's candidate, or -1.
+    brightness
+        float64 (N,), flux of a source that SEP extracted, in sigma of a pixel; NaN for others.
+    probability, probability_mean
+        float64 (N,), largest and mean probability within 2 px; NaN where the centre is masked.
+    spread
+        float64 (N,), standard deviation over the views of the logit of the largest probability; 0
+        with a single view.
+    saturated
+        bool (N,), a saturated pixel lies within 2 px.
+    stamps
+        float16 (N, 25, 25), significance around the nearest pixel; NaN where masked or beyond the
+        exposure's edge.
+    """
+
+    positions: Positions
+    candidate: NDArray[np.intp]
+    brightness: Values
+    probability: Values
+    probability_mean: Values
+    spread: Values
+    saturated: NDArray[np.bool_]
+    stamps: NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> "Spots":
+        """Some of them."""
+        return Spots(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @staticmethod
+    def join(parts: list["Spots"]) -> "Spots":
+        """All of several."""
+        return Spots(
+            *(
+                np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(Spots)
+            )
+        )
+
+
+class Surroundings:
+    """Windows around pixels of one tile.
+
+    Parameters
+    ----------
+    significance
+        float32 (H, W), sigma.
+    mask
+        bool (H, W), True where unusable.
+    saturated
+        bool (H, W).
+    answers
+        float32 (views, H, W), the network's probabilities.
+    """
+
+    def __init__(self, significance: Image, mask: Mask, saturated: Mask, answers: Image) -> None:
+        self._shape = mask.shape
+        self._answers = answers
+        self._mask = mask
+        self._saturated = saturated
+        clipped = np.clip(significance, -_MOST_FLOAT16, _MOST_FLOAT16).astype(np.float16)
+        clipped[mask] = np.nan
+        self._padded = np.pad(clipped, STAMP_RADIUS, constant_values=np.nan)
+        grid = np.arange(-_APERTURE, _APERTURE + 1)
+        dy, dx = (offset.ravel() for offset in np.meshgrid(grid, grid, indexing="ij"))
+        near = dx**2 + dy**2 <= _APERTURE**2
+        # The centre comes first.
+        order = np.argsort(dx[near] ** 2 + dy[near] ** 2, kind="stable")
+        self._dx, self._dy = dx[near][order], dy[near][order]
+
+    def stamps(self, positions: Positions) -> NDArray[np.float16]:
+        """float16 (N, 25, 25) around the nearest pixels of positions in the tile."""
+        column, row = self._pixels(positions)
+        windows = sliding_window_view(self._padded, (STAMP_SIDE, STAMP_SIDE))
+        return np.ascontiguousarray(windows[row, column])
+
+    def read(
+        self,
+        positions: Positions,
+        origin: tuple[int, int],
+        candidate: NDArray[np.intp],
+        brightness: Values,
+    ) -> Spots:
+        """The spots at positions (N, 2) of the tile, whose corner is at ``origin`` (x, y)."""
+        column, row = self._pixels(positions)
+        columns, rows = column[:, None] + self._dx, row[:, None] + self._dy
+        inside = (rows >= 0) & (rows < self._shape[0]) & (columns >= 0) & (columns < self._shape[1])
+        rows, columns = np.where(inside, rows, 0), np.where(inside, columns, 0)
+        known = inside & ~self._mask[rows, columns]
+        scored = known[:, 0]
+        values = self._answers[:, rows, columns].astype(np.float64)
+        mean = values.mean(axis=0)
+        highest = np.where(known, mean, -np.inf).max(axis=1, initial=-np.inf)
+        each_view = np.where(known, values, -np.inf).max(axis=2, initial=-np.inf)
+        average = np.where(known, mean, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        return Spots(
+            positions=positions + np.array(origin, dtype=np.float64),
+            candidate=candidate,
+            brightness=brightness,
+            probability=np.where(scored, highest, np.nan),
+            probability_mean=np.where(scored, average, np.nan),
+            spread=np.where(scored, logit(np.maximum(each_view, 0.0)).std(axis=0), np.nan),
+            saturated=(inside & self._saturated[rows, columns]).any(axis=1),
+            stamps=self.stamps(positions),
+        )
+
+    def _pixels(self, positions: Positions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        nearest = np.rint(positions).astype(np.intp)
+        return (
+            np.clip(nearest[:, 0], 0, self._shape[1] - 1),
+            np.clip(nearest[:, 1], 0, self._shape[0] - 1),
+        )

@@ -1,0 +1,240 @@
+"""One exposure on its way through the network, tile by tile."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.background import Image, Mask
+from detection.candidates import extract
+from detection.exposure import Exposure
+from detection.model import UNetModel
+from detection.peaks import Positions, find_peaks
+from detection.preprocess import Normalised
+from detection.quality import centroids
+from detection.spots import Spots, Surroundings
+from detection.tiling import Tile, padded, plan, undo_views, views_of
+from detection.types import Candidate
+
+# Places at which the noise is sampled in a whole exposure, and at least in each tile.
+_NOISE_SAMPLES = 2000
+_NOISE_SAMPLES_PER_TILE = 16
+# A peak this close to what a tile answers for is taken too: its centroid may lie on the other side.
+_MARGIN = 2
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A tile that the network is looking at."""
+
+    significance: Image
+    mask: Mask
+    saturated: Mask
+    answers: Image
+    missing: int
+
+
+class Work:
+    """An exposure on its way: `batch` gives the network's inputs, `accept` takes its answers.
+
+    Both may be called from several threads at once. Inputs are numbered: ``views`` for each tile,
+    one tile after the other. What a tile has to say is read off as soon as its last view is
+    answered, and the tile is then dropped.
+
+    Parameters
+    ----------
+    exposure
+        What was sent.
+    card
+        The model that is asked.
+    candidates
+        Sources to score; None: SEP extracts them.
+    views
+        1, or 8: every tile is also shown turned and mirrored, and the answers are averaged.
+
+    Attributes
+    ----------
+    tiles
+        Where the tiles lie.
+    normalised
+        The exposure as the network sees it.
+    """
+
+    def __init__(
+        self,
+        exposure: Exposure,
+        card: UNetModel,
+        candidates: Sequence[Candidate] | None,
+        *,
+        views: int = 1,
+    ) -> None:
+        self.exposure = exposure
+        self.card = card
+        self.candidates = candidates
+        self.views = views
+        self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
+        self.tiles = plan(exposure.shape, card.answer_size, card.overlap)
+        self._asked = np.array(
+            [(one.x, one.y) for one in candidates or ()], dtype=np.float64
+        ).reshape(-1, 2)
+        # A network without padding sees this much around what it answers for.
+        self._border = tuple(
+            (seen - answered) // 2
+            for seen, answered in zip(card.tile_size, card.answer_size, strict=True)
+        )
+        self._lock = threading.Lock()
+        self._pending: dict[int, _Pending] = {}
+        self._read: dict[int, Spots] = {}
+        self._noise: dict[int, NDArray[np.float16]] = {}
+        self._saturated: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Number of inputs that the network is to answer."""
+        return len(self.tiles) * self.views
+
+    def batch(self, start: int, stop: int) -> Image:
+        """Inputs ``start`` to ``stop``, float32 (N, C, H, W); all channels show the same."""
+        first, last = start // self.views, -(-stop // self.views)
+        shown = np.concatenate([self._show(index) for index in range(first, last)])
+        shown = shown[start - first * self.views : stop - first * self.views, None]
+        return np.repeat(shown, self.card.input.shape[1], axis=1)
+
+    def accept(self, start: int, probabilities: Image) -> None:
+        """Take the network's answers to the inputs from ``start`` on, float32 (N, 1, H, W)."""
+        for number, answer in enumerate(probabilities[:, 0], start):
+            index, view = divmod(number, self.views)
+            with self._lock:
+                pending = self._pending[index]
+                pending.answers[view] = answer
+                pending.missing -= 1
+                complete = pending.missing == 0
+            if complete:
+                self._harvest(index, pending)
+                with self._lock:
+                    del self._pending[index]
+
+    def spots(self) -> Spots:
+        """All that was read off the tiles.
+
+        Raises
+        ------
+        RuntimeError
+            If a tile has not been answered.
+        """
+        self._check_complete()
+        return Spots.join([self._read[index] for index in range(len(self.tiles))])
+
+    def noise(self) -> NDArray[np.float16]:
+        """Stamps around places chosen regardless of what is there, float16 (N, 25, 25)."""
+        self._check_complete()
+        return np.concatenate([self._noise[index] for index in range(len(self.tiles))])
+
+    def saturated_fraction(self) -> float | None:
+        """Share of saturated pixels; None if the header does not say what that is."""
+        self._check_complete()
+        if self.exposure.saturation is None:
+            return None
+        height, width = self.exposure.shape
+        return sum(self._saturated.values()) / (height * width)
+
+    def _check_complete(self) -> None:
+        if (missing := len(self.tiles) - len(self._read)) > 0:
+            raise RuntimeError(f"{missing} of {len(self.tiles)} tiles have not been answered")
+
+    def _show(self, index: int) -> Image:
+        """The views of one tile, float32 (views, H, W)."""
+        tile = self.tiles[index]
+        border, shape = self._border, self.exposure.shape
+        rows = tile.rows.around(border[0], shape[0])
+        columns = tile.columns.around(border[1], shape[1])
+        significance, mask, saturated = self.normalised.piece(
+            rows, columns, self.exposure.saturation
+        )
+        # What lies outside the exposure, before its beginning.
+        place = (
+            border[0] + rows.start - tile.rows.start,
+            border[1] + columns.start - tile.columns.start,
+        )
+        image = padded(self.normalised.stretch(significance), self.card.tile_size, place)
+        answered = np.s_[
+            tile.rows.start - rows.start : tile.rows.stop - rows.start,
+            tile.columns.start - columns.start : tile.columns.stop - columns.start,
+        ]
+        with self._lock:
+            if index not in self._pending:
+                answers = np.empty((self.views, *self.card.answer_size), np.float32)
+                self._pending[index] = _Pending(
+                    np.ascontiguousarray(significance[answered]),
+                    np.ascontiguousarray(mask[answered]),
+                    np.ascontiguousarray(saturated[answered]),
+                    answers,
+                    self.views,
+                )
+        return views_of(image, self.views)
+
+    def _harvest(self, index: int, pending: _Pending) -> None:
+        """Read off a tile what it answers for."""
+        tile = self.tiles[index]
+        significance, mask = pending.significance, pending.mask
+        height, width = mask.shape
+        answers = undo_views(pending.answers)[:, :height, :width]
+        around = Surroundings(significance, mask, pending.saturated, answers)
+        origin = (tile.columns.start, tile.rows.start)
+        mean = answers[0] if self.views == 1 else answers.mean(axis=0)
+
+        peaks, _ = find_peaks(mean, mask, self.card.threshold, self.card.nms_radius)
+        peaks = centroids(significance, mask, peaks)
+        peaks = peaks[_answered(peaks, tile, _MARGIN)]
+        if self.candidates is None:
+            asked, brightness = extract(significance, mask)
+            inside = _answered(asked, tile, 0)
+            asked, brightness = asked[inside], brightness[inside]
+            number = np.arange(len(asked))
+        else:
+            inside = _answered(self._asked - origin, tile, 0)
+            number = np.flatnonzero(inside)
+            asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
+        asked = centroids(significance, mask, asked)
+        read = Spots.join(
+            [
+                around.read(
+                    peaks, origin, np.full(len(peaks), -1, np.intp), np.full(len(peaks), np.nan)
+                ),
+                around.read(asked, origin, number.astype(np.intp), brightness),
+            ]
+        )
+        noise = around.stamps(self._noise_places(tile, mask))
+        own = (
+            slice(tile.rows.low - tile.rows.start, tile.rows.high - tile.rows.start),
+            slice(tile.columns.low - tile.columns.start, tile.columns.high - tile.columns.start),
+        )
+        saturated = int(np.count_nonzero(pending.saturated[own]))
+        with self._lock:
+            self._saturated[index] = saturated
+            self._read[index] = read
+            self._noise[index] = noise
+
+    def _noise_places(self, tile: Tile, mask: Mask) -> Positions:
+        """An even grid of usable pixels over what the tile answers for."""
+        wanted = max(_NOISE_SAMPLES // len(self.tiles), _NOISE_SAMPLES_PER_TILE)
+        across = max(2, round(wanted**0.5))
+        rows, columns = (
+            np.linspace(span.low - span.start, span.high - span.start - 1, across).round()
+            for span in (tile.rows, tile.columns)
+        )
+        x, y = (grid.ravel() for grid in np.meshgrid(columns, rows))
+        usable = ~mask[y.astype(int), x.astype(int)]
+        return np.stack([x[usable], y[usable]], axis=1)
+
+
+def _answered(positions: Positions, tile: Tile, margin: int) -> Mask:
+    """Which positions in a tile it answers for, bool (N,): pixel centres mark the borders."""
+    result = np.ones(len(positions), bool)
+    for axis, span in enumerate((tile.columns, tile.rows)):
+        where = np.rint(positions[:, axis] + span.start)
+        # The first and the last pixel take what lies up to half a pixel outside.
+        where = np.maximum(where, 0)
+        result &= (where >= span.low - margin) & (where < span.high + margin)
+    return result

@@ -1,0 +1,65 @@
+"""The trained reference network, as it is served, and the real exposures where they are at hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detection.background import Image
+from detection.exposure import Exposure
+from detection.model import UNetModel
+from detection.scoring import Scored, finish, prepare, prepare_exposure
+from detection.types import Candidate
+from reference.weights import WEIGHTS, load_card, load_network
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+Predict = Callable[[Image], Image]
+
+
+def real(name: str) -> bytes:
+    """A real exposure; the test that wants it is skipped where it is missing."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"real data not at hand: ../shared/data/{name}")
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def card() -> UNetModel:
+    return load_card()
+
+
+@pytest.fixture(scope="session")
+def predict() -> Predict:
+    import onnxruntime
+
+    from export.convert import convert
+
+    content = convert(load_network(WEIGHTS), load_card(WEIGHTS), "tests")
+    session = onnxruntime.InferenceSession(content)
+    return lambda tiles: np.asarray(session.run(None, {"image": tiles})[0])
+
+
+@pytest.fixture(scope="session")
+def score(card: UNetModel, predict: Predict) -> Callable[..., Scored]:
+    """Scores a file, or an array, with the trained network."""
+
+    def run(
+        exposure: bytes | np.ndarray,
+        candidates: list[Candidate] | None = None,
+        *,
+        full: bool = False,
+    ) -> Scored:
+        if isinstance(exposure, bytes):
+            work = prepare(exposure, card, candidates, full_uncertainty=full)
+        else:
+            work = prepare_exposure(
+                Exposure.from_array(exposure), card, candidates, full_uncertainty=full
+            )
+        for start in range(0, len(work), work.views):
+            work.accept(start, predict(work.batch(start, start + work.views)))
+        return finish(work)
+
+    return run
