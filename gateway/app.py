@@ -12,8 +12,11 @@ from gateway.config import Settings
 from gateway.context import Context, open_context
 from gateway.errors import problem_details
 from gateway.handlers.detections import DetectionController
-from gateway.handlers.health import HealthController
+from gateway.handlers.health import HealthController, metrics
+from gateway.handlers.models import ModelController
+from gateway.handlers.runs import RunController
 from gateway.openapi import add_form_schemas, openapi_config, page_assets
+from gateway.rpc.service import serve_rpc
 
 
 def create_app(settings: Settings, config: ModelConfig) -> Litestar:
@@ -21,12 +24,19 @@ def create_app(settings: Settings, config: ModelConfig) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with open_context(settings, config) as context:
+        async with open_context(settings, config) as context, serve_rpc(context):
             app.state.context = context
             yield
 
     app = Litestar(
-        route_handlers=[DetectionController, HealthController, page_assets()],
+        route_handlers=[
+            DetectionController,
+            RunController,
+            ModelController,
+            HealthController,
+            metrics,
+            page_assets(),
+        ],
         dependencies={"context": Provide(_context, sync_to_thread=False)},
         lifespan=[lifespan],
         plugins=[problem_details],

@@ -1,8 +1,10 @@
 """Every setting of the gateway, each readable from the environment as ``ASTROTRITON_<NAME>``."""
 
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from detection.exposure import Limits
@@ -22,6 +24,47 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", title="Host", description="Address to listen on.")
     port: int = Field(8000, title="Port", description="Port to listen on.", ge=1, le=65535)
+
+    grpc_port: int | None = Field(
+        None,
+        title="gRPC port",
+        description="Port of the gRPC service; left out: there is none.",
+        ge=1,
+        le=65535,
+    )
+    auth: Literal["required", "off"] = Field(
+        "required",
+        title="Authentication",
+        description="`off` lets everyone do everything, and only on a loopback address.",
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        title="OIDC issuer",
+        description="`iss` of bearer tokens that are taken besides API keys; left out: none are.",
+        pattern="^https?://",
+    )
+    oidc_audience: str | None = Field(
+        None, title="OIDC audience", description="`aud` that bearer tokens must have."
+    )
+    oidc_jwks_url: str | None = Field(
+        None,
+        title="OIDC keys",
+        description="Where the issuer's public keys are; left out: where its discovery document "
+        "says.",
+        pattern="^https?://",
+    )
+    rate_per_minute: int = Field(
+        600,
+        title="Requests a minute",
+        description="Of one caller and on one gateway, unless its API key says otherwise.",
+        ge=1,
+    )
+    concurrency: int = Field(
+        8,
+        title="Exposures at a time",
+        description="Of one caller and on one gateway, unless its API key says otherwise.",
+        ge=1,
+    )
 
     database_url: SecretStr = Field(
         title="Database URL",
@@ -44,7 +87,10 @@ class Settings(BaseSettings):
     )
 
     triton_grpc: str = Field(
-        "127.0.0.1:8001", title="Triton address", description="Triton's gRPC service, host:port."
+        "127.0.0.1:8001",
+        title="Triton addresses",
+        description="Triton's gRPC service, host:port; several separated by commas. Each address "
+        "that a name has is a server of its own.",
     )
     triton_timeout: float = Field(
         60.0, title="Triton timeout", description="Seconds one request to Triton may take.", gt=0
@@ -61,10 +107,28 @@ class Settings(BaseSettings):
         description="Folder that Triton serves, where the gateway reads model cards.",
     )
     canary_interval: float = Field(
-        10.0,
+        60.0,
         title="Canary interval",
-        description="Seconds for which an answer to the golden tile counts for readiness.",
+        description="Seconds for which an answer to the golden tile counts for readiness, unless "
+        "a request fails meanwhile.",
         ge=0,
+    )
+
+    s3_buckets: list[str] = Field(
+        [],
+        title="Buckets",
+        description='Buckets that exposures may be read from, as JSON: `["nights"]`. Credentials '
+        "are those of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
+    )
+    s3_endpoint: str | None = Field(
+        None,
+        title="S3 endpoint",
+        description="URL of the S3-compatible store; left out: AWS.",
+        pattern="^https?://",
+    )
+    s3_region: str = Field("auto", title="S3 region", description="Region of the store.")
+    s3_timeout: float = Field(
+        120.0, title="S3 timeout", description="Seconds in which an object must be read.", gt=0
     )
 
     nats_url: str = Field(
@@ -98,6 +162,19 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         16384 * 16384, title="Most pixels", description="Pixels of an exposure.", ge=1
     )
+    async_bytes: int = Field(
+        128 * _MIB,
+        title="Asynchronous from",
+        description="Bytes from which an exposure is always scored in the background.",
+        ge=1,
+    )
+    cutouts: int = Field(
+        50,
+        title="Cut-outs",
+        description="Detections of a run, the most confident first, whose cut-out is kept.",
+        ge=0,
+        le=1000,
+    )
     max_candidates: int = Field(
         100_000, title="Most candidates", description="Candidates in one request.", ge=1
     )
@@ -114,8 +191,29 @@ class Settings(BaseSettings):
         description="Requests that wait for their turn; further ones are told to come back.",
         ge=0,
     )
+    request_timeout: float = Field(
+        300.0,
+        title="Request timeout",
+        description="Seconds in which a request is answered or given up; a caller may ask for "
+        "fewer with the header `Request-Timeout`.",
+        gt=0,
+    )
+    drain_delay: float = Field(
+        0.0,
+        title="Drain delay",
+        description="Seconds after SIGTERM in which requests are still taken, while "
+        "`/health/ready` says that the gateway is shutting down: as long as load balancers need.",
+        ge=0,
+    )
     shutdown_timeout: int = Field(
         30, title="Shutdown timeout", description="Seconds that running requests get to end.", ge=1
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        title="OTLP endpoint",
+        description="Where traces are sent by OTLP over gRPC, `http://host:4317`; left out: "
+        "nowhere. Needs the extra `telemetry`.",
+        pattern="^https?://",
     )
     log_level: str = Field(
         "INFO",
@@ -123,6 +221,17 @@ class Settings(BaseSettings):
         description="Least severity that is logged.",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.auth == "off" and not _is_loopback(self.host):
+            raise ValueError(
+                f"auth is off, but {self.host} can be reached from elsewhere: require it, or "
+                "listen on 127.0.0.1"
+            )
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise ValueError("set both of oidc_issuer and oidc_audience, or neither")
+        return self
 
     @property
     def limits(self) -> Limits:
@@ -136,4 +245,11 @@ class Settings(BaseSettings):
     @property
     def max_body(self) -> int:
         """Most bytes of a whole request body, multipart headers included."""
-        return self.max_bytes + self.max_request_part + _MIB
+        return 3 * self.max_bytes + self.max_request_part + _MIB
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -5,9 +5,10 @@ details are for people and may be reworded.
 """
 
 import logging
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.plugins.problem_details import (
     ProblemDetailsConfig,
     ProblemDetailsException,
@@ -15,6 +16,8 @@ from litestar.plugins.problem_details import (
 )
 
 from detection.errors import InputError, TooLargeError
+from gateway.metrics import PROBLEMS
+from gateway.schemas import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,11 @@ class GatewayError(Exception):
     @property
     def members(self) -> dict[str, str]:
         """Further members of the problem."""
+        return {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
         return {}
 
 
@@ -76,6 +84,70 @@ class NotFoundError(GatewayError):
     title = "No such resource"
 
 
+class VersionError(GatewayError):
+    """A model version that cannot be routed to as asked.
+
+    Parameters
+    ----------
+    field
+        The part of the request that names the version.
+    version
+        The version.
+    detail
+        What keeps it.
+    """
+
+    status = 409
+    code = "version-not-routable"
+    title = "The model version cannot answer"
+
+    def __init__(self, field: str, version: int, detail: str) -> None:
+        super().__init__(f"version {version}: {detail}")
+        self.field = field
+
+    @property
+    def members(self) -> dict[str, str]:
+        """Names the part of the request."""
+        return {"field": self.field}
+
+
+class UnauthenticatedError(GatewayError):
+    """A caller who does not say, or cannot show, who it is."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "Credentials are missing or not valid"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to say it."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class ForbiddenError(GatewayError):
+    """A caller who may not do this."""
+
+    status = 403
+    code = "forbidden"
+    title = "The credentials do not allow this"
+
+
+class KeyReusedError(GatewayError):
+    """An idempotency key that stands for another request."""
+
+    status = 422
+    code = "idempotency-key-reused"
+    title = "The idempotency key was used for another request"
+
+
+class NotAcceptableError(GatewayError):
+    """An answer in a format that there is none in."""
+
+    status = 406
+    code = "not-acceptable"
+    title = "There is no answer in an accepted format"
+
+
 class ModelAnswerError(GatewayError):
     """An answer of the model that is not probabilities. Nothing of it is stored."""
 
@@ -88,7 +160,62 @@ class RetryLaterError(GatewayError):
     """A fault that may pass; the answer carries ``Retry-After``."""
 
     status = 503
-    retry_after: ClassVar[int] = 5
+    retry_after: int = 5
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come back."""
+        return {"Retry-After": str(self.retry_after)}
+
+
+class ClientGoneError(GatewayError):
+    """A caller who has left before the answer."""
+
+    status = 499
+    code = "client-gone"
+    title = "The caller has left"
+
+
+class DeadlineError(GatewayError):
+    """More work than fits into the time that the caller gave."""
+
+    status = 504
+    code = "deadline-exceeded"
+    title = "The deadline has passed"
+
+
+class RouteChangedError(RetryLaterError):
+    """A run whose model version stopped being routable before its result was stored."""
+
+    code = "route-changed"
+    title = "The model version was replaced meanwhile"
+
+
+class LimitError(RetryLaterError):
+    """A caller who asks for more than its share.
+
+    Parameters
+    ----------
+    detail
+        What is too much.
+    retry_after
+        Seconds to wait.
+    """
+
+    status = 429
+    code = "too-many-requests"
+    title = "The caller's limit is reached"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class RunGivenUpError(RetryLaterError):
+    """A run that was begun and not completed. Nothing of it is stored."""
+
+    code = "run-given-up"
+    title = "The run was given up"
 
 
 class BusyError(RetryLaterError):
@@ -104,7 +231,7 @@ class DependencyError(RetryLaterError):
     Parameters
     ----------
     dependency
-        Which: ``triton``, ``postgresql`` or ``model_repository``.
+        Which: ``triton``, ``postgresql``, ``model_repository``, ``s3`` or ``oidc``.
     detail
         What happened.
     """
@@ -142,6 +269,7 @@ def _problem(
 
 
 def _from_input_error(error: InputError) -> ProblemDetailsException:
+    PROBLEMS.labels(error.code).inc()
     too_large = isinstance(error, TooLargeError)
     return _problem(
         error.code,
@@ -153,11 +281,11 @@ def _from_input_error(error: InputError) -> ProblemDetailsException:
 
 
 def _from_gateway_error(error: GatewayError) -> ProblemDetailsException:
+    PROBLEMS.labels(error.code).inc()
     problem = _problem(error.code, error.title, error.status, error.detail, **error.members)
     if error.status >= 500:
         _log.warning("answered %d: %s", error.status, error)
-    if isinstance(error, RetryLaterError):
-        problem.headers = {"Retry-After": str(error.retry_after)}
+    problem.headers = error.headers
     return problem
 
 
@@ -166,6 +294,25 @@ def _from_http_exception(error: HTTPException) -> ProblemDetailsException:
     problem = _problem(code, title, error.status_code, error.detail)
     problem.headers = error.headers
     return problem
+
+
+def _from_validation_exception(error: ValidationException) -> ProblemDetailsException:
+    """Of a query or a body that Litestar has decoded."""
+    faults = [fault for fault in error.extra or () if isinstance(fault, dict)]
+    first: dict[str, str] = faults[0] if faults else {}
+    field = first.get("key") or first.get("source") or "request"
+    return _problem(
+        "invalid-request",
+        "The request is not valid",
+        422,
+        first.get("message", error.detail),
+        field=str(getattr(field, "value", field)),
+    )
+
+
+def _from_recursion(error: RecursionError) -> ProblemDetailsException:
+    """Of a body; nothing else here is nested."""
+    return _from_gateway_error(MalformedBodyError("the JSON is nested too deeply"))
 
 
 def _from_exception(error: Exception) -> ProblemDetailsException:
@@ -186,13 +333,29 @@ _HTTP_PROBLEMS = {
     415: (MediaTypeError.code, MediaTypeError.title),
 }
 
+_PROBLEMS: dict[type[Exception], Callable[[Any], ProblemDetailsException]] = {
+    InputError: _from_input_error,
+    GatewayError: _from_gateway_error,
+    ValidationException: _from_validation_exception,
+    HTTPException: _from_http_exception,
+    RecursionError: _from_recursion,
+    Exception: _from_exception,
+}
+
 problem_details = ProblemDetailsPlugin(
-    ProblemDetailsConfig(
-        exception_to_problem_detail_map={
-            InputError: _from_input_error,
-            GatewayError: _from_gateway_error,
-            HTTPException: _from_http_exception,
-            Exception: _from_exception,
-        }
-    )
+    ProblemDetailsConfig(exception_to_problem_detail_map=_PROBLEMS)
 )
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What an answer would say of an error."""
+    kind = next(kind for kind in type(error).__mro__ if kind in _PROBLEMS)
+    found = _PROBLEMS[kind](error)
+    extra = found.extra if isinstance(found.extra, dict) else {}
+    return Problem(
+        type=found.type_ or "about:blank",
+        title=found.title or "",
+        status=found.status_code,
+        detail=found.detail,
+        **extra,
+    )

@@ -1,11 +1,11 @@
-"""Reading the multipart form of an upload, within bounds and without a copy on disk."""
+"""Reading what is to be scored, within bounds and without a copy on disk."""
 
 import asyncio
 import io
 import re
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
@@ -20,19 +20,14 @@ from multipart import (  # type: ignore[import-untyped]
 from detection.errors import InputError, TooLargeError
 from gateway.config import Settings
 from gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
-from gateway.schemas import InferRequest
+from gateway.objects import ObjectStore
+from gateway.schemas import InferByReference, InferRequest, printable
+from gateway.services.scorer import Submission
+
+_Request = TypeVar("_Request", InferRequest, InferByReference)
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<name>\w+)`")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferForm:
-    """The form of ``POST /detections/infer``."""
-
-    content: bytes
-    filename: str | None
-    request: InferRequest
 
 
 @dataclass(slots=True)
@@ -41,23 +36,37 @@ class _Part:
     body: io.BytesIO
 
 
-async def read_infer_form(request: Request[Any, Any, Any], settings: Settings) -> InferForm:
-    """The parts ``exposure`` and ``request`` of a request's body.
+async def read_infer_form(
+    request: Request[Any, Any, Any], settings: Settings, objects: ObjectStore
+) -> Submission:
+    """What a request's body wants scored: the parts of a form, or objects that it names.
 
     Raises
     ------
     MediaTypeError, MalformedBodyError, UploadTimeoutError
-        If the body is no multipart form, breaks off, or comes too slowly.
+        If the body is neither a form nor JSON, breaks off, or comes too slowly.
     InputError
         If a part is missing, unknown, too large, or not what it should be; it names the field.
+    DependencyError
+        If an object cannot be read now.
     """
     kind, options = request.content_type
-    if kind != "multipart/form-data":
-        raise MediaTypeError("send multipart/form-data with the file as the part `exposure`")
-    bounds = {"exposure": settings.max_bytes, "request": settings.max_request_part}
+    if kind not in ("multipart/form-data", "application/json"):
+        raise MediaTypeError(
+            "send multipart/form-data with the file as the part `exposure`, or JSON that names it"
+        )
+    bounds = {
+        "exposure": settings.max_bytes,
+        "mask": settings.max_bytes,
+        "weight": settings.max_bytes,
+        "request": settings.max_request_part,
+    }
     try:
         async with asyncio.timeout(settings.upload_timeout):
-            parts = await _read_parts(request.stream(), options.get("boundary", ""), bounds)
+            if kind == "application/json":
+                body = await _read_whole(request.stream(), settings.max_request_part)
+            else:
+                parts = await _read_parts(request.stream(), options.get("boundary", ""), bounds)
     except TimeoutError:
         raise UploadTimeoutError(f"the body took over {settings.upload_timeout:g} s") from None
     except RequestEntityTooLarge:
@@ -66,17 +75,48 @@ async def read_infer_form(request: Request[Any, Any, Any], settings: Settings) -
         raise MalformedBodyError(f"not a multipart form: {error}") from error
     except InternalServerException as error:
         raise MalformedBodyError(f"the body broke off: {error.detail}") from error
+    if kind == "application/json":
+        return await _fetch(_decode(body, InferByReference), settings, objects)
 
     if "exposure" not in parts:
         raise InputError("missing-part", "exposure", "send the file as the part `exposure`")
-    exposure = parts["exposure"]
-    return InferForm(
-        content=exposure.body.getvalue(),
-        filename=_printable(exposure.filename),
+    planes = {
+        name: parts[name].body.getvalue() if name in parts else None for name in ("mask", "weight")
+    }
+    return Submission(
+        content=parts["exposure"].body.getvalue(),
+        filename=printable(parts["exposure"].filename),
+        mask=planes["mask"],
+        weight=planes["weight"],
         request=decode_request(parts["request"].body.getvalue())
         if "request" in parts
         else InferRequest(),
     )
+
+
+async def _fetch(given: InferByReference, settings: Settings, objects: ObjectStore) -> Submission:
+    planes = {
+        name: None if url is None else await objects.read(url, name, settings.max_bytes)
+        for name, url in (("mask", given.mask), ("weight", given.weight))
+    }
+    return Submission(
+        content=await objects.read(given.exposure, "exposure", settings.max_bytes),
+        filename=printable(given.exposure.rpartition("/")[2]),
+        mask=planes["mask"],
+        weight=planes["weight"],
+        request=InferRequest(
+            **{name: getattr(given, name) for name in InferRequest.__struct_fields__}
+        ),
+    )
+
+
+async def _read_whole(stream: AsyncIterable[bytes], most: int) -> bytes:
+    body = bytearray()
+    async for chunk in stream:
+        body += chunk
+        if len(body) > most:
+            raise TooLargeError("request", f"over {most} bytes")
+    return bytes(body)
 
 
 async def _read_parts(
@@ -93,7 +133,7 @@ async def _read_parts(
                     name = event.name or ""
                     if name not in bounds:
                         raise InputError(
-                            "unknown-part", name, f"parts are {' and '.join(bounds)}, not {name!r}"
+                            "unknown-part", name, f"parts are {', '.join(bounds)}, not {name!r}"
                         )
                     if name in parts:
                         raise InputError("repeated-part", name, "send this part once")
@@ -114,22 +154,38 @@ def decode_request(content: bytes) -> InferRequest:
     InputError
         ``invalid-json`` or ``invalid-request``; it names the field.
     """
+    return _decode(content, InferRequest)
+
+
+def _decode(content: bytes, kind: type[_Request]) -> _Request:
     try:
-        return msgspec.json.decode(content, type=InferRequest)
+        return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
-        message = str(error)
-        path = _PATH.search(message)
-        field = path["path"] if path else ""
-        if missing := _MISSING.search(message):
-            field = f"{field}.{missing['name']}" if field else missing["name"]
-        detail = _PATH.sub("", message)
-        raise InputError("invalid-request", field or "request", detail) from error
+        raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(
             "invalid-json", "request", f"{error}; numbers must be finite: JSON knows no NaN"
         ) from error
 
 
-def _printable(filename: str | None) -> str | None:
-    """A file's name, as far as it may be stored and shown."""
-    return "".join(filter(str.isprintable, filename or ""))[:200] or None
+def validated(fields: dict[str, Any], kind: type[_Request]) -> _Request:
+    """A request from its fields.
+
+    Raises
+    ------
+    InputError
+        ``invalid-request``; it names the field.
+    """
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: msgspec.ValidationError) -> InputError:
+    message = str(error)
+    path = _PATH.search(message)
+    field = path["path"] if path else ""
+    if missing := _MISSING.search(message):
+        field = f"{field}.{missing['name']}" if field else missing["name"]
+    return InputError("invalid-request", field or "request", _PATH.sub("", message))

@@ -6,24 +6,30 @@ from importlib.metadata import version
 
 import msgspec
 from litestar import Router
+from litestar.enums import ParamType
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import (
+    Components,
     Encoding,
     Example,
     OpenAPI,
+    OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
     Operation,
+    Parameter,
     Reference,
     RequestBody,
     Schema,
+    SecurityScheme,
 )
 from litestar.static_files import create_static_files_router
 
 from gateway.examples import REQUEST, RESPONSE
-from gateway.schemas import InferRequest
+from gateway.formats import WRITERS
+from gateway.schemas import InferByReference, InferRequest, Problem, RunStatus
 
 _DESCRIPTION = """\
 Scores the sources of a difference exposure with the served version of an astronomical U-Net.
@@ -41,25 +47,20 @@ _ASSETS = "/assets"
 
 _PROBLEMS = {
     400: "The request is malformed.",
+    401: "Credentials are missing or not valid.",
+    403: "The credentials lack the scope that this needs.",
     404: "No such resource.",
+    406: "There is no answer in an accepted format.",
     408: "The body came too slowly.",
+    409: "A model version cannot answer; the detail says why.",
     413: "The exposure, or the list of candidates, is too large.",
-    415: "The body is not multipart/form-data.",
+    415: "The body is neither multipart/form-data nor JSON.",
     422: "The exposure or the request cannot be scored; `field` says which part is wrong.",
+    429: "The caller's own limit is reached; `Retry-After` says when to come back.",
     502: "The model gave an invalid answer. Nothing was stored.",
     503: "The service is full, or a part it depends on is not available. Nothing was stored.",
+    504: "The deadline has passed. Nothing was stored.",
 }
-
-
-class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Problem details (RFC 9457). Programs go by ``type``; the texts may change."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    field: str | None = None
-    dependency: str | None = None
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
@@ -94,6 +95,18 @@ class InferOperation(Operation):
                                 description="A FITS file, also `.fz` or `.gz`, or a NumPy `.npy` "
                                 "file of two dimensions. NaN pixels are masked.",
                             ),
+                            "mask": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="A data-quality plane of the same shape, FITS or "
+                                "`.npy`: pixels are left out where it is not 0.",
+                            ),
+                            "weight": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="A weight map of the same shape, FITS or `.npy`: "
+                                "pixels are left out where it is not above 0.",
+                            ),
                             "request": Reference(ref="#/components/schemas/InferRequest"),
                         },
                     ),
@@ -107,20 +120,82 @@ class InferOperation(Operation):
                             value={"exposure": "(the file)", "request": REQUEST},
                         )
                     },
-                )
+                ),
+                "application/json": OpenAPIMediaType(
+                    schema=Reference(ref="#/components/schemas/InferByReference")
+                ),
             },
         )
+        self.parameters = [*(self.parameters or []), *_INFER_HEADERS]
+        if self.responses is not None:
+            self.responses["202"] = _ACCEPTED
         answer = self.responses["200"] if self.responses else None
         if isinstance(answer, OpenAPIResponse) and answer.content:
             answer.content["application/json"].examples = {
                 "run": Example(summary="One real source", value=RESPONSE)
             }
+        _add_formats(answer)
+
+
+@dataclass
+class DetectionsOperation(Operation):
+    """An operation whose answer has detections, in several formats."""
+
+    def __post_init__(self) -> None:
+        _add_formats(self.responses["200"] if self.responses else None)
+
+
+@dataclass
+class PictureOperation(Operation):
+    """An operation that answers a picture."""
+
+    def __post_init__(self) -> None:
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse):
+            answer.content = {"image/png": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+
+
+def _add_formats(answer: object) -> None:
+    if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+        for kind in WRITERS:
+            answer.content[kind] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+
+_INFER_HEADERS = [
+    Parameter(
+        name="Prefer",
+        param_in=ParamType.HEADER,
+        description="`respond-async`: answer 202 at once, and score in the background.",
+        schema=Schema(type=OpenAPIType.STRING),
+    ),
+    Parameter(
+        name="Idempotency-Key",
+        param_in=ParamType.HEADER,
+        description="Your name for this request: sent again with it, it is scored once. Kept for a "
+        "day.",
+        schema=Schema(type=OpenAPIType.STRING, pattern="^[!-~]{1,200}$"),
+    ),
+    Parameter(
+        name="Request-Timeout",
+        param_in=ParamType.HEADER,
+        description="Seconds that you wait; after that nothing is done for you any more.",
+        schema=Schema(type=OpenAPIType.NUMBER, exclusive_minimum=0),
+    ),
+]
+
+_ACCEPTED = OpenAPIResponse(
+    description="The exposure is scored in the background; `Location` is where to ask for the run.",
+    headers={"Location": OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING))},
+    content={
+        "application/json": OpenAPIMediaType(schema=Reference(ref="#/components/schemas/RunStatus"))
+    },
+)
 
 
 def add_form_schemas(document: OpenAPI) -> None:
     """Add the schemas of the form, which Litestar does not see in a handler's signature."""
     _, schemas = msgspec.json.schema_components(
-        [InferRequest], ref_template="#/components/schemas/{name}"
+        [InferRequest, InferByReference, RunStatus], ref_template="#/components/schemas/{name}"
     )
     document.components.schemas.update(schemas)
 
@@ -132,6 +207,15 @@ def openapi_config() -> OpenAPIConfig:
         version=version("astrotriton"),
         description=_DESCRIPTION,
         use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    description="An API key (`astrotriton keys create`) or an OIDC token.",
+                )
+            }
+        ),
         render_plugins=[
             SwaggerRenderPlugin(
                 js_url=f"{_ASSETS}/swagger-ui-bundle.js",

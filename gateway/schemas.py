@@ -1,17 +1,23 @@
 """What goes over the wire: requests, answers and the event's data."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from detection.confidence import Derivation
+from detection.guarantee import Guarantee
 from detection.types import Candidate, ImageQuality, Outcome
 
 # PostgreSQL cannot hold NUL in a text, and no other control character belongs in a name.
 Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Uncertainty = Literal["cheap", "full"]
+Label = Literal["real", "artefact", "unsure"]
+Hdu = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(max_length=68)]
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 PixelX = Annotated[
     float,
     Meta(
@@ -24,6 +30,11 @@ PixelY = Annotated[
     float,
     Meta(description="Row in pixels, 0-based, by the same convention as `x`.", examples=[127.7]),
 ]
+
+
+def printable(name: str | None) -> str | None:
+    """A name that comes with a file, as far as it may be stored and shown."""
+    return "".join(filter(str.isprintable, name or ""))[:200] or None
 
 
 class CandidateIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,18 +59,58 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = None
     hdu: Annotated[
-        int | str | None,
+        Hdu | None,
         Meta(description="HDU by index or EXTNAME. Left out: the first image with data."),
     ] = None
     confidence_threshold: Annotated[
         Probability | None,
         Meta(description="Least confidence of a real detection. Left out: the service's own."),
     ] = None
+    max_false_discovery_rate: Annotated[
+        Annotated[float, Meta(gt=0.0, lt=1.0)] | None,
+        Meta(
+            description="Choose the threshold so that the expected share of false detections among "
+            "the real ones stays below this; `guarantee` says what is promised."
+        ),
+    ] = None
+    uncertainty: Annotated[
+        Uncertainty,
+        Meta(
+            description="`full`: the network sees every tile in eight orientations, for a better "
+            "confidence at eight times the cost."
+        ),
+    ] = "cheap"
+    mask_hdu: Annotated[
+        Hdu | None,
+        Meta(
+            description="HDU of a data-quality plane, in the part `mask` or, without one, in the "
+            "exposure. Pixels are left out where it is not 0."
+        ),
+    ] = None
+    mask_bits: Annotated[
+        Annotated[int, Meta(ge=1, le=2**31 - 1)] | None,
+        Meta(description="The bits of the data-quality plane that count. Left out: all."),
+    ] = None
+    weight_hdu: Annotated[
+        Hdu | None,
+        Meta(
+            description="HDU of a weight map, in the part `weight` or, without one, in the "
+            "exposure. Pixels are left out where it is not above 0."
+        ),
+    ] = None
     exposure_id: Annotated[
         Name | None,
         Meta(
             description="Your name for the exposure. Left out: the file's name.",
             examples=["decam_difference"],
+        ),
+    ] = None
+
+    model_version: Annotated[
+        Version | Literal["champion", "challenger"] | None,
+        Meta(
+            description="The version that shall answer: a number, or an alias of the route. Left "
+            "out: the one that the route chooses."
         ),
     ] = None
 
@@ -71,6 +122,27 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             Candidate(id=str(index if given.id is None else given.id), x=given.x, y=given.y)
             for index, given in enumerate(self.candidates)
         ]
+
+
+class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An exposure in an object store, and how to score it."""
+
+    exposure: Annotated[
+        str,
+        Meta(
+            description="`s3://bucket/key` in a bucket that the service allows.",
+            examples=["s3://nights/2026-11-24/decam_difference.fits"],
+            max_length=1024,
+        ),
+    ]
+    mask: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(description="`s3://bucket/key` of a data-quality plane."),
+    ] = None
+    weight: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(description="`s3://bucket/key` of a weight map."),
+    ] = None
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +187,24 @@ class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
         Probability | None,
         Meta(description="Probability that the source is real; null unless `outcome` is `kept`."),
     ]
+    confidence_low: Annotated[
+        Probability | None,
+        Meta(description="From here to `confidence_high`: its central 90 % over exposures."),
+    ] = None
+    confidence_high: Probability | None = None
+    entropy: Annotated[
+        float | None, Meta(description="Of the confidence, bits: 0 is certain, 1 a coin toss.")
+    ] = None
+    augmentation: Annotated[
+        float | None,
+        Meta(
+            description="Scatter of the logit of the probability over eight orientations; only "
+            "with full uncertainty."
+        ),
+    ] = None
+    disagreement: Annotated[
+        float | None, Meta(description="Between the model versions that are loaded.")
+    ] = None
     is_real: Annotated[bool, Meta(description="Whether the confidence reaches the threshold.")]
     snr: Annotated[float | None, Meta(description="Matched-filter signal-to-noise ratio.")]
     flux: Annotated[float | None, Meta(description="Counts.")]
@@ -128,6 +218,14 @@ class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
             "point source, near 1 for a dipole."
         ),
     ]
+    psf_match: Annotated[float | None, Meta(description="Likeness to the PSF.")] = None
+    sharpness: Annotated[
+        float | None, Meta(description="Large for a cosmic ray, near 1 for a point source.")
+    ] = None
+    trail: Annotated[float | None, Meta(description="Large for a trail.")] = None
+    edge_distance: Annotated[
+        float | None, Meta(description="To the nearest edge of the exposure, pixels.")
+    ] = None
     polarity: Annotated[
         Literal[1, -1], Meta(description="1 for a brightening, -1 for a fading source.")
     ]
@@ -154,6 +252,10 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageQuality
     tiles: Annotated[int, Meta(description="Tiles that the network answered.")]
     threshold: Annotated[Probability, Meta(description="The confidence threshold applied.")]
+    uncertainty: Uncertainty = "cheap"
+    guarantee: Annotated[
+        Guarantee | None, Meta(description="What is promised, if a guarantee was asked for.")
+    ] = None
     extracted: Annotated[
         bool, Meta(description="No candidates were given: the gateway extracted them with SEP.")
     ]
@@ -169,6 +271,134 @@ class StoredDetection(ScoredDetection, frozen=True, kw_only=True):
     threshold: Probability
     model: ModelRef
     exposure: ExposureInfo
+    label: Annotated[Label | None, Meta(description="What a person said of it last.")] = None
+
+
+class DetectionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the detections that match, the newest first."""
+
+    detections: list[StoredDetection]
+    next: Annotated[
+        UUID | None, Meta(description="Pass it as `after` for the next page; null on the last.")
+    ]
+
+
+class LabelIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person's verdict on a detection; null withdraws it."""
+
+    label: Label | None
+    comment: Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")] | None = None
+
+
+class ConfidenceDerivation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a confidence came about."""
+
+    detection_id: UUID
+    model: ModelRef
+    probability: Probability | None
+    probability_mean: Probability | None
+    confidence: Probability | None
+    confidence_low: Probability | None
+    confidence_high: Probability | None
+    derivation: Annotated[
+        Derivation | None,
+        Meta(
+            description="Each quality term and its weight, their sum, and its calibration. Null if "
+            "the model was never calibrated (the confidence is then the probability), the "
+            "detection was not scored, or an earlier release scored it."
+        ),
+    ]
+    uncertainty: Uncertainty
+    entropy: float | None
+    augmentation: float | None
+    disagreement: float | None
+    threshold: float
+    is_real: bool
+    guarantee: Guarantee | None
+    flags: tuple[str, ...]
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Problem details (RFC 9457). Programs go by ``type``; the texts may change."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    dependency: str | None = None
+
+
+class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A run, and how far it is."""
+
+    run_id: UUID
+    status: Literal["queued", "running", "complete", "failed"]
+    progress: Annotated[
+        Annotated[float, Meta(ge=0.0, le=1.0)], Meta(description="Share of the tiles answered.")
+    ]
+    created_at: datetime
+    finished_at: datetime | None
+    problem: Annotated[Problem | None, Meta(description="Why it failed.")] = None
+    result: Annotated[InferResponse | None, Meta(description="Once it is complete.")] = None
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that has answered, or that is served."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str
+    card_digest: str
+    roles: Annotated[
+        list[str],
+        Meta(description="`champion`, `challenger` or `previous_champion` of the route."),
+    ]
+    served: Annotated[bool | None, Meta(description="By Triton, now; null if it does not say.")]
+    first_used_at: datetime | None
+    card: Annotated[dict[str, Any] | None, Meta(description="The model card; not in lists.")] = None
+
+
+class Challenger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A version on trial beside the champion."""
+
+    version: Version
+    mode: Annotated[
+        Literal["shadow", "canary"],
+        Meta(
+            description="`shadow`: it scores in the background and is never answered. `canary`: it "
+            "answers a share of the runs, always the same exposures."
+        ),
+    ]
+    fraction: Annotated[float, Meta(gt=0.0, le=1.0, description="Share of the runs.")]
+
+
+class RouteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which versions of a model shall answer."""
+
+    champion: Annotated[Version, Meta(description="Answers every run that names no version.")]
+    challenger: Challenger | None = None
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions of a model answer."""
+
+    name: str
+    champion: int
+    challenger: Challenger | None
+    previous_champion: Annotated[
+        int | None, Meta(description="The version to roll back to; it may still be asked for.")
+    ]
+    updated_at: datetime
+
+
+class PromotedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of ``model.promoted``: another version has become champion."""
+
+    name: str
+    champion: int
+    previous_champion: int | None
 
 
 class EventDetection(msgspec.Struct, frozen=True, kw_only=True):

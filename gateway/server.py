@@ -1,21 +1,45 @@
 """Running the service."""
 
+import asyncio
+import socket
+
 import uvicorn
 
 from detection.config import ModelConfig
 from gateway.app import create_app
 from gateway.config import Settings
-from gateway.logs import RequestIdMiddleware, logging_config
+from gateway.logs import logging_config
+from gateway.middleware import EdgeMiddleware
+from gateway.telemetry import tracing
+
+
+class _Server(uvicorn.Server):
+    """Says that it is leaving, and takes requests for a while longer, before it leaves."""
+
+    def __init__(self, settings: Settings, config: ModelConfig) -> None:
+        if settings.otlp_endpoint is not None:
+            tracing.start(settings.otlp_endpoint)
+        self._app = create_app(settings, config)
+        self._delay = settings.drain_delay
+        super().__init__(
+            uvicorn.Config(
+                EdgeMiddleware(tracing.wrap(self._app)),
+                host=settings.host,
+                port=settings.port,
+                loop="uvloop",
+                log_config=logging_config(settings.log_level),
+                server_header=False,
+                timeout_graceful_shutdown=settings.shutdown_timeout,
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.context.health.drain()
+        if not self.force_exit:
+            await asyncio.sleep(self._delay)
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings, config: ModelConfig) -> None:
-    """Serve until SIGTERM or SIGINT; requests that run get ``shutdown_timeout`` to end."""
-    uvicorn.run(
-        RequestIdMiddleware(create_app(settings, config)),
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        log_config=logging_config(settings.log_level),
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-    )
+    """Serve until SIGTERM or SIGINT; what runs then gets ``shutdown_timeout`` to end."""
+    _Server(settings, config).run()

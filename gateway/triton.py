@@ -1,5 +1,6 @@
 """The way to Triton, over gRPC."""
 
+import asyncio
 from typing import Any, Self
 
 import numpy as np
@@ -9,33 +10,46 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from detection.model import UNetModel
-from gateway.errors import DependencyError, ModelAnswerError
+from gateway.deadline import remaining
+from gateway.errors import BusyError, DependencyError, GatewayError, ModelAnswerError
+from gateway.metrics import BATCHES
+from gateway.replicas import FULL, Replica, Replicas
+from gateway.telemetry import tracing
 
 DEPENDENCY = "triton"
 _TIMED_OUT = "StatusCode.DEADLINE_EXCEEDED"
 
 
 class Triton:
-    """A client of one Triton server; use it as an asynchronous context manager.
+    """A client of the Triton servers; use it as an asynchronous context manager.
 
     Parameters
     ----------
-    address
-        ``host:port`` of its gRPC service.
+    addresses
+        ``host:port`` of their gRPC service, several separated by commas.
     timeout
         Seconds one request may take, its time in Triton's queue included.
     """
 
-    def __init__(self, address: str, *, timeout: float) -> None:
-        self._address = address
+    def __init__(self, addresses: str, *, timeout: float) -> None:
         self._timeout = timeout
-        self._client = InferenceServerClient(address)
+        self._replicas = Replicas(addresses)
+        self._largest: dict[tuple[str, int], int] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.close()
+    async def __aexit__(self, *error: object) -> None:
+        await self._replicas.__aexit__(*error)
+
+    @property
+    def faults(self) -> int:
+        """How many requests have failed by a fault of a server's, so far."""
+        return self._replicas.faults
+
+    async def replicas(self) -> list[Replica]:
+        """The servers."""
+        return await self._replicas.all()
 
     async def ready_versions(self, name: str) -> list[int]:
         """The versions of a model that Triton can infer with, ascending.
@@ -45,15 +59,39 @@ class Triton:
         DependencyError
             If Triton does not answer.
         """
+        timeout = remaining(self._timeout)
         try:
-            index = await self._client.get_model_repository_index(client_timeout=self._timeout)
+            index = await self._replicas.call(
+                lambda client: client.get_model_repository_index(client_timeout=timeout)
+            )
         except InferenceServerException as error:
-            raise self._unavailable(error) from error
+            raise self._unavailable(error, timeout) from error
         return sorted(
             int(model.version)
             for model in index.models
             if model.name == name and model.state == "READY" and model.version.isdecimal()
         )
+
+    async def largest_batch(self, name: str, version: int) -> int:
+        """Most tiles that a model version takes in one request; asked for once.
+
+        Raises
+        ------
+        DependencyError
+            If Triton does not answer, or does not serve the version.
+        """
+        if (name, version) not in self._largest:
+            timeout = remaining(self._timeout)
+            try:
+                response = await self._replicas.call(
+                    lambda client: client.get_model_config(
+                        name, str(version), client_timeout=timeout
+                    )
+                )
+            except InferenceServerException as error:
+                raise self._unavailable(error, timeout) from error
+            self._largest[name, version] = max(response.config.max_batch_size, 1)
+        return self._largest[name, version]
 
     async def infer(
         self, card: UNetModel, version: int, tiles: NDArray[np.float32]
@@ -75,33 +113,101 @@ class Triton:
 
         Raises
         ------
+        BusyError
+            If Triton's queue is full, or the request waited in it too long.
         DependencyError
             If Triton does not answer in time, or refuses.
         ModelAnswerError
             If the answer has another shape, or values that are not probabilities.
         """
-        tensor = InferInput(card.input.name, list(tiles.shape), card.input.dtype)
-        tensor.set_data_from_numpy(tiles)
+        timeout = remaining(self._timeout)
         try:
-            result = await self._client.infer(
-                card.name,
-                [tensor],
-                model_version=str(version),
-                outputs=[InferRequestedOutput(card.output.name)],
-                # Triton drops the request from its queue when nobody waits for it any more.
-                timeout=round(self._timeout * 1e6),
-                client_timeout=self._timeout,
+            return await self._replicas.call(
+                lambda client: _infer(client, card, version, tiles, timeout)
             )
         except InferenceServerException as error:
-            raise self._unavailable(error) from error
-        return _checked(result.as_numpy(card.output.name), (len(tiles), *card.output.shape[1:]))
+            raise self._unavailable(error, timeout) from error
 
-    def _unavailable(self, error: InferenceServerException) -> DependencyError:
+    async def infer_everywhere(
+        self, card: UNetModel, version: int, tile: NDArray[np.float32]
+    ) -> dict[Replica, NDArray[np.float32] | GatewayError]:
+        """What every instance of every server answers to one tile.
+
+        Which instance answers can't be chosen. But an instance takes one batch at a time, and
+        requests of more than half the largest batch can't be joined in one: as many of them at once
+        as there are instances keep each instance busy with its own.
+
+        Returns
+        -------
+        For each server the answers, float32 (n, channels, height, width), or what went wrong.
+        """
+        replicas = await self._replicas.all()
+        answers = await asyncio.gather(
+            *(self._ask_instances(replica.client, card, version, tile) for replica in replicas)
+        )
+        return dict(zip(replicas, answers, strict=True))
+
+    async def _ask_instances(
+        self,
+        client: InferenceServerClient,
+        card: UNetModel,
+        version: int,
+        tile: NDArray[np.float32],
+    ) -> NDArray[np.float32] | GatewayError:
+        timeout = remaining(self._timeout)
+        try:
+            response = await client.get_model_config(
+                card.name, str(version), client_timeout=timeout
+            )
+            config = response.config
+            tiles = np.repeat(tile, config.max_batch_size // 2 + 1, axis=0)
+            instances = sum(group.count for group in config.instance_group)
+            # Gathered with exceptions, so that no request of this canary outlives it.
+            answers = await asyncio.gather(
+                *(_infer(client, card, version, tiles, timeout) for _ in range(max(instances, 1))),
+                return_exceptions=True,
+            )
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+        except InferenceServerException as error:
+            return self._unavailable(error, timeout)
+        except GatewayError as error:
+            return error
+        return np.concatenate(answers)  # type: ignore[arg-type]
+
+    def _unavailable(self, error: InferenceServerException, timeout: float) -> GatewayError:
+        message = str(error.message())
+        if any(sign in message for sign in FULL):
+            return BusyError(f"{DEPENDENCY}: {message}")
         if error.status() == _TIMED_OUT:
-            what = f"no answer within {self._timeout:g} s"
+            what = f"no answer within {timeout:g} s"
         else:
-            what = f"{error.message()} ({error.status()})"
-        return DependencyError(DEPENDENCY, f"{what}; asked at {self._address}")
+            what = f"{message} ({error.status()})"
+        return DependencyError(DEPENDENCY, f"{what}; asked at {self._replicas.addresses}")
+
+
+async def _infer(
+    client: InferenceServerClient,
+    card: UNetModel,
+    version: int,
+    tiles: NDArray[np.float32],
+    timeout: float,
+) -> NDArray[np.float32]:
+    tensor = InferInput(card.input.name, list(tiles.shape), card.input.dtype)
+    tensor.set_data_from_numpy(tiles)
+    BATCHES.observe(len(tiles))
+    result = await client.infer(
+        card.name,
+        [tensor],
+        model_version=str(version),
+        outputs=[InferRequestedOutput(card.output.name)],
+        # Triton drops the request from its queue when nobody waits for it any more.
+        timeout=round(timeout * 1e6),
+        client_timeout=timeout,
+        headers=tracing.headers(),
+    )
+    return _checked(result.as_numpy(card.output.name), (len(tiles), *card.output.shape[1:]))
 
 
 def _checked(answer: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -1,16 +1,44 @@
 """Scoring exposures, and looking up what was scored."""
 
-from typing import Any
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Controller, Request, get, post
+from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody, QueryParameter
 
+from detection.errors import InputError
+from detection.types import Outcome
 from gateway.context import Context
 from gateway.forms import read_infer_form
-from gateway.openapi import InferOperation, problems
-from gateway.schemas import InferResponse, StoredDetection
+from gateway.handlers.access import caller_of, requires
+from gateway.handlers.answers import accepted, detections_as
+from gateway.handlers.requests import (
+    patience,
+    prefers_async,
+    while_connected,
+)
+from gateway.openapi import (
+    DetectionsOperation,
+    InferOperation,
+    PictureOperation,
+    problems,
+)
+from gateway.schemas import (
+    ConfidenceDerivation,
+    DetectionPage,
+    InferResponse,
+    Label,
+    LabelIn,
+    ScoredDetection,
+    StoredDetection,
+)
+from gateway.services.runs import check_key
+from gateway.storage.detections import Filter
+
+_SMALLEST_CONE, _LARGEST_CONE = 1e-6, 10.0
 
 
 class DetectionController(Controller):
@@ -25,30 +53,189 @@ class DetectionController(Controller):
         summary="Score an exposure",
         operation_id="infer",
         operation_class=InferOperation,
-        responses=problems(400, 408, 413, 415, 422, 502, 503),
+        responses=problems(400, 401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
+        **requires("infer"),
     )
     async def infer(
         self, request: Request[Any, Any, Any], context: NamedDependency[Context]
-    ) -> InferResponse:
+    ) -> Response[InferResponse]:
         """Scores the candidates of an exposure, and the sources that the network finds beside them.
 
         The exposure is a difference image: the science image minus an aligned reference. What is
         answered has been stored, and a CloudEvent `detection.scored` tells of it.
         Pixel coordinates are 0-based, with the centre of the first pixel at (0, 0) and x along
         columns; sky coordinates are ICRS degrees.
+
+        With `Prefer: respond-async`, and for large exposures always, the answer is 202 and where to
+        ask for the run. With an `Idempotency-Key`, the same request sent again gets the same run.
         """
-        async with context.admission.enter():
-            form = await read_infer_form(request, context.settings)
-            return await context.scoring.score(form.content, form.filename, form.request)
+        kind, key = accepted(request), check_key(request.headers.get("idempotency-key"))
+        caller = caller_of(request)
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(context.access.working(caller))
+            place = await held.enter_async_context(context.admission.enter())
+            async with patience(request, context.settings.request_timeout):
+                form = await read_infer_form(request, context.settings, context.objects)
+                large = len(form.content) >= context.settings.async_bytes
+                if large or prefers_async(request):
+                    run_id = await context.runs.start(form, place, held, caller.subject, key)
+                    return await _see_run(context, run_id)
+                async with while_connected(request):
+                    asked = await context.runs.score(form, place, caller.subject, key)
+                if asked.result is None:
+                    return await _see_run(context, asked.run_id)
+                return await detections_as(
+                    kind, asked.result, asked.result.detections, ScoredDetection
+                )
+
+    @get(
+        "/",
+        summary="Detections that match",
+        operation_id="list_detections",
+        operation_class=DetectionsOperation,
+        responses=problems(401, 403, 406, 422, 429, 503),
+        **requires("read"),
+    )
+    async def list_detections(
+        self,
+        request: Request[Any, Any, Any],
+        context: NamedDependency[Context],
+        run_id: Annotated[UUID | None, QueryParameter()] = None,
+        exposure: Annotated[
+            str | None,
+            QueryParameter(
+                description="Name of the exposure.", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"
+            ),
+        ] = None,
+        model_version: Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)] = None,
+        is_real: Annotated[bool | None, QueryParameter()] = None,
+        outcome: Annotated[Outcome | None, QueryParameter()] = None,
+        min_confidence: Annotated[float | None, QueryParameter(ge=0.0, le=1.0)] = None,
+        label: Annotated[Label | None, QueryParameter()] = None,
+        since: Annotated[
+            datetime | None, QueryParameter(description="Scored at this time or later.")
+        ] = None,
+        until: Annotated[
+            datetime | None, QueryParameter(description="Scored before this time.")
+        ] = None,
+        ra: Annotated[
+            float | None,
+            QueryParameter(
+                description="Of a cone, with `dec` and `radius`: ICRS degrees.", ge=0.0, lt=360.0
+            ),
+        ] = None,
+        dec: Annotated[float | None, QueryParameter(ge=-90.0, le=90.0)] = None,
+        radius: Annotated[
+            float | None,
+            QueryParameter(description="Degrees.", ge=_SMALLEST_CONE, le=_LARGEST_CONE),
+        ] = None,
+        after: Annotated[
+            UUID | None, QueryParameter(description="`next` of the page before.")
+        ] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    ) -> Response[DetectionPage]:
+        """The newest first. `next` of a page is `after` of the following one."""
+        kind = accepted(request)
+        wanted = Filter(
+            run_id=run_id,
+            exposure=exposure,
+            model_version=model_version,
+            is_real=is_real,
+            outcome=outcome,
+            min_confidence=min_confidence,
+            label=label,
+            since=since,
+            until=until,
+            cone=_cone(ra, dec, radius),
+        )
+        page = await context.detections.find(wanted, after, limit)
+        answer = await detections_as(kind, page, page.detections, StoredDetection)
+        if page.next is not None:
+            url = request.url.with_replacements(query=f"{_without_after(request)}after={page.next}")
+            answer.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        return answer
 
     @get(
         "/{detection_id:uuid}",
         summary="One detection",
         operation_id="get_detection",
-        responses=problems(400, 404, 503),
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
     )
     async def get_detection(
         self, detection_id: FromPath[UUID], context: NamedDependency[Context]
     ) -> StoredDetection:
         """A detection as it was answered, with its exposure and the model that scored it."""
         return await context.detections.get(detection_id)
+
+    @get(
+        "/{detection_id:uuid}/confidence",
+        summary="How a confidence came about",
+        operation_id="explain_confidence",
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
+    )
+    async def explain(
+        self, detection_id: FromPath[UUID], context: NamedDependency[Context]
+    ) -> ConfidenceDerivation:
+        """The whole derivation: probability, each quality term and its weight, calibration."""
+        return await context.detections.explain(detection_id)
+
+    @get(
+        "/{detection_id:uuid}/cutout.png",
+        summary="A picture of a detection",
+        operation_id="get_cutout",
+        operation_class=PictureOperation,
+        media_type="image/png",
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
+    )
+    async def cutout(
+        self, detection_id: FromPath[UUID], context: NamedDependency[Context]
+    ) -> Response[bytes]:
+        """63x63 pixels, the first row at the bottom. Kept for a run's most confident detections."""
+        png = await context.detections.cutout(detection_id)
+        return Response(
+            png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
+        )
+
+    @patch(
+        "/{detection_id:uuid}",
+        summary="Label a detection",
+        operation_id="label_detection",
+        responses=problems(401, 403, 404, 422, 429, 503),
+        **requires("label"),
+    )
+    async def label(
+        self,
+        detection_id: FromPath[UUID],
+        data: JSONBody[LabelIn],
+        request: Request[Any, Any, Any],
+        context: NamedDependency[Context],
+    ) -> StoredDetection:
+        """A person's verdict. Who gave which, and when, is kept for good."""
+        return await context.detections.label(detection_id, data, caller_of(request).subject)
+
+
+async def _see_run(context: Context, run_id: UUID) -> Response[Any]:
+    status = await context.runs.get(run_id)
+    return Response(status, status_code=202, headers={"Location": f"/runs/{run_id}"})
+
+
+def _cone(
+    ra: float | None, dec: float | None, radius: float | None
+) -> tuple[float, float, float] | None:
+    given = {"ra": ra, "dec": dec, "radius": radius}
+    missing = [name for name, value in given.items() if value is None]
+    if ra is not None and dec is not None and radius is not None:
+        # PostgreSQL refuses to square what is too near to 0.
+        return round(ra, 12), round(dec, 12), radius
+    if len(missing) < len(given):
+        raise InputError("invalid-request", missing[0], "a cone needs `ra`, `dec` and `radius`")
+    return None
+
+
+def _without_after(request: Request[Any, Any, Any]) -> str:
+    return "".join(
+        f"{name}={value}&" for name, value in request.query_params.multi_items() if name != "after"
+    )

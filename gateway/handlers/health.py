@@ -3,9 +3,18 @@
 from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.context import Context
+from gateway.handlers.access import requires
+from gateway.openapi import problems
 from gateway.schemas import Health
+
+
+@get("/metrics", include_in_schema=False)
+async def metrics() -> Response[bytes]:
+    """Metrics, for Prometheus."""
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class HealthController(Controller):
@@ -33,3 +42,14 @@ class HealthController(Controller):
         """
         health = await context.health.ready()
         return Response(health, status_code=200 if health.status == "ready" else 503)
+
+    @get(
+        "/dependencies",
+        summary="Every part in detail",
+        operation_id="dependencies",
+        responses=problems(401, 403, 429, 503),
+        **requires("read"),
+    )
+    async def detail(self, context: NamedDependency[Context]) -> Health:
+        """The parts that the service needs, each Triton, and what waits to be told on NATS."""
+        return await context.health.dependencies()

@@ -1,11 +1,38 @@
-"""Looking detections up."""
+"""Looking detections up, explaining them, and labelling them."""
 
+from math import isfinite
 from uuid import UUID
 
+import msgspec
+from asyncpg import Record
+from uuid_utils.compat import uuid7
+
+from detection.confidence import Derivation
+from detection.errors import CardError
+from detection.guarantee import Guarantee
+from detection.model import UNetModel
+from detection.scoring import FULL_VIEWS
 from gateway.errors import NotFoundError
-from gateway.schemas import StoredDetection
+from gateway.schemas import (
+    ConfidenceDerivation,
+    DetectionPage,
+    LabelIn,
+    StoredDetection,
+)
 from gateway.storage.database import Database
-from gateway.storage.detections import find_detection
+from gateway.storage.detections import (
+    Filter,
+    find_cutout,
+    find_detection,
+    list_detections,
+    set_label,
+    stored_detection,
+)
+from gateway.storage.runs import guarantee_of
+
+_AS_ANSWERED = frozenset(ConfidenceDerivation.__struct_fields__) & frozenset(
+    StoredDetection.__struct_fields__
+)
 
 
 class DetectionService:
@@ -22,8 +49,86 @@ class DetectionService:
         NotFoundError
             If there is none of that id.
         """
+        return stored_detection(await self._row(detection_id))
+
+    async def find(self, wanted: Filter, after: UUID | None, limit: int) -> DetectionPage:
+        """The newest detections that match, a page of them from one on."""
         async with self._database.transaction() as connection:
-            detection = await find_detection(connection, detection_id)
-        if detection is None:
-            raise NotFoundError(f"no detection has the id {detection_id}")
-        return detection
+            found = await list_detections(connection, wanted, after, limit + 1)
+        page = found[:limit]
+        return DetectionPage(detections=page, next=page[-1].id if len(found) > limit else None)
+
+    async def explain(self, detection_id: UUID) -> ConfidenceDerivation:
+        """How a detection's confidence came about.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        row = await self._row(detection_id)
+        detection = stored_detection(row)
+        return ConfidenceDerivation(
+            detection_id=detection.id,
+            derivation=_derivation(row),
+            uncertainty=row["uncertainty"],
+            guarantee=msgspec.convert(guarantee_of(row), Guarantee | None),
+            **{name: getattr(detection, name) for name in _AS_ANSWERED},
+        )
+
+    async def label(self, detection_id: UUID, given: LabelIn, author: str) -> StoredDetection:
+        """Label a detection; who said so is kept for good.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        async with self._database.transaction() as connection:
+            known = await set_label(
+                connection, uuid7(), detection_id, given.label, given.comment, author
+            )
+        if not known:
+            raise _unknown(detection_id)
+        return await self.get(detection_id)
+
+    async def cutout(self, detection_id: UUID) -> bytes:
+        """A picture of a detection, PNG.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no detection of that id, or no picture of it was kept.
+        """
+        async with self._database.transaction() as connection:
+            png = await find_cutout(connection, detection_id)
+        if png is None:
+            raise NotFoundError(
+                f"no cut-out of a detection {detection_id}: only those of the most confident "
+                "detections of a run are kept"
+            )
+        return png
+
+    async def _row(self, detection_id: UUID) -> Record:
+        async with self._database.transaction() as connection:
+            row = await find_detection(connection, detection_id)
+        if row is None:
+            raise _unknown(detection_id)
+        return row
+
+
+def _unknown(detection_id: UUID) -> NotFoundError:
+    return NotFoundError(f"no detection has the id {detection_id}")
+
+
+def _derivation(row: Record) -> Derivation | None:
+    try:
+        card = UNetModel.from_json(row["card"])
+    except CardError:
+        # Stored by an earlier release, whose confidence was made otherwise.
+        return None
+    model = card.confidence_for(FULL_VIEWS if row["uncertainty"] == "full" else 1)
+    if model is None or row["features"] is None:
+        return None
+    features = zip(model.names, row["features"], strict=True)
+    return model.explain({name: value for name, value in features if isfinite(value)})

@@ -1,14 +1,23 @@
 """The events that the gateway tells, as CloudEvents 1.0."""
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from cloudevents.conversion import to_json
 from cloudevents.http import CloudEvent
 
-from gateway.schemas import Counts, EventDetection, InferResponse, ScoredEvent
+from gateway.schemas import (
+    Counts,
+    EventDetection,
+    InferResponse,
+    PromotedEvent,
+    Route,
+    ScoredEvent,
+)
 
 SUBJECT = "detection.scored"
+PROMOTED = "model.promoted"
 
 
 def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> bytes:
@@ -45,12 +54,26 @@ def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> 
         ],
         truncated=len(run.detections) > most,
     )
+    return _event(SUBJECT, str(run.run_id), run.created_at, event_id, source, data)
+
+
+def promoted_event(route: Route, event_id: UUID, source: str) -> bytes:
+    """``model.promoted`` in structured JSON, for a route with another champion than before."""
+    data = PromotedEvent(
+        name=route.name, champion=route.champion, previous_champion=route.previous_champion
+    )
+    return _event(PROMOTED, route.name, route.updated_at, event_id, source, data)
+
+
+def _event(
+    kind: str, subject: str, time: datetime, event_id: UUID, source: str, data: msgspec.Struct
+) -> bytes:
     attributes = {
         "id": str(event_id),
-        "type": SUBJECT,
+        "type": kind,
         "source": source,
-        "subject": str(run.run_id),
-        "time": run.created_at.isoformat(),
+        "subject": subject,
+        "time": time.isoformat(),
         "datacontenttype": "application/json",
     }
     return to_json(CloudEvent(attributes, msgspec.to_builtins(data)))

@@ -3,49 +3,94 @@
 import asyncio
 import time
 
-import numpy as np
-
 from gateway.errors import GatewayError
+from gateway.metrics import READY
 from gateway.schemas import Health, Part
-from gateway.services.models import ModelService
+from gateway.services.models import ModelService, Proof
+from gateway.services.outbox import OutboxPublisher
+from gateway.services.routing import RoutingService
 from gateway.storage.database import Database
 from gateway.storage.migrate import current_revision, head
+from gateway.storage.outbox import measure_waiting
 from gateway.triton import Triton
 
-# Largest difference between what Triton makes of the golden tile and what the network made of it.
-TOLERANCE = 1e-4
+_PATIENCE = 15.0
+_SHORTEST_PAUSE = 2.0
+_OLD = 60.0
 
 
 class HealthService:
-    """Asks the database for its schema and the model for its golden tile.
+    """Asks the database for its schema, and every instance of the model for its golden tile.
 
     Triton's own readiness is not asked: it stays true with a broken model, and false without one.
+    A server whose model answers wrong, or not at all, is left out as long as there is another.
 
     Parameters
     ----------
-    database, models, triton
+    database, models, routing, triton, outbox
         What a run needs.
     interval
-        Seconds for which an answer to the golden tile counts.
+        Seconds for which an answer to the golden tile counts, unless a request fails meanwhile.
     """
 
     def __init__(
-        self, *, database: Database, models: ModelService, triton: Triton, interval: float
+        self,
+        *,
+        database: Database,
+        models: ModelService,
+        routing: RoutingService,
+        triton: Triton,
+        outbox: OutboxPublisher,
+        interval: float,
     ) -> None:
         self._database = database
         self._models = models
+        self._routing = routing
         self._triton = triton
+        self._outbox = outbox
         self._interval = interval
-        self._lock = asyncio.Lock()
-        self._canary: Part | None = None
-        self._canary_until = 0.0
+        self._draining = False
+        self._proofs: list[Proof] = []
+        self._canary = Part(ready=False, detail="the canary has not answered yet")
+        self._asked_at: float | None = None
+        self._faults_seen = 0
+        self._asking: asyncio.Task[Part] | None = None
+
+    def drain(self) -> None:
+        """Say from now on that no more requests should be sent here."""
+        self._draining = True
 
     async def ready(self) -> Health:
         """What keeps the service from its work, if anything does."""
         database, model = await asyncio.gather(self._check_database(), self._check_model())
         parts = {"database": database, "model": model}
+        if self._draining:
+            parts["gateway"] = Part(ready=False, detail="it is shutting down")
         ready = all(part.ready for part in parts.values())
+        READY.set(ready)
         return Health(status="ready" if ready else "not ready", parts=parts)
+
+    async def dependencies(self) -> Health:
+        """Every part, those that the service can work without too."""
+        health = await self.ready()
+        parts = dict(health.parts)
+        for proof in self._proofs:
+            parts[f"triton {proof.replica.address}"] = Part(
+                ready=proof.good and not proof.replica.ejected, detail=proof.detail
+            )
+        parts["nats"] = Part(
+            ready=self._outbox.fault is None, detail=self._outbox.fault or "events are published"
+        )
+        try:
+            async with self._database.transaction() as connection:
+                waiting, age = await measure_waiting(connection)
+        except GatewayError as error:
+            parts["outbox"] = Part(ready=False, detail=error.detail)
+        else:
+            parts["outbox"] = Part(
+                ready=age < _OLD, detail=f"{waiting} events wait, the oldest for {age:.0f} s"
+            )
+        return Health(status=health.status, parts=parts)
 
     async def _check_database(self) -> Part:
         try:
@@ -61,24 +106,44 @@ class HealthService:
         return Part(ready=True, detail=f"schema {revision}")
 
     async def _check_model(self) -> Part:
-        async with self._lock:
-            if self._canary is None or time.monotonic() >= self._canary_until:
-                self._canary = await self._send_golden_tile()
-                self._canary_until = time.monotonic() + self._interval
-            return self._canary
+        """The last canary, or a new one if that is old or a request has failed since."""
+        if self._asking is None and self._is_stale():
+            self._asked_at = time.monotonic()
+            self._faults_seen = self._triton.faults
+            self._asking = asyncio.create_task(self._ask_all(), name="canary")
+        if self._asking is not None:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    self._canary = await asyncio.shield(self._asking)
+            except TimeoutError:
+                return Part(ready=False, detail=f"no answer to the golden tile in {_PATIENCE:g} s")
+            self._asking = None
+        return self._canary
 
-    async def _send_golden_tile(self) -> Part:
+    def _is_stale(self) -> bool:
+        if self._asked_at is None:
+            return True
+        age = time.monotonic() - self._asked_at
+        fault = not self._canary.ready or self._triton.faults != self._faults_seen
+        return age >= (min(self._interval, _SHORTEST_PAUSE) if fault else self._interval)
+
+    async def _ask_all(self) -> Part:
         try:
-            model = await self._models.resolve()
-            answer = await self._triton.infer(model.card, model.ref.version, model.golden_image)
+            choice = await self._routing.choose("champion", "")
+            proofs = await self._models.prove(await self._models.get(choice.version))
         except GatewayError as error:
             return Part(ready=False, detail=error.detail)
-        name = f"{model.ref.name} version {model.ref.version}"
-        difference = float(np.max(np.abs(answer - model.golden_probability)))
-        if difference > TOLERANCE:
-            return Part(
-                ready=False,
-                detail=f"{name} answers the golden tile wrong, by {difference:.2g}; "
-                f"at most {TOLERANCE:g} is allowed",
-            )
-        return Part(ready=True, detail=f"{name} answers the golden tile within {difference:.2g}")
+        self._proofs = proofs
+        for proof in proofs:
+            if proof.good:
+                proof.replica.admit()
+            else:
+                proof.replica.eject(max(3 * self._interval, 10.0), proof.detail)
+        bad = [proof for proof in proofs if not proof.good]
+        good = len(proofs) - len(bad)
+        shown = next((proof for proof in proofs if proof.good), proofs[0])
+        detail = shown.detail
+        if len(proofs) > 1:
+            detail += f"; {good} of {len(proofs)} servers do"
+            detail += "".join(f"; {proof.replica.address}: {proof.detail}" for proof in bad)
+        return Part(ready=good > 0, detail=detail)

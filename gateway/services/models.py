@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from detection.config import ModelConfig
 from detection.errors import CardError
 from detection.model import UNetModel
-from gateway.errors import DependencyError, ModelNotServedError
+from gateway.errors import DependencyError, GatewayError, ModelNotServedError
+from gateway.replicas import Replica
 from gateway.schemas import ModelRef
 from gateway.triton import Triton
 
 DEPENDENCY = "model_repository"
 _WEIGHTS = "model.onnx"
 _GOLDEN = "golden.npz"
+# Largest difference between what Triton makes of the golden tile and what the network made of it.
+_TOLERANCE = 1e-4
+_KEPT = 8
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +55,17 @@ class ServedModel:
     golden_probability: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a server made of a version's golden tile, and whether that is right."""
+
+    replica: Replica
+    good: bool
+    detail: str
+
+
 class ModelService:
-    """Finds the version that answers and reads its card, once for each version.
+    """Knows the versions that Triton serves, and reads the card of each once.
 
     Parameters
     ----------
@@ -69,37 +82,71 @@ class ModelService:
         self._repository = repository
         self._triton = triton
         self._lock = asyncio.Lock()
-        self._last: ServedModel | None = None
+        self._known: dict[int, ServedModel] = {}
 
-    async def resolve(self) -> ServedModel:
-        """The version that answers now; a run resolves it once, and keeps it.
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._config.model_name
+
+    async def get(self, version: int) -> ServedModel:
+        """A version, as it was exported.
 
         Raises
         ------
         DependencyError
-            If Triton does not answer, or the version's card or golden tile cannot be read.
+            If its card or golden tile cannot be read.
+        """
+        async with self._lock:
+            model = self._known.get(version)
+            if model is None:
+                model = await asyncio.to_thread(self._read, version)
+                _log.info("read %s version %d", self.name, version)
+                if len(self._known) >= _KEPT:
+                    del self._known[next(iter(self._known))]
+                self._known[version] = model
+        return model
+
+    async def served_versions(self) -> list[int]:
+        """The versions that Triton serves, ascending.
+
+        Raises
+        ------
+        DependencyError
+            If Triton does not answer.
+        ModelNotServedError
+            If there are none.
+        """
+        served = await self._triton.ready_versions(self.name)
+        if not served:
+            raise ModelNotServedError(f"Triton serves no version of the model {self.name!r}")
+        return served
+
+    async def configured_version(self) -> int:
+        """The version that the settings choose, of those that Triton serves.
+
+        Raises
+        ------
+        DependencyError
+            If Triton does not answer.
         ModelNotServedError
             If Triton serves no version of the model, or not the one asked for.
         """
-        version = await self._served_version()
-        async with self._lock:
-            if self._last is None or self._last.ref.version != version:
-                self._last = await asyncio.to_thread(self._read, version)
-                _log.info("serving %s version %d", self._config.model_name, version)
-            return self._last
-
-    async def _served_version(self) -> int:
-        name, wanted = self._config.model_name, self._config.model_version
-        ready = await self._triton.ready_versions(name)
-        if not ready:
-            raise ModelNotServedError(f"Triton serves no version of the model {name!r}")
+        served, wanted = await self.served_versions(), self._config.model_version
         if wanted == "latest":
-            return ready[-1]
-        if int(wanted) not in ready:
+            return served[-1]
+        if int(wanted) not in served:
             raise ModelNotServedError(
-                f"Triton does not serve version {wanted} of the model {name!r}, only {ready}"
+                f"Triton does not serve version {wanted} of the model {self.name!r}, only {served}"
             )
         return int(wanted)
+
+    async def prove(self, model: ServedModel) -> list[Proof]:
+        """Let every instance of every server answer a version's golden tile."""
+        answers = await self._triton.infer_everywhere(
+            model.card, model.ref.version, model.golden_image
+        )
+        return [_proof(model, replica, answer) for replica, answer in answers.items()]
 
     def _read(self, version: int) -> ServedModel:
         folder = self._repository / self._config.model_name / str(version)
@@ -111,6 +158,24 @@ class ModelService:
                 f"version {version} of {self._config.model_name!r} is not as exported: {error}; "
                 "export it again",
             ) from error
+
+
+def _proof(
+    model: ServedModel, replica: Replica, answer: NDArray[np.float32] | GatewayError
+) -> Proof:
+    name = f"{model.ref.name} version {model.ref.version}"
+    if isinstance(answer, GatewayError):
+        return Proof(replica=replica, good=False, detail=answer.detail)
+    difference = float(np.max(np.abs(answer - model.golden_probability)))
+    if difference > _TOLERANCE:
+        detail = (
+            f"{name} answers the golden tile wrong, by {difference:.2g}; "
+            f"at most {_TOLERANCE:g} is allowed"
+        )
+        return Proof(replica=replica, good=False, detail=detail)
+    return Proof(
+        replica=replica, good=True, detail=f"{name} answers the golden tile within {difference:.2g}"
+    )
 
 
 def _read_version(folder: Path, name: str, version: int) -> ServedModel:

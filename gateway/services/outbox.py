@@ -13,11 +13,12 @@ from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
 from gateway.errors import DependencyError
+from gateway.metrics import OUTBOX_PUBLISHED
 from gateway.storage.database import Database
 from gateway.storage.outbox import lock_waiting, mark_published
 
 STREAM = "ASTROTRITON"
-SUBJECTS = ["detection.>"]
+SUBJECTS = ["detection.>", "model.>"]
 
 _BATCH = 100
 _SHORTEST_PAUSE = 0.5
@@ -32,6 +33,11 @@ class OutboxPublisher:
 
     Several publishers may share an outbox. An event whose acknowledgement is lost is published
     again; the stream recognises it by its id. While NATS is away, events wait.
+
+    Attributes
+    ----------
+    fault
+        What keeps events from being published; None if nothing does.
 
     Parameters
     ----------
@@ -51,6 +57,7 @@ class OutboxPublisher:
         self._timeout = timeout
         self._poll = poll
         self._wake = asyncio.Event()
+        self.fault: str | None = "not connected yet"
 
     def wake(self) -> None:
         """Say that an event was committed."""
@@ -68,11 +75,12 @@ class OutboxPublisher:
                         self._wake.clear()
                         while await self.publish_waiting(stream):
                             pass
-                        pause = _SHORTEST_PAUSE
+                        pause, self.fault = _SHORTEST_PAUSE, None
                         await self._wait()
                 finally:
                     await client.close()
             except Exception as error:  # whatever it is, events must not wait for good
+                self.fault = f"{type(error).__name__}: {error}"
                 _log.warning(
                     "events wait in the outbox, trying again in %g s: %s: %s",
                     pause,
@@ -111,6 +119,7 @@ class OutboxPublisher:
                     break
                 published.append(waiting.id)
             await mark_published(connection, published)
+        OUTBOX_PUBLISHED.inc(len(published))
         if fault is not None:
             raise fault
         return len(published)
@@ -133,12 +142,17 @@ class OutboxPublisher:
         )
 
     async def _open_stream(self, client: Client) -> JetStreamContext:
-        """The stream, made if it is missing; an operator's own settings of it are left alone."""
+        """The stream, made if it is missing; of an operator's own only subjects are added to."""
         stream = client.jetstream(timeout=self._timeout)
         try:
-            await stream.stream_info(STREAM)
+            config = (await stream.stream_info(STREAM)).config
         except NotFoundError:
             await stream.add_stream(name=STREAM, subjects=SUBJECTS)
+        else:
+            missing = [name for name in SUBJECTS if name not in (config.subjects or ())]
+            if missing:
+                config.subjects = [*(config.subjects or ()), *missing]
+                await stream.update_stream(config)
         return stream
 
 

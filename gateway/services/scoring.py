@@ -3,83 +3,150 @@
 import asyncio
 import hashlib
 import logging
-import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 from uuid_utils.compat import uuid7
 
-from detection.config import ModelConfig
-from detection.exposure import Limits
-from detection.scoring import Work, finish, prepare
+from detection.scoring import FULL_VIEWS, Scored
 from detection.types import Detection
-from gateway.schemas import ExposureInfo, InferRequest, InferResponse, ScoredDetection
+from detection.work import Work
+from gateway.errors import GatewayError, KeyReusedError, RouteChangedError, RunGivenUpError
+from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, stage
+from gateway.schemas import ExposureInfo, InferResponse, ScoredDetection, printable
+from gateway.services.cutouts import picture
 from gateway.services.events import SUBJECT, scored_event
 from gateway.services.models import ModelService, ServedModel
 from gateway.services.outbox import OutboxPublisher
+from gateway.services.routing import Choice, RoutingService
+from gateway.services.scorer import Progress, Scorer, Submission
+from gateway.services.shadow import ShadowService
 from gateway.storage.database import Database
-from gateway.storage.detections import insert_detections
+from gateway.storage.detections import insert_cutouts, insert_detections
+from gateway.storage.jobs import complete_job, find_key, take_key
 from gateway.storage.models import insert_model
 from gateway.storage.outbox import insert_event
 from gateway.storage.runs import insert_run
-from gateway.triton import Triton
+
+_FIELDS = frozenset(ScoredDetection.__struct_fields__)
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """Whose run it is, and what it answers to.
+
+    Attributes
+    ----------
+    run_id
+        Its id.
+    caller
+        Who asked for it; idempotency keys are each caller's own.
+    key
+        The idempotency key, if there is one.
+    digest
+        SHA-256 of all that was asked.
+    exposure_digest
+        SHA-256 of the exposure's file.
+    in_background
+        Whether it is a job, which has taken the key already.
+    """
+
+    run_id: UUID
+    caller: str
+    key: str | None
+    digest: str
+    exposure_digest: str
+    in_background: bool = False
+
+
 class ScoringService:
-    """Scores exposures.
+    """Scores exposures, and keeps what it answers.
 
     Parameters
     ----------
-    config
-        Threshold and batch size.
-    limits
-        The bounds of an exposure.
-    in_flight
-        Most requests that one run has with Triton at a time.
     event_source, event_detections
         ``source`` of an event, and how many detections it lists at most.
-    models, triton, database, outbox
+    cutouts
+        How many pictures of a run's detections are kept.
+    scorer, models, routing, shadow, database, outbox
         What a run needs.
     """
 
     def __init__(
         self,
         *,
-        config: ModelConfig,
-        limits: Limits,
-        in_flight: int,
         event_source: str,
         event_detections: int,
+        cutouts: int,
+        scorer: Scorer,
         models: ModelService,
-        triton: Triton,
+        routing: RoutingService,
+        shadow: ShadowService,
         database: Database,
         outbox: OutboxPublisher,
     ) -> None:
-        self._config = config
-        self._limits = limits
-        self._in_flight = in_flight
         self._event_source = event_source
         self._event_detections = event_detections
+        self._cutouts = cutouts
+        self._scorer = scorer
         self._models = models
-        self._triton = triton
+        self._routing = routing
+        self._shadow = shadow
         self._database = database
         self._outbox = outbox
 
+    async def ticket(self, submission: Submission, caller: str, key: str | None) -> Ticket:
+        """A ticket for a new run."""
+        exposure, digest = await asyncio.to_thread(_digests, submission)
+        return Ticket(
+            run_id=uuid7(), caller=caller, key=key, digest=digest, exposure_digest=exposure
+        )
+
+    async def earlier(self, ticket: Ticket) -> UUID | None:
+        """The run that the ticket's key was used for before; None if it is new.
+
+        Raises
+        ------
+        KeyReusedError
+            If that run was asked for otherwise.
+        """
+        if ticket.key is None:
+            return None
+        async with self._database.transaction() as connection:
+            found = await find_key(connection, ticket.caller, ticket.key)
+        if found is None:
+            return None
+        digest, run_id = found
+        if digest != ticket.digest:
+            raise KeyReusedError(
+                f"the key {ticket.key!r} was used for another request; take a new one for this"
+            )
+        return run_id
+
     async def score(
-        self, content: bytes, filename: str | None, request: InferRequest
-    ) -> InferResponse:
+        self,
+        submission: Submission,
+        ticket: Ticket,
+        progress: Progress = lambda done, of: None,
+    ) -> InferResponse | None:
         """Score an exposure. What is returned has been stored, and its event with it.
 
         Parameters
         ----------
-        content
-            The file, FITS or ``.npy``.
-        filename
-            Its name, which names the exposure if the request does not.
-        request
-            How to score it.
+        submission
+            The exposure, and how to score it.
+        ticket
+            The run.
+        progress
+            Told of every batch of tiles answered.
+
+        Returns
+        -------
+        The run; None if meanwhile another one was stored under the ticket's key.
 
         Raises
         ------
@@ -88,23 +155,37 @@ class ScoringService:
         GatewayError
             If the model, Triton or PostgreSQL does not do its part; nothing is stored then.
         """
-        model = await self._models.resolve()
-        work = await asyncio.to_thread(
-            prepare,
-            content,
-            model.card,
-            request.to_candidates(),
-            hdu=request.hdu,
-            limits=self._limits,
+        wanted = submission.request.model_version
+        sticky = submission.request.exposure_id or ticket.exposure_digest
+        choice = await self._routing.choose(wanted, sticky)
+        try:
+            run = await self._run(submission, ticket, choice, progress)
+        except GatewayError:
+            # The version may have been replaced meanwhile, and even unloaded.
+            previous, choice = choice, await self._routing.choose(wanted, sticky)
+            if choice.version == previous.version:
+                raise
+            run = await self._run(submission, ticket, choice, progress)
+        if run is not None and choice.shadow is not None:
+            self._shadow.offer(submission, run, choice.shadow)
+        return run
+
+    async def _run(
+        self, submission: Submission, ticket: Ticket, choice: Choice, progress: Progress
+    ) -> InferResponse | None:
+        model = await self._models.get(choice.version)
+        work, scored = await self._scorer.score(
+            submission, model, progress, others=await self._others(submission, model)
         )
-        await self._infer(work, model)
-        threshold = request.confidence_threshold
-        if threshold is None:
-            threshold = self._config.confidence_threshold
-        run = await asyncio.to_thread(
-            _finish, work, model, content, request.exposure_id or filename, threshold
-        )
-        await self._store(run, model)
+        run = _answer(submission, scored, model, ticket)
+        pictures = await asyncio.to_thread(_pictures, work, run, self._cutouts)
+        with stage("store"):
+            stored = await self._store(
+                run, _features(scored, model, run), pictures, model, choice, ticket
+            )
+        if not stored:
+            return None
+        _count(run)
         _log.info(
             "scored run %s: %d detections in %d tiles, %s version %d",
             run.run_id,
@@ -115,63 +196,113 @@ class ScoringService:
         )
         return run
 
-    async def _infer(self, work: Work, model: ServedModel) -> None:
-        """Let Triton see every tile, in batches that its instances can share."""
-        count = len(work.tiles)
-        size = min(self._config.batch_size, math.ceil(count / self._in_flight))
-        starts = iter(range(0, count, size))
+    async def _others(self, submission: Submission, model: ServedModel) -> list[ServedModel]:
+        """The other versions that Triton serves, if the caller wants the full uncertainty."""
+        if submission.request.uncertainty != "full":
+            return []
+        versions = await self._models.served_versions()
+        return [await self._models.get(one) for one in versions if one != model.ref.version]
 
-        async def send() -> None:
-            for start in starts:
-                tiles = work.batch(start, min(start + size, count))
-                work.accept(start, await self._triton.infer(model.card, model.ref.version, tiles))
-
-        try:
-            async with asyncio.TaskGroup() as senders:
-                for _ in range(self._in_flight):
-                    senders.create_task(send())
-        except ExceptionGroup as group:
-            # One fault fails the run; that others failed of it too adds nothing.
-            raise group.exceptions[0] from None
-
-    async def _store(self, run: InferResponse, model: ServedModel) -> None:
+    async def _store(
+        self,
+        run: InferResponse,
+        features: list[list[float] | None],
+        pictures: dict[UUID, bytes],
+        model: ServedModel,
+        choice: Choice,
+        ticket: Ticket,
+    ) -> bool:
         event_id = uuid7()
         event = scored_event(run, event_id, self._event_source, self._event_detections)
         async with self._database.transaction() as connection:
+            if ticket.in_background:
+                if not await complete_job(connection, run.run_id):
+                    raise RunGivenUpError("the run was given up before it was complete")
+            elif ticket.key is not None and not await take_key(
+                connection, ticket.caller, ticket.key, ticket.digest, run.run_id
+            ):
+                return False
+            if not await self._routing.hold(connection, choice):
+                raise RouteChangedError(
+                    f"version {choice.version} was replaced while the exposure was scored"
+                )
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_run(connection, model.id, run)
-            await insert_detections(connection, run.run_id, run.detections)
+            await insert_detections(connection, run.run_id, run.detections, features)
+            await insert_cutouts(connection, pictures)
             await insert_event(connection, event_id, SUBJECT, event)
         self._outbox.wake()
+        return True
 
 
-def _finish(
-    work: Work, model: ServedModel, content: bytes, name: str | None, threshold: float
+def _count(run: InferResponse) -> None:
+    RUNS.labels(run.model.version).inc()
+    for detection in run.detections:
+        DETECTIONS.labels(detection.outcome, str(detection.is_real).lower()).inc()
+        if detection.confidence is not None:
+            CONFIDENCES.observe(detection.confidence)
+
+
+def _digests(submission: Submission) -> tuple[str, str]:
+    """SHA-256 of the exposure, and of everything."""
+    exposure = hashlib.sha256(submission.content).hexdigest()
+    whole = hashlib.sha256(exposure.encode())
+    for plane in (submission.mask, submission.weight):
+        whole.update(b"-" if plane is None else hashlib.sha256(plane).digest())
+    whole.update((submission.filename or "").encode() + b"\0")
+    whole.update(msgspec.json.encode(submission.request))
+    return exposure, whole.hexdigest()
+
+
+def _features(scored: Scored, model: ServedModel, run: InferResponse) -> list[list[float] | None]:
+    """For each detection the features that its confidence was made of, in the card's order."""
+    confidence = model.card.confidence_for(FULL_VIEWS if run.uncertainty == "full" else 1)
+    if confidence is None:
+        return [None] * len(run.detections)
+    return [
+        None if values is None else [values.get(name, float("nan")) for name in confidence.names]
+        for values in scored.features
+    ]
+
+
+def _pictures(work: Work, run: InferResponse, most: int) -> dict[UUID, bytes]:
+    return {
+        d.id: picture(work.exposure, d.x, d.y, run.image.background, run.image.noise)
+        for d in run.detections[:most]
+        if d.outcome != "merged"
+    }
+
+
+def _answer(
+    submission: Submission, scored: Scored, model: ServedModel, ticket: Ticket
 ) -> InferResponse:
-    scored = finish(work, threshold=threshold)
     ids = [uuid7() for _ in scored.detections]
 
     def identified(index: int, detection: Detection) -> ScoredDetection:
-        fields = msgspec.structs.asdict(detection)
+        values = msgspec.structs.asdict(detection)
         if detection.merged_into is not None:
-            fields["merged_into"] = ids[detection.merged_into]
+            values["merged_into"] = ids[detection.merged_into]
+        fields = {name: value for name, value in values.items() if name in _FIELDS}
         return ScoredDetection(id=ids[index], rank=index + 1, **fields)
 
+    request = submission.request
     height, width = scored.shape
     return InferResponse(
-        run_id=uuid7(),
+        run_id=ticket.run_id,
         created_at=datetime.now(UTC),
         model=model.ref,
         exposure=ExposureInfo(
-            name=name,
-            hdu=scored.hdu,
+            name=request.exposure_id or submission.filename,
+            hdu=printable(scored.hdu) or "?",
             height=height,
             width=width,
-            digest=hashlib.sha256(content).hexdigest(),
+            digest=ticket.exposure_digest,
         ),
         image=scored.image,
         tiles=scored.tiles,
-        threshold=threshold,
+        threshold=scored.threshold,
+        uncertainty=request.uncertainty,
+        guarantee=scored.guarantee,
         extracted=scored.extracted,
         flags=scored.flags,
         detections=[identified(*pair) for pair in enumerate(scored.detections)],

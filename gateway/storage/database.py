@@ -11,7 +11,7 @@ from gateway.errors import DependencyError
 
 DEPENDENCY = "postgresql"
 
-Connection = PoolConnectionProxy
+Connection = PoolConnectionProxy | asyncpg.Connection
 
 # What says that PostgreSQL is away or full, as opposed to a statement of ours being wrong.
 _AWAY = (

@@ -1,57 +1,187 @@
-"""The table `detections`."""
+"""The tables `detections`, `cutouts` and `labels`."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from asyncpg import Record
 
-from gateway.schemas import ScoredDetection, StoredDetection
+from gateway.schemas import Label, ScoredDetection, StoredDetection
+from gateway.sky import cells, cone
 from gateway.storage.database import Connection
+from gateway.storage.runs import exposure_of, model_of
 
 # The columns are the answer's fields, by the same names.
 _COLUMNS = ScoredDetection.__struct_fields__
 
+_SELECT = """
+    SELECT d.*, r.created_at, r.threshold, r.uncertainty, r.guarantee,
+           r.exposure_name, r.exposure_hdu, r.exposure_digest, r.height, r.width,
+           m.name AS model_name, m.version AS model_version, m.digest AS model_digest,
+           m.card_digest
+"""
+_JOINS = "JOIN runs r ON r.id = d.run_id JOIN models m ON m.id = r.model_id"
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which detections are looked for; None: any.
+
+    ``cone`` is a position and a radius in ICRS degrees; ``first_id`` and ``last_id`` bound the ids,
+    which begin with the time that they were made.
+    """
+
+    run_id: UUID | None = None
+    exposure: str | None = None
+    model_version: int | None = None
+    is_real: bool | None = None
+    outcome: str | None = None
+    min_confidence: float | None = None
+    label: Label | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    cone: tuple[float, float, float] | None = None
+
 
 async def insert_detections(
-    connection: Connection, run_id: UUID, detections: list[ScoredDetection]
+    connection: Connection,
+    run_id: UUID,
+    detections: Sequence[ScoredDetection],
+    features: Sequence[list[float] | None],
 ) -> None:
-    """Add the detections of a run, by COPY."""
+    """Add the detections of a run and what their confidence was made of, by COPY."""
+    placed = [d for d in detections if d.ra is not None]
+    found = cells([d.ra or 0.0 for d in placed], [d.dec or 0.0 for d in placed])
+    cell = {d.id: c for d, c in zip(placed, found, strict=True)}
     await connection.copy_records_to_table(
         "detections",
-        columns=["run_id", *_COLUMNS],
+        columns=["run_id", "cell", "features", *_COLUMNS],
         records=(
-            (run_id, *(getattr(detection, column) for column in _COLUMNS))
-            for detection in detections
+            (
+                run_id,
+                cell.get(detection.id),
+                values,
+                *(getattr(detection, column) for column in _COLUMNS),
+            )
+            for detection, values in zip(detections, features, strict=True)
         ),
     )
 
 
-async def find_detection(connection: Connection, detection_id: UUID) -> StoredDetection | None:
+async def insert_cutouts(connection: Connection, cutouts: Mapping[UUID, bytes]) -> None:
+    """Add pictures of detections, by COPY."""
+    await connection.copy_records_to_table(
+        "cutouts", columns=["detection_id", "png"], records=cutouts.items()
+    )
+
+
+async def find_cutout(connection: Connection, detection_id: UUID) -> bytes | None:
+    """The picture of a detection; None if none is kept."""
+    png: bytes | None = await connection.fetchval(
+        "SELECT png FROM cutouts WHERE detection_id = $1", detection_id
+    )
+    return png
+
+
+async def find_detection(connection: Connection, detection_id: UUID) -> Record | None:
     """A detection with what is known of its run; None if there is none of that id."""
-    row = await connection.fetchrow(
-        """
-        SELECT d.*, r.created_at, r.threshold,
-               r.exposure_name, r.exposure_hdu, r.exposure_digest, r.height, r.width,
-               m.name AS model_name, m.version AS model_version, m.digest AS model_digest
-        FROM detections d
-        JOIN runs r ON r.id = d.run_id
-        JOIN models m ON m.id = r.model_id
-        WHERE d.id = $1
-        """,
-        detection_id,
+    return await connection.fetchrow(
+        f"{_SELECT}, m.card FROM detections d {_JOINS} WHERE d.id = $1", detection_id
     )
-    if row is None:
-        return None
+
+
+def stored_detection(row: Record) -> StoredDetection:
+    """A detection as it is answered."""
     return msgspec.convert(
-        {
-            **row,
-            "model": {field: row[f"model_{field}"] for field in ("name", "version", "digest")},
-            "exposure": {
-                "name": row["exposure_name"],
-                "hdu": row["exposure_hdu"],
-                "height": row["height"],
-                "width": row["width"],
-                "digest": row["exposure_digest"],
-            },
-        },
-        StoredDetection,
+        {**row, "model": model_of(row), "exposure": exposure_of(row)}, StoredDetection
     )
+
+
+async def list_detections(
+    connection: Connection, wanted: Filter, after: UUID | None, limit: int
+) -> list[StoredDetection]:
+    """The newest detections that match, from one on.
+
+    Parameters
+    ----------
+    after
+        The last detection of the page before.
+    """
+    values: list[Any] = []
+
+    def place(value: Any) -> str:
+        values.append(value)
+        return f"${len(values)}"
+
+    source, conditions = "detections d", []
+    if wanted.cone is not None:
+        ra, dec, radius = wanted.cone
+        first, last = cone(ra, dec, radius)
+        # Materialised, so that the index on cells is what is searched, however wide the page.
+        source = f"""
+            (WITH near AS MATERIALIZED (
+                SELECT n.* FROM unnest({place(first)}::bigint[], {place(last)}::bigint[])
+                    AS range (first, last)
+                JOIN detections n ON n.cell BETWEEN range.first AND range.last
+            ) SELECT * FROM near) d
+        """
+        at_ra, at_dec = place(ra), place(dec)
+        conditions.append(
+            f"power(sind((d.dec - {at_dec}::float8) / 2), 2) + cosd(d.dec) * cosd({at_dec}::float8)"
+            f" * power(sind((d.ra - {at_ra}::float8) / 2), 2)"
+            f" <= power(sind({place(radius)}::float8 / 2), 2)"
+        )
+    for condition, value in (
+        ("d.id < {}", after),
+        ("d.run_id = {}", wanted.run_id),
+        ("r.exposure_name = {}", wanted.exposure),
+        ("m.version = {}", wanted.model_version),
+        ("d.is_real = {}", wanted.is_real),
+        ("d.outcome = {}", wanted.outcome),
+        ("d.confidence >= {}", wanted.min_confidence),
+        ("d.label = {}", wanted.label),
+        ("d.id >= {}", wanted.since and _earliest(wanted.since)),
+        ("d.id < {}", wanted.until and _earliest(wanted.until)),
+    ):
+        if value is not None:
+            conditions.append(condition.format(place(value)))
+    where = " AND ".join(conditions) or "true"
+    rows = await connection.fetch(
+        f"{_SELECT} FROM {source} {_JOINS} WHERE {where} ORDER BY d.id DESC LIMIT {place(limit)}",
+        *values,
+    )
+    return [stored_detection(row) for row in rows]
+
+
+def _earliest(time: datetime) -> UUID:
+    """The least id that can have been made at a time: version 7 begins with milliseconds."""
+    return UUID(int=max(int(time.timestamp() * 1000), 0) << 80)
+
+
+async def set_label(
+    connection: Connection,
+    label_id: UUID,
+    detection_id: UUID,
+    label: Label | None,
+    comment: str | None,
+    author: str,
+) -> bool:
+    """Label a detection, and keep who said so; False if there is none of that id."""
+    known = await connection.fetchval(
+        "UPDATE detections SET label = $2 WHERE id = $1 RETURNING true", detection_id, label
+    )
+    if not known:
+        return False
+    await connection.execute(
+        """
+        INSERT INTO labels (id, detection_id, label, comment, author)
+        VALUES ($1, $2, $3, $4, $5)
+        """,
+        label_id,
+        detection_id,
+        label,
+        comment,
+        author,
+    )
+    return True

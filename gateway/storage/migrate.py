@@ -40,8 +40,8 @@ async def current_revision(connection: database.Connection) -> str | None:
     return revision
 
 
-async def migrate(database_url: str) -> None:
-    """Run every migration that is missing, in one transaction.
+async def migrate(database_url: str, revision: str = "head") -> None:
+    """Run every migration that is missing, up to a revision, in one transaction.
 
     Replicas that start together run this at once: an advisory lock lets one do it, and the others
     find it done. The lock belongs to the transaction, so that it works behind PgBouncer.
@@ -53,10 +53,10 @@ async def migrate(database_url: str) -> None:
     )
     async with engine.begin() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        await connection.run_sync(_upgrade)
+        await connection.run_sync(_upgrade, revision)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

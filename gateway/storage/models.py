@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from asyncpg import Record
+
 from gateway.schemas import ModelRef
 from gateway.storage.database import Connection
 
@@ -23,3 +25,8 @@ async def insert_model(
         card_digest,
         card.decode(),
     )
+
+
+async def find_models(connection: Connection) -> list[Record]:
+    """Every version, the newest card of it first."""
+    return await connection.fetch("SELECT * FROM models ORDER BY name, version, created_at DESC")

@@ -39,3 +39,15 @@ async def lock_waiting(connection: Connection, limit: int) -> list[Waiting]:
 async def mark_published(connection: Connection, event_ids: list[UUID]) -> None:
     """Note that events are on the stream."""
     await connection.execute("UPDATE outbox SET published_at = now() WHERE id = ANY($1)", event_ids)
+
+
+async def measure_waiting(connection: Connection) -> tuple[int, float]:
+    """How many events wait, and for how many seconds the oldest has."""
+    row = await connection.fetchrow(
+        """
+        SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+        FROM outbox WHERE published_at IS NULL
+        """
+    )
+    assert row is not None
+    return int(row[0]), max(float(row[1]), 0.0)

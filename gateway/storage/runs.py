@@ -2,22 +2,42 @@
 
 from uuid import UUID
 
-from gateway.schemas import InferResponse
+import msgspec
+from asyncpg import Record
+
+from detection.types import ImageQuality
+from gateway.schemas import InferResponse, ScoredDetection
 from gateway.storage.database import Connection
+
+_QUALITY = ImageQuality.__struct_fields__
+_COLUMNS = (
+    "id",
+    "model_id",
+    "exposure_name",
+    "exposure_hdu",
+    "exposure_digest",
+    "height",
+    "width",
+    *_QUALITY,
+    "tiles",
+    "threshold",
+    "uncertainty",
+    "guarantee",
+    "extracted",
+    "flags",
+    "detections",
+    "created_at",
+)
+_INSERT = (
+    f"INSERT INTO runs ({', '.join(_COLUMNS)}) "
+    f"VALUES ({', '.join(f'${i}' for i in range(1, len(_COLUMNS) + 1))})"
+)
 
 
 async def insert_run(connection: Connection, model_id: UUID, run: InferResponse) -> None:
     """Add a run, without its detections."""
     await connection.execute(
-        """
-        INSERT INTO runs (
-            id, model_id, exposure_name, exposure_hdu, exposure_digest, height, width, background,
-            background_gradient, noise, seeing_fwhm, masked_fraction, tiles, threshold, extracted,
-            flags, detections, created_at
-        ) VALUES (
-            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18
-        )
-        """,
+        _INSERT,
         run.run_id,
         model_id,
         run.exposure.name,
@@ -25,15 +45,64 @@ async def insert_run(connection: Connection, model_id: UUID, run: InferResponse)
         run.exposure.digest,
         run.exposure.height,
         run.exposure.width,
-        run.image.background,
-        run.image.background_gradient,
-        run.image.noise,
-        run.image.seeing_fwhm,
-        run.image.masked_fraction,
+        *(getattr(run.image, name) for name in _QUALITY),
         run.tiles,
         run.threshold,
+        run.uncertainty,
+        None if run.guarantee is None else msgspec.json.encode(run.guarantee).decode(),
         run.extracted,
         run.flags,
         len(run.detections),
         run.created_at,
     )
+
+
+async def find_run(connection: Connection, run_id: UUID) -> InferResponse | None:
+    """A run as it was answered; None if none of that id is complete."""
+    row = await connection.fetchrow(
+        """
+        SELECT r.*, m.name AS model_name, m.version AS model_version, m.digest AS model_digest
+        FROM runs r JOIN models m ON m.id = r.model_id
+        WHERE r.id = $1
+        """,
+        run_id,
+    )
+    if row is None:
+        return None
+    columns = ", ".join(ScoredDetection.__struct_fields__)
+    detections = await connection.fetch(
+        f"SELECT {columns} FROM detections WHERE run_id = $1 ORDER BY rank", run_id
+    )
+    return msgspec.convert(
+        {
+            **row,
+            "run_id": row["id"],
+            "model": model_of(row),
+            "exposure": exposure_of(row),
+            "image": {name: row[name] for name in _QUALITY},
+            "guarantee": guarantee_of(row),
+            "detections": [dict(detection) for detection in detections],
+        },
+        InferResponse,
+    )
+
+
+def model_of(row: Record) -> dict[str, object]:
+    """The model version of a joined row."""
+    return {field: row[f"model_{field}"] for field in ("name", "version", "digest")}
+
+
+def exposure_of(row: Record) -> dict[str, object]:
+    """The exposure of a joined row."""
+    return {
+        "name": row["exposure_name"],
+        "hdu": row["exposure_hdu"],
+        "height": row["height"],
+        "width": row["width"],
+        "digest": row["exposure_digest"],
+    }
+
+
+def guarantee_of(row: Record) -> object:
+    """What was promised of a run's detections."""
+    return None if row["guarantee"] is None else msgspec.json.decode(row["guarantee"])

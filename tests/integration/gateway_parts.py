@@ -1,9 +1,11 @@
 """Starting and stopping the real servers, and a model small enough to check by hand."""
 
+import asyncio
 import contextlib
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import shutil
 import signal
@@ -12,23 +14,33 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import httpx
 import numpy as np
 import onnx
 import onnxruntime
+import uvicorn
+from astropy.io import fits
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from detection.config import ModelConfig
 from detection.model import TensorSpec, UNetModel
+from gateway.app import create_app
+from gateway.config import Settings
+from gateway.middleware import EdgeMiddleware
 
 NAME = "unet_astronomical"
 NAN_NAME = "answers_nan"
 TILE = 128
 ROOT = Path(__file__).parents[2]
+SOURCES = [(60.0, 50.0), (150.0, 170.0), (210.0, 90.0)]
 
 _CONFIG = f"""
 backend: "onnxruntime"
@@ -55,8 +67,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def blob_network() -> onnx.ModelProto:
-    """A network of one layer: probability = sigmoid(3 * (image convolved with a Gaussian - 2))."""
+def blob_network(level: float = 2.0) -> onnx.ModelProto:
+    """A network of one layer: sigmoid(3 * (image convolved with a Gaussian - level))."""
     offset = np.arange(-3, 4)
     gaussian = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * 1.5**2))
     kernel = (3.0 * gaussian / gaussian.sum()).astype(np.float32)[None, None]
@@ -71,7 +83,7 @@ def blob_network() -> onnx.ModelProto:
         [helper.make_tensor_value_info("probability", TensorProto.FLOAT, shape)],
         [
             numpy_helper.from_array(kernel, "kernel"),
-            numpy_helper.from_array(np.array([-6.0], np.float32), "bias"),
+            numpy_helper.from_array(np.array([-3.0 * level], np.float32), "bias"),
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -92,7 +104,7 @@ def nan_network() -> onnx.ModelProto:
 def write_model(repository: Path, name: str, version: int, network: onnx.ModelProto) -> None:
     """One version's folder, as the export makes it, and the model's configuration."""
     folder = repository / name / str(version)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     weights = network.SerializeToString()
     session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
     image = np.random.default_rng(1).normal(size=(1, 1, TILE, TILE)).astype(np.float32)
@@ -248,3 +260,138 @@ class TritonServer(Process):
                 pass
             time.sleep(0.1)
         raise RuntimeError(f"Triton is not ready:\n{self.log.read_text()[-4000:]}")
+
+
+@asynccontextmanager
+async def serve(settings: Settings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway on its port, in this process, and a client of it."""
+    app = EdgeMiddleware(create_app(settings, ModelConfig(**config)))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None)
+    )
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), "the gateway did not start"
+        await asyncio.sleep(0.01)
+    async with httpx.AsyncClient(
+        base_url=f"http://{settings.host}:{settings.port}", timeout=60, trust_env=False
+    ) as client:
+        yield client
+    server.should_exit = True
+    await task
+
+
+def exposure() -> np.ndarray:
+    """Noise of sigma 1 with point sources of 30 sigma."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:256, :240]
+    image = rng.normal(size=(256, 240))
+    for x0, y0 in SOURCES:
+        image += 30 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.7**2))
+    return image.astype(np.float32)
+
+
+def npy(array: np.ndarray, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def fits_bytes(*arrays: np.ndarray | None) -> bytes:
+    file = io.BytesIO()
+    first, *rest = [fits.PrimaryHDU(arrays[0]), *(fits.ImageHDU(a) for a in arrays[1:])]
+    fits.HDUList([first, *rest]).writeto(file)
+    return file.getvalue()
+
+
+async def infer(
+    client: httpx.AsyncClient, content: bytes, request: dict[str, Any] | None = None
+) -> httpx.Response:
+    files: dict[str, Any] = {"exposure": ("night.fits", content)}
+    if request is not None:
+        files["request"] = (None, json.dumps(request), "application/json")
+    return await client.post("/detections/infer", files=files)
+
+
+def gateway_process(
+    settings: Settings, folder: Path, **environment: str
+) -> subprocess.Popen[bytes]:
+    """A gateway by its own command line, with these settings; its log is in the folder."""
+    given = {
+        f"ASTROTRITON_{name.upper()}": str(value)
+        for name, value in {
+            "auth": settings.auth,
+            "port": settings.port,
+            "database_url": settings.database_url.get_secret_value(),
+            "triton_grpc": settings.triton_grpc,
+            "nats_url": settings.nats_url,
+            "model_repository": settings.model_repository,
+        }.items()
+    }
+    with (folder / "gateway.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve"],
+            env=os.environ | given | environment,
+            stderr=log,
+            cwd=ROOT,
+        )
+
+
+async def until_live(client: httpx.AsyncClient, process: subprocess.Popen[bytes]) -> None:
+    async with asyncio.timeout(120):
+        while True:
+            assert process.poll() is None
+            try:
+                if (await client.get("/health/live")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                await asyncio.sleep(0.1)
+
+
+class ObjectStoreServer(Process):
+    """SeaweedFS, an S3-compatible store."""
+
+    access_key = "access-of-the-test"
+    secret_key = "secret-of-the-test"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "log")
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        identity = {
+            "name": "test",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List"],
+        }
+        (self._folder / "data").mkdir()
+        identities = self._folder / "identities.json"
+        identities.write_text(json.dumps({"identities": [identity]}))
+        ports = [
+            f"-{part}.port{kind}={free_port()}"
+            for part in ("master", "volume", "filer")
+            for kind in ("", ".grpc")
+        ]
+        self.launch(
+            [
+                *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server"),
+                *(f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                *("-filer", "-s3", f"-s3.config={identities}", f"-s3.port={self._port}"),
+                *(*ports, f"-s3.port.grpc={free_port()}", "-s3.port.iceberg=0"),
+                *("-s3.port.lance=0", "-master.electionTimeout=500ms", "-volume.max=0"),
+                *("-volume.preStopSeconds=0", "-master.volumeSizeLimitMB=64"),
+                *(f"-s3.localSocket={self._folder / 's3.sock'}", "-master.telemetry=false"),
+                f"-filer.localSocket={self._folder / 'filer.sock'}",
+            ]
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(httpx.TransportError):
+                # It answers strangers with 403 once it knows whom it serves.
+                if httpx.get(self.url, trust_env=False).status_code == 403:
+                    return self
+            time.sleep(0.2)
+        raise RuntimeError(f"the store is not ready:\n{self.log.read_text()[-4000:]}")

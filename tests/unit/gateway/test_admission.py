@@ -15,7 +15,7 @@ async def test_some_run_some_wait_and_the_rest_are_turned_away():
 
     async def visit() -> None:
         nonlocal inside
-        async with admission.enter():
+        async with admission.enter() as place, place.turn():
             inside += 1
             await leave.wait()
 

@@ -4,10 +4,10 @@ from uuid import UUID
 
 import msgspec
 from cloudevents.http import from_json
-from gateway_samples import run
 
 from gateway.schemas import ScoredEvent
 from gateway.services.events import scored_event
+from tests.unit.gateway.gateway_samples import run
 
 ID = UUID("019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d")
 

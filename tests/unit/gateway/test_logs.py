@@ -8,7 +8,8 @@ import pytest
 from litestar import Litestar, get
 from litestar.testing import TestClient
 
-from gateway.logs import RequestIdMiddleware, logging_config
+from gateway.logs import logging_config
+from gateway.middleware import EdgeMiddleware
 
 
 @get("/", sync_to_thread=False)
@@ -19,7 +20,7 @@ def hello() -> str:
 
 @pytest.fixture
 def client():
-    with TestClient(RequestIdMiddleware(Litestar([hello], logging_config=None))) as client:
+    with TestClient(EdgeMiddleware(Litestar([hello], logging_config=None))) as client:
         yield client
 
 

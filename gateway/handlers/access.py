@@ -1,0 +1,30 @@
+"""What a handler needs to know of its caller."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.types import Guard
+
+from gateway.context import Context
+from gateway.keys import Scope
+from gateway.services.access import Identity
+
+
+def requires(scope: Scope) -> dict[str, Any]:
+    """Options of a handler whose callers need a scope; the OpenAPI document says so too."""
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        context: Context = connection.app.state.context
+        connection.state.identity = await context.access.admit(
+            connection.headers.get("authorization"), scope
+        )
+
+    guards: list[Guard] = [guard]
+    return {"guards": guards, "security": [{"bearer": [scope]}]}
+
+
+def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Identity:
+    """Who asks, after the guard."""
+    identity: Identity = connection.state.identity
+    return identity

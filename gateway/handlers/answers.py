@@ -1,0 +1,39 @@
+"""Answers in the format that the caller accepts."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from litestar import Request, Response
+
+from gateway.errors import NotAcceptableError
+from gateway.formats import WRITERS
+from gateway.schemas import ScoredDetection
+
+_Body = TypeVar("_Body")
+_JSON = "application/json"
+
+
+def accepted(request: Request[Any, Any, Any]) -> str:
+    """The format of those that there are which the caller likes best.
+
+    Raises
+    ------
+    NotAcceptableError
+        If it accepts none of them.
+    """
+    kinds = [_JSON, *WRITERS]
+    found = request.accept.best_match(kinds) if request.headers.get("accept") else _JSON
+    if found is None:
+        raise NotAcceptableError(f"accept one of {', '.join(kinds)}")
+    return found
+
+
+async def detections_as(
+    kind: str, body: _Body, detections: Sequence[ScoredDetection], row: type[ScoredDetection]
+) -> Response[Any]:
+    """A body that lists detections, or only these in another format."""
+    if kind == _JSON:
+        return Response(body)
+    written = await asyncio.to_thread(WRITERS[kind], detections, row)
+    return Response(written, media_type=kind)

@@ -1,0 +1,41 @@
+"""Runs."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Controller, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from gateway.context import Context
+from gateway.handlers.access import requires
+from gateway.handlers.answers import accepted, detections_as
+from gateway.openapi import DetectionsOperation, problems
+from gateway.schemas import RunStatus, ScoredDetection
+
+
+class RunController(Controller):
+    """Runs: exposures scored, or being scored."""
+
+    path = "/runs"
+    tags = ("runs",)
+
+    @get(
+        "/{run_id:uuid}",
+        summary="A run",
+        operation_id="get_run",
+        operation_class=DetectionsOperation,
+        responses=problems(401, 403, 404, 406, 429, 503),
+        **requires("read"),
+    )
+    async def get_run(
+        self,
+        run_id: FromPath[UUID],
+        request: Request[Any, Any, Any],
+        context: NamedDependency[Context],
+    ) -> Response[RunStatus]:
+        """How far it is; what was answered, once it is complete; why not, if it failed."""
+        kind = accepted(request)
+        run = await context.runs.get(run_id)
+        found = [] if run.result is None else run.result.detections
+        return await detections_as(kind, run, found, ScoredDetection)

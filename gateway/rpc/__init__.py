@@ -1,0 +1,7 @@
+"""gRPC: the same services as over HTTP, for clients that would rather not encode JSON.
+
+``*_pb2*`` are made of `proto/astrotriton/v1/detections.proto` by
+
+    python -m grpc_tools.protoc -Igateway/rpc=proto/astrotriton/v1 --python_out=. --pyi_out=. \
+        --grpc_python_out=. gateway/rpc/detections.proto
+"""

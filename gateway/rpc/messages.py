@@ -1,0 +1,75 @@
+"""Between gRPC's messages and the types of the services."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from google.protobuf.json_format import ParseDict
+
+from detection.errors import InputError, TooLargeError
+from gateway.forms import validated
+from gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
+from gateway.schemas import InferRequest as Request
+from gateway.schemas import InferResponse, ScoredDetection, printable
+from gateway.services.scorer import Submission
+
+_FILES = ("exposure", "mask", "weight")
+_CHOICES = ("hdu", "mask_hdu", "weight_hdu", "model_version")
+
+
+def to_submission(message: InferRequest, most: int) -> Submission:
+    """What a request wants scored, checked as over HTTP.
+
+    Parameters
+    ----------
+    most
+        Bytes that a file may have.
+
+    Raises
+    ------
+    InputError
+        If a field is not what it should be.
+    """
+    fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
+    for name in _FILES:
+        if len(fields.get(name, b"")) > most:
+            raise TooLargeError(name, f"over {most} bytes")
+    request = {name: value for name, value in fields.items() if name not in (*_FILES, "filename")}
+    for name in _CHOICES:
+        if name in request:
+            which = request[name].WhichOneof("which")
+            request[name] = None if which is None else getattr(request[name], which)
+    if "candidates" in request:
+        request["candidates"] = [_candidate(given) for given in request["candidates"].items]
+    for name, value in request.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError("invalid-request", name, "give a finite number")
+    return Submission(
+        content=message.exposure,
+        filename=printable(message.filename),
+        mask=fields.get("mask"),
+        weight=fields.get("weight"),
+        request=validated(request, Request),
+    )
+
+
+def _candidate(given: Candidate) -> dict[str, Any]:
+    place: dict[str, Any] = {"x": given.x, "y": given.y}
+    return place | {"id": given.id} if given.HasField("id") else place
+
+
+def from_run(run: InferResponse) -> Run:
+    """A run without its detections."""
+    fields = msgspec.to_builtins(msgspec.structs.replace(run, detections=[]))
+    del fields["detections"]
+    return ParseDict(_known(fields), Run())
+
+
+def from_detections(detections: Sequence[ScoredDetection]) -> list[Detection]:
+    """Detections."""
+    return [Detection(**_known(msgspec.to_builtins(detection))) for detection in detections]
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

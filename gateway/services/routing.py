@@ -1,0 +1,203 @@
+"""Which version of the model answers a run, and changing that without a gap."""
+
+import hashlib
+from typing import Literal, NamedTuple
+
+from uuid_utils.compat import uuid7
+
+from detection.errors import InputError
+from gateway.errors import GatewayError, NotFoundError, VersionError
+from gateway.schemas import Route, RouteIn
+from gateway.services.events import PROMOTED, promoted_event
+from gateway.services.models import ModelService
+from gateway.services.outbox import OutboxPublisher
+from gateway.storage.database import Connection, Database
+from gateway.storage.outbox import insert_event
+from gateway.storage.routes import change_route, find_route, hold_route
+
+Wanted = int | Literal["champion", "challenger"] | None
+
+
+class Choice(NamedTuple):
+    """The version that a run got.
+
+    Attributes
+    ----------
+    wanted
+        What its request asks for.
+    version
+        What that means now.
+    shadow
+        The challenger that shall score the exposure too, in the background.
+    """
+
+    wanted: Wanted
+    version: int
+    shadow: int | None = None
+
+
+class RoutingService:
+    """Chooses versions by the route in the database, or by the settings while there is none.
+
+    Parameters
+    ----------
+    database, models, outbox
+        Where the route is, what proves a version, and who tells of a promotion.
+    event_source
+        ``source`` of an event.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        models: ModelService,
+        outbox: OutboxPublisher,
+        event_source: str,
+    ) -> None:
+        self._database = database
+        self._models = models
+        self._outbox = outbox
+        self._event_source = event_source
+
+    async def choose(self, wanted: Wanted, key: str) -> Choice:
+        """The version for a run, which keeps it.
+
+        Parameters
+        ----------
+        wanted
+            What the request asks for.
+        key
+            Names the exposure: the same one always gets the same side of a canary.
+
+        Raises
+        ------
+        InputError
+            If the version asked for is not one that may answer.
+        GatewayError
+            If PostgreSQL or Triton does not answer, or Triton serves no version.
+        """
+        async with self._database.transaction() as connection:
+            route = await find_route(connection, self._models.name)
+        if route is None:
+            return await self._choose_by_settings(wanted)
+        if isinstance(wanted, int) or wanted == "challenger":
+            return Choice(wanted, _named(route, wanted))
+        trial = route.challenger
+        if wanted is None and trial is not None and _share(route.name, key) < trial.fraction:
+            if trial.mode == "canary":
+                return Choice(wanted, trial.version)
+            return Choice(wanted, route.champion, trial.version)
+        return Choice(wanted, route.champion)
+
+    async def hold(self, connection: Connection, choice: Choice) -> bool:
+        """Whether a run's version may be answered, which stays so until the transaction ends."""
+        route = await hold_route(connection, self._models.name)
+        return route is None or choice.version in _allowed(route, choice.wanted)
+
+    async def get(self, name: str) -> Route:
+        """The route of the model.
+
+        Raises
+        ------
+        NotFoundError
+            If it has none: the settings decide.
+        """
+        async with self._database.transaction() as connection:
+            route = await find_route(connection, self._known(name))
+        if route is None:
+            raise NotFoundError(f"the model {name!r} has no route: the settings choose its version")
+        return route
+
+    async def change(self, name: str, new: RouteIn) -> Route:
+        """Set the route of the model, after every version in it has proven itself.
+
+        Runs that began with a version that the new route leaves out, and are not stored yet, begin
+        again. When this returns, nothing of such a version is stored any more.
+
+        Raises
+        ------
+        NotFoundError
+            If the gateway serves another model.
+        VersionError
+            If a version is not served by every Triton, or does not answer its golden tile there.
+        InputError
+            If the challenger is the champion.
+        """
+        self._known(name)
+        trial = new.challenger
+        if trial is not None and trial.version == new.champion:
+            raise InputError(
+                "challenger-is-champion", "challenger.version", "name another version than champion"
+            )
+        await self._prove("champion", new.champion)
+        if trial is not None:
+            await self._prove("challenger.version", trial.version)
+        async with self._database.transaction() as connection:
+            route, promoted = await change_route(connection, name, new)
+            if promoted:
+                event_id = uuid7()
+                event = promoted_event(route, event_id, self._event_source)
+                await insert_event(connection, event_id, PROMOTED, event)
+        self._outbox.wake()
+        return route
+
+    async def _prove(self, field: str, version: int) -> None:
+        try:
+            proofs = await self._models.prove(await self._models.get(version))
+        except GatewayError as error:
+            raise VersionError(field, version, error.detail) from error
+        for proof in proofs:
+            if not proof.good:
+                raise VersionError(field, version, f"{proof.detail} at {proof.replica.address}")
+
+    async def _choose_by_settings(self, wanted: Wanted) -> Choice:
+        if wanted == "challenger":
+            raise InputError("no-such-version", "model_version", "there is no challenger")
+        if isinstance(wanted, int):
+            served = await self._models.served_versions()
+            if wanted not in served:
+                raise InputError(
+                    "no-such-version", "model_version", f"{wanted} is not served, only {served}"
+                )
+            return Choice(wanted, wanted)
+        return Choice(wanted, await self._models.configured_version())
+
+    def _known(self, name: str) -> str:
+        if name != self._models.name:
+            raise NotFoundError(f"the model here is {self._models.name!r}, not {name!r}")
+        return name
+
+
+def _named(route: Route, wanted: int | Literal["challenger"]) -> int:
+    allowed = _allowed(route, wanted)
+    if wanted == "challenger":
+        if not allowed:
+            raise InputError("no-such-version", "model_version", "there is no challenger")
+        return allowed[0]
+    if wanted not in allowed:
+        raise InputError(
+            "no-such-version", "model_version", f"{wanted} may not answer, only {allowed}"
+        )
+    return wanted
+
+
+def _allowed(route: Route, wanted: Wanted) -> list[int]:
+    """The versions that a request may get."""
+    trial = route.challenger
+    challenger = [] if trial is None else [trial.version]
+    if wanted == "challenger":
+        return challenger
+    if wanted == "champion":
+        return [route.champion]
+    if wanted is None:
+        canary = trial is not None and trial.mode == "canary"
+        return [route.champion, *(challenger if canary else ())]
+    previous = [] if route.previous_champion is None else [route.previous_champion]
+    return sorted({route.champion, *challenger, *previous})
+
+
+def _share(name: str, key: str) -> float:
+    """A number from 0 to 1 for an exposure, as if drawn by chance but always the same."""
+    digest = hashlib.sha256(f"{name}\0{key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

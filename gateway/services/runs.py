@@ -1,0 +1,255 @@
+"""Runs: those that a caller waits for, those in the background, and those of the past."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from detection.errors import InputError
+from gateway.deadline import deadline
+from gateway.errors import NotFoundError, RunGivenUpError, problem_of
+from gateway.metrics import OUTBOX_LAG, OUTBOX_WAITING
+from gateway.schemas import InferResponse, Problem, RunStatus
+from gateway.services.admission import Place
+from gateway.services.scorer import Progress, Submission
+from gateway.services.scoring import ScoringService, Ticket
+from gateway.storage.database import Database
+from gateway.storage.jobs import (
+    beat,
+    fail_abandoned_jobs,
+    fail_job,
+    find_job,
+    forget,
+    insert_job,
+    take_key,
+)
+from gateway.storage.outbox import measure_waiting
+from gateway.storage.runs import find_run
+
+_BEAT = 2.0
+_SILENCE = timedelta(seconds=30)
+_SWEEP = 10.0
+_KEYS_KEPT = timedelta(days=1)
+_EVENTS_KEPT = timedelta(days=7)
+_PATIENCE = 3600.0
+
+_log = logging.getLogger(__name__)
+
+
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+def check_key(key: str | None) -> str | None:
+    """An idempotency key, if it can be one.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    if key is not None and not _KEY.fullmatch(key):
+        raise InputError(
+            "bad-header", "Idempotency-Key", "give 1 to 200 printable characters without spaces"
+        )
+    return key
+
+
+class Asked(NamedTuple):
+    """A run to answer with: complete, or to be asked for again under its id."""
+
+    run_id: UUID
+    result: InferResponse | None
+
+
+class RunService:
+    """Starts runs and looks them up.
+
+    A run in the background belongs to the gateway that took it, which says every 2 s that it is
+    still at it. One that nobody has spoken for in 30 s is given up by whichever gateway notices.
+
+    Parameters
+    ----------
+    scoring, database
+        What runs need.
+    """
+
+    def __init__(self, scoring: ScoringService, database: Database) -> None:
+        self._scoring = scoring
+        self._database = database
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._progress: dict[UUID, tuple[int, int]] = {}
+
+    async def score(
+        self,
+        submission: Submission,
+        place: Place,
+        caller: str,
+        key: str | None,
+        progress: Progress = lambda done, of: None,
+    ) -> Asked:
+        """Score an exposure now, or answer what was answered to the same key before.
+
+        Raises
+        ------
+        InputError, GatewayError
+            As `ScoringService.score` does.
+        KeyReusedError
+            If the key was used for another request.
+        """
+        ticket = await self._scoring.ticket(submission, caller, key)
+        run_id = await self._scoring.earlier(ticket)
+        if run_id is None:
+            async with place.turn():
+                run = await self._scoring.score(submission, ticket, progress)
+            if run is not None:
+                return Asked(run.run_id, run)
+            run_id = await self._scoring.earlier(ticket)
+            if run_id is None:
+                raise RunGivenUpError("another run with this key has just failed; send it again")
+        async with self._database.transaction() as connection:
+            return Asked(run_id, await find_run(connection, run_id))
+
+    async def start(
+        self,
+        submission: Submission,
+        place: Place,
+        held: AsyncExitStack,
+        caller: str,
+        key: str | None,
+    ) -> UUID:
+        """Score an exposure in the background.
+
+        Parameters
+        ----------
+        held
+            What is closed when the run has ended: its place.
+        """
+        ticket = await self._scoring.ticket(submission, caller, key)
+        if (run_id := await self._scoring.earlier(ticket)) is not None:
+            return run_id
+        async with self._database.transaction() as connection:
+            if key is None or await take_key(connection, caller, key, ticket.digest, ticket.run_id):
+                await insert_job(connection, ticket.run_id)
+                run_id = ticket.run_id
+        if run_id is None:
+            # Somebody was faster with the same key.
+            run_id = await self._scoring.earlier(ticket)
+            return run_id or ticket.run_id
+        ticket = replace(ticket, in_background=True)
+        self._progress[run_id] = (0, 0)
+        task = asyncio.create_task(self._work(submission, ticket, place, held.pop_all()))
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return run_id
+
+    async def get(self, run_id: UUID) -> RunStatus:
+        """A run, and how far it is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        async with self._database.transaction() as connection:
+            job = await find_job(connection, run_id)
+            run = await find_run(connection, run_id)
+        if job is not None:
+            done, of = self._progress.get(run_id, (job["done"], job["of"]))
+            problem = job["problem"]
+            return RunStatus(
+                run_id=run_id,
+                status="running" if of and job["status"] == "queued" else job["status"],
+                progress=1.0 if run is not None else done / max(of, 1),
+                created_at=job["created_at"],
+                finished_at=job["finished_at"],
+                problem=problem and msgspec.json.decode(problem, type=Problem),
+                result=run,
+            )
+        if run is None:
+            raise NotFoundError(f"no run has the id {run_id}")
+        return RunStatus(
+            run_id=run_id,
+            status="complete",
+            progress=1.0,
+            created_at=run.created_at,
+            finished_at=run.created_at,
+            result=run,
+        )
+
+    @asynccontextmanager
+    async def keeping_house(self) -> AsyncIterator[None]:
+        """Speak for the runs in the background, and give up those that nobody speaks for."""
+        tasks = [
+            asyncio.create_task(self._repeat(_BEAT, self._beat), name="heartbeat"),
+            asyncio.create_task(self._repeat(_SWEEP, self._sweep), name="sweep"),
+        ]
+        try:
+            yield
+        finally:
+            if self._jobs:
+                _log.info("%d runs in the background are given up", len(self._jobs))
+            for task in (*self._jobs, *tasks):
+                task.cancel()
+            await asyncio.gather(*self._jobs, *tasks, return_exceptions=True)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no run is in the background any more, at most so long."""
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=seconds)
+
+    async def _work(
+        self, submission: Submission, ticket: Ticket, place: Place, held: AsyncExitStack
+    ) -> None:
+        run_id = ticket.run_id
+
+        def progress(done: int, of: int) -> None:
+            self._progress[run_id] = (done, of)
+
+        error: BaseException | None = None
+        try:
+            async with held, deadline(_PATIENCE), place.turn():
+                await self._scoring.score(submission, ticket, progress)
+        except asyncio.CancelledError:
+            error = RunGivenUpError("the gateway that worked on the run was stopped")
+        except Exception as fault:  # whatever it is, the run's status tells it
+            error = fault
+        finally:
+            self._progress.pop(run_id, None)
+        if error is not None:
+            problem = msgspec.json.encode(problem_of(error))
+            try:
+                async with self._database.transaction() as connection:
+                    await fail_job(connection, run_id, problem)
+            except Exception as fault:  # then it falls silent, and is given up for that
+                _log.warning("run %s failed, which could not be stored: %s", run_id, fault)
+
+    async def _repeat(self, pause: float, do: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await do()
+            except Exception as error:  # the next time may be better
+                _log.warning("%s: %s", type(error).__name__, error)
+
+    async def _beat(self) -> None:
+        if self._progress:
+            async with self._database.transaction() as connection:
+                await beat(connection, dict(self._progress))
+
+    async def _sweep(self) -> None:
+        problem = problem_of(RunGivenUpError("the gateway that worked on the run has ended"))
+        async with self._database.transaction() as connection:
+            given_up = await fail_abandoned_jobs(connection, _SILENCE, msgspec.json.encode(problem))
+            await forget(connection, _KEYS_KEPT, _EVENTS_KEPT)
+            waiting, lag = await measure_waiting(connection)
+        OUTBOX_WAITING.set(waiting)
+        OUTBOX_LAG.set(lag)
+        for run_id in given_up:
+            _log.warning("run %s was abandoned, and is given up", run_id)

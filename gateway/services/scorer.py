@@ -1,0 +1,173 @@
+"""What is done with an exposure, whoever wants to know."""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from detection.config import ModelConfig
+from detection.disagreement import candidates_of, with_disagreement
+from detection.exposure import Limits
+from detection.planes import Planes
+from detection.scoring import Scored, finish, guarantee_of, prepare
+from detection.work import Work
+from gateway.metrics import stage
+from gateway.schemas import InferRequest
+from gateway.services.models import ServedModel
+from gateway.triton import Triton
+
+#: Called with how many tiles are answered, and of how many.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a caller wants scored.
+
+    Attributes
+    ----------
+    content, filename
+        The file, FITS or ``.npy``, and its name.
+    mask, weight
+        Files of its planes.
+    request
+        How to score it.
+    """
+
+    content: bytes
+    filename: str | None = None
+    mask: bytes | None = None
+    weight: bytes | None = None
+    request: InferRequest
+
+    @property
+    def planes(self) -> Planes:
+        """The planes, and where they are."""
+        return Planes(
+            mask=self.mask,
+            mask_bits=self.request.mask_bits,
+            weight=self.weight,
+            mask_hdu=self.request.mask_hdu,
+            weight_hdu=self.request.weight_hdu,
+        )
+
+
+class Scorer:
+    """Reads an exposure, lets a model version see it, and finds the sources in what it answers.
+
+    Parameters
+    ----------
+    config
+        Threshold and batch size.
+    limits
+        The bounds of an exposure.
+    in_flight
+        Most requests that one exposure has with Triton at a time.
+    triton
+        Answers.
+    """
+
+    def __init__(
+        self, *, config: ModelConfig, limits: Limits, in_flight: int, triton: Triton
+    ) -> None:
+        self._config = config
+        self._limits = limits
+        self._in_flight = in_flight
+        self._triton = triton
+
+    async def score(
+        self,
+        submission: Submission,
+        model: ServedModel,
+        progress: Progress = lambda done, of: None,
+        *,
+        others: Sequence[ServedModel] = (),
+    ) -> tuple[Work, Scored]:
+        """Score an exposure.
+
+        Parameters
+        ----------
+        submission
+            The exposure, and how to score it.
+        model
+            The version that answers.
+        progress
+            Told of every batch answered.
+        others
+            Further versions, whose disagreement about the sources is measured.
+
+        Raises
+        ------
+        InputError
+            If the exposure, a plane or a candidate cannot be scored, or nothing can be promised.
+        GatewayError
+            If the model or Triton does not do its part.
+        """
+        request = submission.request
+        with stage("prepare"):
+            work = await asyncio.to_thread(
+                prepare,
+                submission.content,
+                model.card,
+                request.to_candidates(),
+                hdu=request.hdu,
+                planes=submission.planes,
+                full_uncertainty=request.uncertainty == "full",
+                limits=self._limits,
+            )
+            guarantee_of(work, request.max_false_discovery_rate)
+        with stage("infer"):
+            await self._infer(work, model, progress)
+        threshold = request.confidence_threshold
+        with stage("finish"):
+            scored = await asyncio.to_thread(
+                finish,
+                work,
+                threshold=self._config.confidence_threshold if threshold is None else threshold,
+                max_false_discovery_rate=request.max_false_discovery_rate,
+                limits=self._limits,
+            )
+        opinions = [await self._opinion(submission, other, scored) for other in others]
+        return work, with_disagreement(scored, opinions)
+
+    async def _opinion(self, submission: Submission, other: ServedModel, scored: Scored) -> Scored:
+        """What another version says of the same sources, each tile shown once."""
+        work = await asyncio.to_thread(
+            prepare,
+            submission.content,
+            other.card,
+            candidates_of(scored),
+            hdu=submission.request.hdu,
+            planes=submission.planes,
+            limits=self._limits,
+        )
+        with stage("infer"):
+            await self._infer(work, other, lambda done, of: None)
+        return await asyncio.to_thread(finish, work)
+
+    async def _infer(self, work: Work, model: ServedModel, progress: Progress) -> None:
+        """Let Triton see every tile, in batches that its instances can share."""
+        count, done = len(work), 0
+        most = await self._triton.largest_batch(model.card.name, model.ref.version)
+        size = min(self._config.batch_size, most, math.ceil(count / self._in_flight))
+        # The views of a tile stay together where they can, so that it is done with sooner.
+        size = max(size // work.views, 1) * work.views if size >= work.views else size
+        starts = iter(range(0, count, size))
+        progress(0, count)
+
+        async def send() -> None:
+            nonlocal done
+            for start in starts:
+                tiles = await asyncio.to_thread(work.batch, start, min(start + size, count))
+                answer = await self._triton.infer(model.card, model.ref.version, tiles)
+                await asyncio.to_thread(work.accept, start, answer)
+                done += len(tiles)
+                progress(done, count)
+
+        try:
+            async with asyncio.TaskGroup() as senders:
+                for _ in range(self._in_flight):
+                    senders.create_task(send())
+        except ExceptionGroup as group:
+            # One fault fails the run; that others failed of it too adds nothing.
+            raise group.exceptions[0] from None

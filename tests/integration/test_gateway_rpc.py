@@ -1,0 +1,218 @@
+"""The gRPC service: the same answers and refusals as over HTTP."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import httpx
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway.config import Settings
+from gateway.keys import new_key
+from gateway.rpc import detections_pb2 as pb
+from gateway.rpc.detections_pb2_grpc import DetectionsStub
+from gateway.rpc.service import NAME
+from gateway.storage.api_keys import insert_key
+from tests.integration.gateway_parts import (
+    ROOT,
+    SOURCES,
+    exposure,
+    fits_bytes,
+    free_port,
+    infer,
+    npy,
+    serve,
+)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"grpc_port": free_port()})
+
+
+@pytest.fixture
+async def channel(settings: Settings, client: httpx.AsyncClient) -> AsyncIterator[Any]:
+    options = [("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}", options) as channel:
+        yield channel
+
+
+async def test_the_answer_is_that_of_http(client, channel):
+    candidates = [pb.Candidate(id=f"c{i}", x=x, y=y) for i, (x, y) in enumerate(SOURCES)]
+    request = pb.InferRequest(
+        exposure=npy(exposure()),
+        filename="night.npy",
+        candidates=pb.Candidates(items=candidates),
+        confidence_threshold=0.6,
+    )
+    answer = await DetectionsStub(channel).Infer(request)
+    body = {
+        "candidates": [{"id": c.id, "x": c.x, "y": c.y} for c in candidates],
+        "confidence_threshold": 0.6,
+    }
+    http = (await infer(client, npy(exposure()), body)).json()
+    assert answer.run.exposure.digest == http["exposure"]["digest"]
+    assert answer.run.model.version == http["model"]["version"]
+    assert answer.run.threshold == http["threshold"] == 0.6
+    assert answer.run.extracted is False
+    assert len(answer.detections) == len(http["detections"])
+    for ours, theirs in zip(answer.detections, http["detections"], strict=True):
+        known = {n: v for n, v in theirs.items() if v is not None and n not in ("id", "flags")}
+        assert {name: getattr(ours, name) for name in known} == known
+        assert list(ours.flags) == theirs["flags"]
+        assert not ours.HasField("ra")
+    stored = (await client.get(f"/runs/{answer.run.run_id}")).json()
+    assert [d["id"] for d in stored["result"]["detections"]] == [d.id for d in answer.detections]
+    written = datetime.fromisoformat(stored["created_at"])
+    assert abs((answer.run.created_at.ToDatetime(UTC) - written).total_seconds()) < 0.001
+
+
+async def test_a_stream_tells_progress_and_sends_the_detections(client, channel):
+    request = pb.InferRequest(exposure=npy(exposure()))
+    events = [event async for event in DetectionsStub(channel).InferStream(request)]
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds[0] == "progress"
+    assert kinds.index("run") == len(kinds) - 1 - kinds.count("part")
+    run = next(event.run for event in events if event.WhichOneof("event") == "run")
+    found = [d.id for event in events for d in event.part.detections]
+    stored = (await client.get(f"/runs/{run.run_id}")).json()["result"]
+    assert found == [d["id"] for d in stored["detections"]]
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({}, "exposure"),
+    "not FITS": ({"exposure": b"hello"}, "exposure"),
+    "1-D": ({"exposure": npy(np.zeros(9))}, "exposure"),
+    "too large": ({"exposure": bytes(4_000_001)}, "exposure"),
+    "NaN": (
+        {"candidates": pb.Candidates(items=[pb.Candidate(x=float("nan"), y=1)])},
+        "candidates[0].x",
+    ),
+    "outside": ({"candidates": pb.Candidates(items=[pb.Candidate(x=999, y=1)])}, "candidates[0].x"),
+    "threshold": ({"confidence_threshold": 2.0}, "confidence_threshold"),
+    "NaN threshold": ({"confidence_threshold": float("nan")}, "confidence_threshold"),
+    "uncertainty": ({"uncertainty": "much"}, "uncertainty"),
+    "version": ({"model_version": pb.Model(alias="best")}, "model_version"),
+    "unknown version": ({"model_version": pb.Model(version=9)}, "model_version"),
+    "no such HDU": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(index=4)}, "hdu"),
+    "mask": ({"mask": npy(np.zeros((3, 3)))}, "mask"),
+    "NUL": ({"exposure_id": "a\0"}, "exposure_id"),
+}
+
+
+async def refusal(stub: DetectionsStub, request: pb.InferRequest, streaming: bool) -> Any:
+    async def ask() -> None:
+        if streaming:
+            async for _ in stub.InferStream(request):
+                pass
+        else:
+            await stub.Infer(request)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ask()
+    return caught.value
+
+
+async def test_bad_input_is_refused_by_name(channel):
+    stub = DetectionsStub(channel)
+    for name, (fields, field) in BAD.items():
+        given = fields if name == "nothing" else {"exposure": npy(exposure())} | fields
+        for streaming in (False, True):
+            error = await refusal(stub, pb.InferRequest(**given), streaming)
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (name, error.details())
+            problem = json.loads(dict(error.trailing_metadata())["problem"])
+            assert problem["field"] == field, name
+            assert problem["detail"] == error.details()
+
+
+async def test_a_key_gets_the_first_answer_again(channel):
+    request = pb.InferRequest(exposure=npy(exposure()))
+    metadata = [("idempotency-key", "night-1")]
+    first = await DetectionsStub(channel).Infer(request, metadata=metadata)
+    assert await DetectionsStub(channel).Infer(request, metadata=metadata) == first
+
+
+async def test_a_deadline_ends_the_work(channel):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await DetectionsStub(channel).Infer(pb.InferRequest(exposure=npy(exposure())), timeout=0.01)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_triton_down_is_unavailable(settings):
+    away = settings.model_copy(update={"triton_grpc": f"127.0.0.1:{free_port()}"})
+    options = [("grpc.enable_http_proxy", 0)]
+    async with (
+        serve(away),
+        grpc.aio.insecure_channel(f"127.0.0.1:{away.grpc_port}", options) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await DetectionsStub(channel).Infer(pb.InferRequest(exposure=npy(exposure())))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert int(dict(caught.value.trailing_metadata())["retry-after"]) > 0
+
+
+async def test_only_callers_with_the_scope_get_in(settings):
+    guarded = settings.model_copy(update={"auth": "required"})
+    reader, scorer = new_key("reader", ["read"]), new_key("scorer", ["infer"])
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    await insert_key(connection, reader)
+    await insert_key(connection, scorer)
+    await connection.close()
+    options = [("grpc.enable_http_proxy", 0)]
+    async with (
+        serve(guarded),
+        grpc.aio.insecure_channel(f"127.0.0.1:{guarded.grpc_port}", options) as channel,
+    ):
+        request = pb.InferRequest(exposure=npy(exposure()))
+        for token, code in (
+            (None, grpc.StatusCode.UNAUTHENTICATED),
+            ("at_nonsense", grpc.StatusCode.UNAUTHENTICATED),
+            (reader.token, grpc.StatusCode.PERMISSION_DENIED),
+            (scorer.token, grpc.StatusCode.OK),
+        ):
+            metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+            call = DetectionsStub(channel).Infer(request, metadata=metadata)
+            assert await call.code() is code, (token, await call.details())
+
+
+async def test_health_and_reflection(settings, client, channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    async with asyncio.timeout(30):
+        async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=NAME)):
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                break
+    code = (
+        "import grpc, sys\n"
+        "from google.protobuf.descriptor_pool import DescriptorPool\n"
+        "from grpc_reflection.v1alpha.proto_reflection_descriptor_database import"
+        " ProtoReflectionDescriptorDatabase as D\n"
+        "c = grpc.insecure_channel(sys.argv[1], [('grpc.enable_http_proxy', 0)])\n"
+        "d = D(c); print(*d.get_services())\n"
+        f"s = DescriptorPool(d).FindServiceByName({NAME!r}); print(*[m.name for m in s.methods])\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, f"127.0.0.1:{settings.grpc_port}", stdout=subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert NAME in out.decode()
+    assert "Infer InferStream" in out.decode()
+
+
+def test_the_generated_modules_are_of_the_definition(tmp_path: Path):
+    (tmp_path / "gateway/rpc").mkdir(parents=True)
+    command = ["-m", "grpc_tools.protoc", f"-Igateway/rpc={ROOT / 'proto/astrotriton/v1'}"]
+    command += [f"--{kind}_out=." for kind in ("python", "pyi", "grpc_python")]
+    subprocess.run(
+        [sys.executable, *command, "gateway/rpc/detections.proto"], cwd=tmp_path, check=True
+    )
+    for made in sorted((tmp_path / "gateway/rpc").iterdir()):
+        assert made.read_text() == (ROOT / "gateway/rpc" / made.name).read_text(), made.name
