@@ -5,21 +5,12 @@ import contextlib
 import importlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from detection.config import ModelConfig
 from detection.model import UNetModel
-from stack import Stack
-from stack.stack import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What serves: the stack's model versions and the card of the newest."""
-
-    versions: tuple[int, ...]
-    card: UNetModel
+from export.errors import ExportError
+from stack import Stack, StackError
 
 
 def repository_of(data: Path) -> Path:
@@ -27,7 +18,7 @@ def repository_of(data: Path) -> Path:
     return data / "model_repository"
 
 
-async def bring_up(stack: Stack, data: Path, on_progress: Progress) -> Served:
+async def bring_up(stack: Stack) -> None:
     """Start the servers, register and export the reference U-Net, load it, and start the gateway.
 
     Whatever a former run left in the data folder is used again.
@@ -35,19 +26,20 @@ async def bring_up(stack: Stack, data: Path, on_progress: Progress) -> Served:
     Raises
     ------
     stack.StackError
-        If a part does not start, or Triton answers wrongly.
-    export.errors.ExportError
-        If MLflow, the conversion or the repository refuses the model.
+        If a part does not start, MLflow, the conversion or the repository refuses the model, or
+        Triton answers wrongly.
     """
     # TensorFlow takes ten seconds to import: that goes on beside the servers' start.
-    imported = asyncio.create_task(asyncio.to_thread(_import_export, data / "logs"))
+    imported = asyncio.create_task(asyncio.to_thread(_import_export, stack.data / "logs"))
     await stack.start_base()
     await imported
     os.environ["MLFLOW_TRACKING_URI"] = stack.addresses.mlflow_url
-    card = await asyncio.to_thread(_export, repository_of(data), on_progress)
-    versions = await stack.load_model(card.name)
+    try:
+        card = await asyncio.to_thread(_export, stack)
+    except ExportError as error:
+        raise StackError(str(error)) from error
+    await stack.load_model(card.name)
     await stack.start_gateway()
-    return Served(versions, card)
 
 
 def _import_export(logs: Path) -> None:
@@ -73,19 +65,19 @@ def _stderr_to(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _export(repository: Path, on_progress: Progress) -> UNetModel:
+def _export(stack: Stack) -> UNetModel:
     from export import pipeline, registry
     from reference.exposures import golden_tiles
     from reference.weights import load_card, load_network
 
     config = ModelConfig()
-    on_progress("mlflow", "registering the reference U-Net")
+    stack.tell("export", "registering the reference U-Net")
     version = registry.register(load_network(), load_card())
     exported = pipeline.export(
         f"models:/{config.model_name}/{version}",
-        repository,
+        stack.repository,
         config,
         golden_tiles,
-        on_progress=lambda what: on_progress("export", what),
+        on_progress=lambda what: stack.tell("export", what),
     )
     return exported.card

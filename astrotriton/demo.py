@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 import nats
 from rich.console import Console
-from rich.table import Table
 
 from astrotriton.bringup import bring_up, repository_of
-from astrotriton.owner import cancel_on_signals
+from astrotriton.client import AsyncClient, ClientError, InferRequest
 from astrotriton.picture import draw
+from astrotriton.table import MATCH_RADIUS, WIDTH, table
 from detection.exposure import read_exposure
-from export.errors import ExportError
 from reference.exposures import demo_field, to_fits
 from reference.simulate import Source
-from stack import Addresses, Stack, StackError, running
+from stack import Addresses, Stack, StackError, cancel_on_signals, end_with_parent, running
 
-_SHOWN = 20
-_MATCH_RADIUS = 3.0  # of a transient, pixels
-_ARTEFACT_RADIUS = 8.0  # artefacts are larger
 _EVENT_PATIENCE = 20.0
 
 
@@ -61,9 +56,9 @@ async def run(data: Path, image: Path | None, out: Path) -> None:
         If a part fails, or does not do what the demo is to show.
     """
     cancel_on_signals()
+    end_with_parent()
     console = Console(highlight=False, soft_wrap=True)
-    # Piped into a file there is no terminal to fit: the table must not be cut to 80 columns.
-    console.width = max(console.width, 118)
+    console.width = max(console.width, WIDTH)
     started = time.monotonic()
 
     def on_progress(part: str, what: str) -> None:
@@ -73,7 +68,7 @@ async def run(data: Path, image: Path | None, out: Path) -> None:
     try:
         async with _serving(data, on_progress) as addresses:
             await _show(addresses, exposure, out, console, on_progress)
-    except (StackError, ExportError) as error:
+    except StackError as error:
         raise DemoError(str(error)) from error
     except ExceptionGroup as group:
         raise DemoError("; ".join(str(error) for error in group.exceptions)) from group
@@ -95,7 +90,7 @@ async def _serving(data: Path, on_progress: Any) -> AsyncIterator[Addresses]:
         yield addresses
         return
     async with Stack(data, repository_of(data), on_progress=on_progress) as stack:
-        await bring_up(stack, data, on_progress)
+        await bring_up(stack)
         yield stack.addresses
 
 
@@ -112,14 +107,15 @@ async def _show(
         await listener.subscribe("detection.scored", cb=take)
         await listener.flush()
         on_progress("gateway", f"scoring {exposure.name}")
-        answer = await _infer(addresses, exposure)
+        content = await _infer(addresses, exposure)
+        answer = json.loads(content)
         event = await _event_of(arrived, answer["run_id"])
         rows, published = await _stored(addresses, answer["run_id"], event["id"])
     finally:
         await listener.close()
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / "detections.json").write_text(json.dumps(answer, indent=2) + "\n")
+    (out / "detections.json").write_bytes(content)
     transients = [source for source in exposure.truth if source.kind == "transient"]
     draw(
         read_exposure(exposure.content),
@@ -128,7 +124,7 @@ async def _show(
         title=f"{exposure.name}: {answer['model']['name']} {answer['model']['version']}",
         truth=[(source.x, source.y) for source in transients],
     )
-    console.print(_table(answer, exposure.truth))
+    console.print(table(answer, exposure.truth))
     _summary(console, answer, transients)
     console.print(f"database   {rows} rows in detections for run {answer['run_id']}")
     console.print(
@@ -144,19 +140,13 @@ async def _show(
         )
 
 
-async def _infer(addresses: Addresses, exposure: Exposure) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=addresses.gateway_url, timeout=300.0) as client:
-        response = await client.post(
-            "/detections/infer", files={"exposure": (exposure.name, exposure.content)}
-        )
-    if response.is_error:
-        problem = response.json()
-        raise DemoError(
-            f"gateway refused {exposure.name} ({response.status_code}):"
-            f" {problem.get('detail', problem)}"
-        )
-    answer: dict[str, Any] = response.json()
-    return answer
+async def _infer(addresses: Addresses, exposure: Exposure) -> bytes:
+    request = InferRequest(exposure_id=exposure.name)
+    try:
+        async with AsyncClient(addresses.gateway_url) as client:
+            return await client.score_as("json", exposure.content, request)
+    except ClientError as error:
+        raise DemoError(f"gateway does not score {exposure.name}: {error}") from error
 
 
 async def _event_of(arrived: asyncio.Queue[bytes], run_id: str) -> dict[str, Any]:
@@ -191,52 +181,12 @@ async def _stored(addresses: Addresses, run_id: str, event_id: str) -> tuple[int
         await database.close()
 
 
-def _table(answer: dict[str, Any], truth: list[Source]) -> Table:
-    table = Table(title=f"The {_SHOWN} most confident of {len(answer['detections'])} detections")
-    for name in ("rank", "x", "y", "RA", "Dec", "probability", "confidence", "real?"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("flags")
-    if truth:
-        table.add_column("truth")
-    for detection in answer["detections"][:_SHOWN]:
-        cells = [
-            str(detection["rank"]),
-            f"{detection['x']:.2f}",
-            f"{detection['y']:.2f}",
-            _number(detection["ra"], 6),
-            _number(detection["dec"], 6),
-            _number(detection["probability"], 4),
-            _number(detection["confidence"], 4),
-            "yes" if detection["is_real"] else "no",
-            ", ".join(detection["flags"]),
-        ]
-        if truth:
-            cells.append(_truth_at(detection, truth))
-        table.add_row(*cells)
-    return table
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _truth_at(detection: dict[str, Any], truth: list[Source]) -> str:
-    def distance(source: Source) -> float:
-        return float(((source.x - detection["x"]) ** 2 + (source.y - detection["y"]) ** 2) ** 0.5)
-
-    transient = min((s for s in truth if s.kind == "transient"), key=distance)
-    if distance(transient) <= _MATCH_RADIUS:
-        return f"transient, SNR {transient.snr:.1f}"
-    nearest = min((s for s in truth if s.kind != "transient"), key=distance)
-    return nearest.kind.replace("_", " ") if distance(nearest) <= _ARTEFACT_RADIUS else "nothing"
-
-
 def _summary(console: Console, answer: dict[str, Any], transients: list[Source]) -> None:
     real = [d for d in answer["detections"] if d["is_real"]]
     text = f"detections {len(real)} called real, of {len(answer['detections'])} scored"
     if transients:
         found = sum(
-            any((d["x"] - s.x) ** 2 + (d["y"] - s.y) ** 2 <= _MATCH_RADIUS**2 for d in real)
+            any((d["x"] - s.x) ** 2 + (d["y"] - s.y) ** 2 <= MATCH_RADIUS**2 for d in real)
             for s in transients
         )
         text += f"; {found} of {len(transients)} true transients are among them"

@@ -38,12 +38,13 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height, width = exposure.data.shape
+    data, mask = exposure.image()
+    height, width = exposure.shape
     side = 10.0 / max(height, width)
     figure = Figure(figsize=(max(4.0, width * side), max(4.0, height * side) + 0.6), dpi=120)
     axes = figure.add_subplot()
-    low, high = ZScaleInterval().get_limits(exposure.data[~exposure.mask])
-    image = np.where(exposure.mask, np.nan, exposure.data)
+    low, high = ZScaleInterval().get_limits(data[~mask])
+    image = np.where(mask, np.nan, data)
     axes.imshow(image, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     kept = [d for d in detections if d["outcome"] == "kept"]
     for real, marker, colour, label in (

@@ -1,4 +1,4 @@
-"""The whole of astrotriton on one machine: starts, watches and stops the servers that pip brings.
+"""The whole of astrotriton on one machine: starts, heals and stops the servers that pip brings.
 
 `Stack` owns them; `up`, `running` and `down` keep one serving in a process of its own. All state is
 in one data folder, and nothing outlives the process that owns it, however that process dies.
@@ -6,19 +6,32 @@ in one data folder, and nothing outlives the process that owns it, however that 
 
 from stack.errors import GoldenMismatchError, PartError, StackError, StackInUseError
 from stack.golden import check_golden
+from stack.healing import Healing
 from stack.site import Addresses
 from stack.stack import Stack
-from stack.supervise import down, running, serve_command, up
+from stack.supervise import (
+    cancel_on_signals,
+    down,
+    end_with_parent,
+    own,
+    running,
+    serve_command,
+    up,
+)
 
 __all__ = [
     "Addresses",
     "GoldenMismatchError",
+    "Healing",
     "PartError",
     "Stack",
     "StackError",
     "StackInUseError",
+    "cancel_on_signals",
     "check_golden",
     "down",
+    "end_with_parent",
+    "own",
     "running",
     "serve_command",
     "up",

@@ -50,6 +50,10 @@ class GoldenMismatchError(StackError):
     """A served model version does not answer what its reference answered."""
 
 
+class ModelBusyError(StackError):
+    """Triton has too much to do to answer a golden tile."""
+
+
 def _tail(log: Path, lines: int = 20, most: int = 16_384) -> str:
     try:
         with log.open("rb") as file:

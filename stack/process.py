@@ -77,7 +77,9 @@ class PartProcess:
             If a step fails.
         """
         log = site.log(part.name)
-        log.unlink(missing_ok=True)
+        if log.exists():
+            # If it died, that is where it says why.
+            log.replace(log.with_suffix(".previous.log"))
         for pattern in part.leftovers:
             for path in Path("/").glob(pattern.lstrip("/")):
                 path.unlink(missing_ok=True)

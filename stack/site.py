@@ -103,6 +103,7 @@ class State(msgspec.Struct, kw_only=True):
     addresses: Addresses
     ready: bool = False
     parts: dict[str, str] = {}
+    restarts: dict[str, int] = {}
     failure: str | None = None
 
 

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
+from stack import guard
 from stack.errors import StackError, StackInUseError
+from stack.healing import Healing
 from stack.site import Addresses, is_held, owner_of, read_state
 from stack.stack import Progress, Stack
 
@@ -119,30 +122,76 @@ def down(data: Path) -> bool:
     return True
 
 
-async def serve(data: Path, repository: Path, *, on_progress: Progress) -> None:
-    """Own a stack that serves every model of a repository, until SIGTERM or a part's end.
+async def bring_up(stack: Stack) -> None:
+    """Start every part, and serve every model of the repository.
 
     Raises
     ------
     StackError
-        If it can't be brought up, or a part ends.
+        If a part or a model does not come up, or there is no model.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await stack.start_base()
+    models = sorted(path.parent.name for path in stack.repository.glob("*/config.pbtxt"))
+    if not models:
+        raise StackError(f"{stack.repository} holds no model: export one first")
+    for name in models:
+        await stack.load_model(name)
+    await stack.start_gateway()
+
+
+def own(
+    data: Path, repository: Path, bring_up: Callable[[Stack], Awaitable[None]] = bring_up
+) -> int:
+    """Own a stack that serves and heals itself, until SIGTERM: what a process started by `up` does.
+
+    Parameters
+    ----------
+    data, repository
+        As `Stack` takes them.
+    bring_up
+        Brings the parts up.
+
+    Returns
+    -------
+    int
+        The exit status: 1 if the stack failed, which stderr then explains.
+    """
+    try:
+        asyncio.run(_serve(data, repository, bring_up))
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(
+    data: Path, repository: Path, bring_up: Callable[[Stack], Awaitable[None]]
+) -> None:
+    cancel_on_signals()
     with contextlib.suppress(asyncio.CancelledError):
-        async with Stack(data, repository, on_progress=on_progress) as stack:
-            await stack.start_base()
-            models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
-            if not models:
-                raise StackError(f"{repository} holds no model: export one first")
-            for name in models:
-                await stack.load_model(name)
-            await stack.start_gateway()
+        async with Stack(data, repository, healing=Healing(), on_progress=_print) as stack:
+            await bring_up(stack)
             stack.announce()
             await asyncio.Event().wait()
 
 
+def _print(part: str, what: str) -> None:
+    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {part:<8}  {what}", flush=True)
+
+
+def cancel_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the current task as Ctrl-C does, so that it cleans up."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def end_with_parent() -> None:
+    """Let this process get SIGTERM when its parent ends, however it ends."""
+    guard.prctl(guard.PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def serve_command(data: Path, repository: Path) -> list[str]:
-    """The command that runs `serve`, for `up`."""
+    """The command that runs `own` with every model of a repository, for `up`."""
     return [sys.executable, "-m", "stack", str(data.resolve()), str(repository.resolve())]

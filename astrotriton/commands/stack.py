@@ -9,12 +9,12 @@ import click
 
 import stack
 from astrotriton.cli import fail
-from astrotriton.demo import DemoError, run
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def _data_folder() -> Path:
+def data_folder() -> Path:
+    """Where the one-machine stack keeps its state; made if missing."""
     data = Path(os.environ.get("ASTROTRITON_DATA", _ROOT / "var"))
     data.mkdir(parents=True, exist_ok=True)
     return data
@@ -35,8 +35,10 @@ def _data_folder() -> Path:
 )
 def demo(image: Path | None, out: Path) -> None:
     """Run the whole way once, on real servers, for one exposure."""
+    from astrotriton.demo import DemoError, run
+
     try:
-        asyncio.run(run(_data_folder(), image, out))
+        asyncio.run(run(data_folder(), image, out))
     except DemoError as error:
         fail("demo", error)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -47,7 +49,7 @@ def demo(image: Path | None, out: Path) -> None:
 @click.command()
 def up() -> None:
     """Start every server and keep it serving, also when this command ends."""
-    data = _data_folder()
+    data = data_folder()
     owner = [sys.executable, "-m", "astrotriton.owner", str(data)]
     try:
         addresses = stack.up(
@@ -64,7 +66,7 @@ def up() -> None:
 def down() -> None:
     """Stop what `up` started."""
     try:
-        stopped = stack.down(_data_folder())
+        stopped = stack.down(data_folder())
     except stack.StackError as error:
         fail("down", error)
     click.echo("stopped" if stopped else "nothing is running")

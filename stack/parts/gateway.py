@@ -40,6 +40,7 @@ def gateway(site: Site, repository: Path) -> Part:
             | {
                 "ASTROTRITON_MODEL_REPOSITORY": str(repository.resolve()),
                 "ASTROTRITON_HOST": "127.0.0.1",
+                "ASTROTRITON_AUTH": "off",
                 "ASTROTRITON_PORT": str(port),
                 "PYTHONPATH": str(_ROOT),
             }

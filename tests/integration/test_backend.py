@@ -93,12 +93,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data") / "logs" / "triton.log"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(
-    tmp_path_factory: pytest.TempPathFactory, repository: Path
-) -> AsyncIterator[client.InferenceServerClient]:
+async def server(repository: Path, log: Path) -> AsyncIterator[client.InferenceServerClient]:
     """A Triton of its own on that repository."""
-    site = Site(tmp_path_factory.mktemp("data"))
+    site = Site(log.parents[1])
     process = await PartProcess.launch(triton(site, repository), site)
     try:
         await process.until_ready()
@@ -136,12 +139,13 @@ async def ask(
 
 @pytest.mark.parametrize("count", [1, 3, 8])
 async def test_answers_bit_for_bit(
-    server: client.InferenceServerClient, repository: Path, count: int
+    server: client.InferenceServerClient, repository: Path, log: Path, count: int
 ) -> None:
     await server.load_model("complete")
     tiles = images(count)
     (answer,) = await ask(server, "complete", tiles)
     assert answer.tobytes() == expected(repository, "complete", tiles)[0].tobytes()
+    assert "Traceback" not in log.read_text()
 
 
 async def test_requests_are_batched_and_each_gets_its_own_answer(

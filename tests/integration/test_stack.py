@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +37,8 @@ from stack import (
 )
 from stack.parts.triton import triton as describe_triton
 from stack.process import PartProcess
-from stack.site import MARK, Site, owner_of, read_state
+from stack.site import Site, State, owner_of, read_state
+from tests.integration.stack_parts import ROOT, left_of, region_prefix, wait_for
 
 NAME = "unet_astronomical"
 TILE = 512
@@ -92,29 +91,17 @@ def publish_version(repository: Path, *, wrong_by: float = 0.0) -> Path:
     return folder
 
 
-def region_prefix(data: Path) -> str:
-    return f"astrotriton_{hashlib.sha256(str(data).encode()).hexdigest()[:12]}_"
+def state_of(data: Path) -> State:
+    state = read_state(data)
+    assert state is not None
+    return state
 
 
-def left_of(data: Path) -> list[str]:
-    """Everything of a stack that still runs, or lies outside its data folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-            if f"{MARK}={data}".encode() in environment or str(data) in process.cmdline():
-                found.append(" ".join(process.cmdline()))
-        except (psutil.Error, OSError):
-            continue
-    regions = Path("/dev/shm").glob(f"{region_prefix(data)}*")
-    return found + [str(path) for path in regions]
-
-
-def wait_for(condition: Callable[[], object], what: str, patience: float = 90.0) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.05)
+def kill(data: Path, name: str) -> None:
+    """Kill the part of that name, not its guard."""
+    owner = psutil.Process(state_of(data).owner)
+    (part,) = (child for child in owner.children(recursive=True) if child.name() == name)
+    part.kill()
 
 
 async def leave_marks(addresses: Addresses) -> None:
@@ -163,7 +150,9 @@ def bucket(addresses: Addresses):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*")
-def test_it_serves_survives_kill_9_keeps_its_data_and_stops(tmp_path: Path) -> None:
+def test_it_serves_survives_kill_9_keeps_its_data_and_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, repository = tmp_path / "var", tmp_path / "repository"
     version = publish_version(repository)
     command = serve_command(data, repository)
@@ -191,12 +180,21 @@ def test_it_serves_survives_kill_9_keeps_its_data_and_stops(tmp_path: Path) -> N
         assert running(data) is None
 
         # At once, while the guards of the first are still stopping their parts.
+        monkeypatch.setenv("ASTROTRITON_STACK_RESTARTS", "1")
         addresses = up(data, command, on_progress=lambda part, what: None)
         asyncio.run(find_marks(addresses))
         assert asyncio.run(check_golden(addresses.triton_grpc, version)) <= 1e-4
+
+        # A part that dies is started again, but not for ever.
+        kill(data, "nats-server")
+        wait_for(lambda: state_of(data).restarts == {"nats": 1}, "the restart")
+        wait_for(lambda: state_of(data).parts["nats"].startswith("ready"), "NATS")
+        asyncio.run(find_marks(addresses))
+        kill(data, "nats-server")
+        wait_for(lambda: not state_of(data).ready, "the end of the stack")
+        assert "nats dies too often" in state_of(data).failure
     finally:
-        stopped = down(data)
-    assert stopped
+        down(data)
     assert left_of(data) == []
     assert running(data) is None
     assert not down(data)
@@ -208,7 +206,7 @@ def test_kill_9_half_way_leaves_nothing(tmp_path: Path, with_guards: bool) -> No
     publish_version(repository)
     owner = subprocess.Popen(
         serve_command(data, repository),
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
     )
 

@@ -16,6 +16,7 @@ Tensors cross into the stub process by DLPack alone: under numpy 2, ``as_numpy()
 ``Tensor(name, array)`` of this Triton's stub corrupt data without an error.
 """
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ import triton_python_backend_utils as pb_utils
 
 #: What NVIDIA's backend takes for a model that batches and whose configuration gives no size.
 _DEFAULT_MAX_BATCH_SIZE = 4
+
+# A consumer of a DLPack capsule gives it this name, by which its maker knows not to free the data.
+# The stub writes "used_dlpack" instead, and numpy then reports an error for every tensor.
+_USED = ctypes.c_char_p(b"used_dltensor")
+_name_capsule = ctypes.pythonapi.PyCapsule_SetName
+_name_capsule.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 _TRITON_TYPES = {
     "tensor(bool)": "TYPE_BOOL",
@@ -233,4 +240,7 @@ def _input(request: Any, name: str) -> np.ndarray:
 
 def _to_tensor(name: str, array: np.ndarray) -> Any:
     # DLPack takes only arrays that are contiguous and writable.
-    return pb_utils.Tensor.from_dlpack(name, np.require(array, requirements=["C", "W"]))
+    capsule = np.require(array, requirements=["C", "W"]).__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    _name_capsule(capsule, _USED)
+    return tensor

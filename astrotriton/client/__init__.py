@@ -1,0 +1,38 @@
+"""A client of the gateway, synchronous and asynchronous.
+
+>>> from astrotriton.client import CandidateIn, Client, InferRequest
+>>> with Client("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+...     candidates = [CandidateIn(x=128.9, y=127.7)]
+...     run = client.score("exposure.fits", InferRequest(candidates=candidates))
+...     print(run.detections[0].confidence)
+"""
+
+from astrotriton.client.asynchronous import AsyncClient
+from astrotriton.client.calls import FORMATS, File, Options
+from astrotriton.client.errors import (
+    ClientError,
+    ProblemError,
+    UnfinishedError,
+    UnreachableError,
+)
+from astrotriton.client.exchange import Retries
+from astrotriton.client.synchronous import Client
+from gateway.schemas import CandidateIn, InferRequest, InferResponse, RunStatus, ScoredDetection
+
+__all__ = [
+    "FORMATS",
+    "AsyncClient",
+    "CandidateIn",
+    "Client",
+    "ClientError",
+    "File",
+    "InferRequest",
+    "InferResponse",
+    "Options",
+    "ProblemError",
+    "Retries",
+    "RunStatus",
+    "ScoredDetection",
+    "UnfinishedError",
+    "UnreachableError",
+]

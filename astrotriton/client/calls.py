@@ -1,0 +1,122 @@
+"""The gateway's calls: what is sent for each, the same for both clients."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict
+from uuid import UUID, uuid4
+
+import httpx
+import msgspec
+
+from astrotriton.client.errors import ProblemError
+from gateway.schemas import InferRequest, InferResponse, RunStatus
+
+#: Media types that scored detections can be had in, by short name.
+FORMATS = {
+    "json": "application/json",
+    "votable": "application/x-votable+xml",
+    "ecsv": "application/x-ecsv",
+    "ds9": "application/x-ds9",
+}
+
+#: A file by its path, or its content.
+File = str | Path | bytes
+
+
+class _Reference(msgspec.Struct):
+    run_id: UUID
+
+
+def headers(token: str | None) -> dict[str, str]:
+    """What every call carries."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+class Options(TypedDict, total=False):
+    """What a call to score may be given besides.
+
+    Attributes
+    ----------
+    mask, weight
+        Files with a data-quality plane or a weight map, if the exposure does not hold them.
+    idempotency_key
+        Names the call: a repetition gets the first answer. Without one, each call has its own, so
+        that its retries score the exposure once.
+    """
+
+    mask: File
+    weight: File
+    idempotency_key: str
+
+
+def infer(
+    client: httpx.Client | httpx.AsyncClient,
+    media_type: str,
+    exposure: File,
+    request: InferRequest | None,
+    options: Options,
+    *,
+    background: bool = False,
+) -> httpx.Request:
+    """``POST /detections/infer``; however often it is sent, the exposure is scored once."""
+    files = {"exposure": _part("exposure", exposure)}
+    if "mask" in options:
+        files["mask"] = _part("mask", options["mask"])
+    if "weight" in options:
+        files["weight"] = _part("weight", options["weight"])
+    if request is not None:
+        files["request"] = ("request.json", msgspec.json.encode(request))
+    key = options.get("idempotency_key") or str(uuid4())
+    return client.build_request(
+        "POST",
+        "/detections/infer",
+        files=files,
+        headers={"Accept": media_type, "Idempotency-Key": key}
+        | ({"Prefer": "respond-async"} if background else {}),
+    )
+
+
+def run(
+    client: httpx.Client | httpx.AsyncClient, run_id: UUID | str, media_type: str = FORMATS["json"]
+) -> httpx.Request:
+    """``GET /runs/{id}``."""
+    return client.build_request("GET", f"/runs/{run_id}", headers={"Accept": media_type})
+
+
+def accepted(response: httpx.Response) -> UUID | None:
+    """The run that goes on in the background, if the gateway answered with one."""
+    return run_of(response) if response.status_code == httpx.codes.ACCEPTED else None
+
+
+def run_of(response: httpx.Response) -> UUID:
+    """The run that an answer is about, done or not."""
+    return msgspec.json.decode(response.content, type=_Reference).run_id
+
+
+def result(run: RunStatus) -> InferResponse | None:
+    """What a run ended with; None while it goes on.
+
+    Raises
+    ------
+    ProblemError
+        If it failed.
+    """
+    if run.status == "failed":
+        problem = msgspec.to_builtins(run.problem) or {"detail": "the run failed"}
+        raise ProblemError(problem.get("status", 500), problem)
+    return run.result
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between two looks at a run: short ones first, since most runs are short."""
+    pause = 0.1
+    while True:
+        yield pause
+        pause = min(1.5 * pause, 2.0)
+
+
+def _part(name: str, file: File) -> tuple[str, bytes]:
+    if isinstance(file, bytes):
+        return name, file
+    path = Path(file)
+    return path.name, path.read_bytes()

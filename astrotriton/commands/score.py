@@ -1,0 +1,109 @@
+"""The command that scores an exposure through a gateway."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from astrotriton.cli import fail
+from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferRequest
+from astrotriton.commands.stack import data_folder
+
+if TYPE_CHECKING:
+    from astropy.table import Row
+
+
+@click.command()
+@click.argument("exposure", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--url",
+    envvar="ASTROTRITON_URL",
+    help="The gateway; without it, the one that `astrotriton up` started.",
+)
+@click.option("--token", envvar="ASTROTRITON_TOKEN", help="API key or OIDC token; best by $NAME.")
+@click.option(
+    "--candidates",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Table with columns x and y (0-based pixels) and perhaps id: CSV, ECSV, VOTable or FITS. "
+    "Without it, the gateway extracts the sources.",
+)
+@click.option("--hdu", help="HDU by index or EXTNAME; without it, the first image.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Least confidence of a real source.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", *FORMATS]),
+    default="table",
+    show_default=True,
+    help="What is printed; all but the table are the gateway's answer as it came.",
+)
+@click.option(
+    "--deadline", type=float, default=300.0, show_default=True, help="Seconds, retries included."
+)
+def score(
+    exposure: Path,
+    url: str | None,
+    token: str | None,
+    candidates: Path | None,
+    hdu: str | None,
+    threshold: float | None,
+    form: str,
+    deadline: float,
+) -> None:
+    """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
+    request = InferRequest(
+        candidates=None if candidates is None else _read(candidates),
+        hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
+        confidence_threshold=threshold,
+    )
+    try:
+        with Client(url or _own_gateway(), token=token, deadline=deadline) as client:
+            answer = client.score_as("json" if form == "table" else form, exposure, request)
+    except ClientError as error:
+        fail("score", error)
+    if form == "table":
+        _print(json.loads(answer))
+    else:
+        click.echo(answer, nl=False)
+
+
+def _own_gateway() -> str:
+    import stack
+
+    addresses = stack.running(data_folder())
+    if addresses is None:
+        fail("score", "no gateway: give --url, or start one with `astrotriton up`")
+    return addresses.gateway_url
+
+
+def _read(path: Path) -> list[CandidateIn]:
+    from astropy.table import Table
+
+    try:
+        table = Table.read(path)
+    except Exception as error:  # astropy raises almost anything on a file that is no table
+        fail("score", f"{path} is no table that can be read: {error}")
+    missing = {"x", "y"} - set(table.colnames)
+    if missing:
+        fail("score", f"{path} has no column {' and no column '.join(sorted(missing))}")
+    return [
+        CandidateIn(x=float(row["x"]), y=float(row["y"]), id=_id(row, table.colnames))
+        for row in table
+    ]
+
+
+def _id(row: "Row", names: list[str]) -> str | None:
+    return str(row["id"]) if "id" in names else None
+
+
+def _print(answer: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from astrotriton.table import WIDTH, table
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, WIDTH)
+    console.print(table(answer))
+    model = answer["model"]
+    console.print(f"run {answer['run_id']} by {model['name']} version {model['version']}")

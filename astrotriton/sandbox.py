@@ -1,0 +1,75 @@
+"""A Triton of its own for a version that is tried, as the one-machine stack starts it."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from export.errors import ServingError
+from stack import PartError
+from stack.parts.triton import triton
+from stack.process import PartProcess
+from stack.site import MARK, Site
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSandbox:
+    """A running Triton that serves nobody.
+
+    Attributes
+    ----------
+    address
+        ``host:port`` of its gRPC service.
+    data
+        The data folder that marks its processes.
+    """
+
+    address: str
+    data: Path
+
+    def memory(self) -> int:
+        """Bytes that the server and its processes have for themselves."""
+        used = 0
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(MARK) == str(self.data):
+                    used += process.memory_full_info().uss
+        return used
+
+
+@contextlib.contextmanager
+def open_sandbox(repository: Path) -> Iterator[LocalSandbox]:
+    """Start a Triton on a model repository, and stop it again.
+
+    Raises
+    ------
+    ServingError
+        If it does not start.
+    """
+    with TemporaryDirectory(prefix="astrotriton-triton-") as folder, asyncio.Runner() as runner:
+        site = Site(Path(folder))
+        try:
+            process = runner.run(_start(site, repository))
+            try:
+                yield LocalSandbox(site.addresses.triton_grpc, site.data)
+            finally:
+                runner.run(process.stop())
+        finally:
+            site.release()
+
+
+async def _start(site: Site, repository: Path) -> PartProcess:
+    try:
+        process = await PartProcess.launch(triton(site, repository), site)
+        try:
+            await process.until_ready()
+        except BaseException:
+            await process.stop()
+            raise
+    except PartError as error:
+        raise ServingError(f"the sandbox cannot be used: {error}") from error
+    return process
