@@ -1,5 +1,8 @@
 """Keras to ONNX: one clean NCHW graph, whose names and shapes are the card's."""
 
+import math
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import onnx
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 OPSET = 17
 # The intermediate representation that came with that opset (ONNX 1.12).
 IR_VERSION = 8
+# Notes a graph that was traced from a SavedModel, whose layers are gone: it cannot be made clean.
+_AS_IT_IS = "as_it_is"
 
 
 def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
@@ -57,7 +62,8 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
             "model_version": str(card.version),
             "source_digest": source_digest,
             "keras_version": _keras_version(),
-        },
+        }
+        | ({_AS_IT_IS: "saved_model"} if _is_saved_model(model) else {}),
     )
     check(graph, card)
     content: bytes = graph.SerializeToString(deterministic=True)
@@ -82,10 +88,12 @@ def check(graph: onnx.ModelProto, card: UNetModel) -> None:
     ):
         # tf2onnx ignores a name that it does not find, so nothing is taken on trust.
         found = [_describe(value) for value in values]
-        if found != [expected := _expected(spec)]:
+        if (expected := _expected(spec)) not in found or (role == "input" and len(found) > 1):
             raise ConversionError(
                 f"{card.name}: the ONNX {role} is {', '.join(found)}, the card says {expected}"
             )
+    if any(entry.key == _AS_IT_IS for entry in graph.metadata_props):
+        return
     operators = [node.op_type for node in graph.graph.node]
     for unwanted in ("Transpose", "BatchNormalization"):
         if unwanted in operators:
@@ -93,6 +101,49 @@ def check(graph: onnx.ModelProto, card: UNetModel) -> None:
                 f"{card.name}: {operators.count(unwanted)} {unwanted} left in the ONNX graph, which"
                 " slow it down; a layer works across channels in a way that has no NCHW form"
             )
+
+
+def inspect(content: bytes, card: UNetModel) -> dict[str, float]:
+    """Check an ONNX file as `check` does, whatever its precision; and count what is in it.
+
+    Raises
+    ------
+    ConversionError
+        If it is not an ONNX model, or `check` refuses it.
+    """
+    try:
+        graph = onnx.load_model_from_string(content)
+    except Exception as error:
+        raise ConversionError(f"not an ONNX model: {error}") from error
+    check(graph, card)
+    weights = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
+    return {
+        "onnx_opset": graph.opset_import[0].version,
+        "onnx_nodes": len(graph.graph.node),
+        "onnx_weights": weights,
+        "onnx_bytes": len(content),
+    }
+
+
+def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
+    """What the outputs of a Keras model are called in its ONNX file, in their order.
+
+    A single one has the card's name; of several, one must have it already.
+
+    Raises
+    ------
+    ConversionError
+        If none has.
+    """
+    if len(model.outputs) == 1:
+        return [card.output.name]
+    names = [str(name) for name in model.output_names]
+    if card.output.name not in names:
+        raise ConversionError(
+            f"{card.name}: none of the Keras model's outputs {names} is the card's,"
+            f" {card.output.name!r}: name the one that is the probability in the card"
+        )
+    return names
 
 
 def metadata(content: bytes) -> dict[str, str]:
@@ -117,17 +168,22 @@ def _check_source(model: "keras.Model", card: UNetModel) -> None:
             f"{card.name}: only Functional and Sequential Keras models are converted, not"
             f" {type(model).__name__}: build it with keras.Model(inputs, outputs)"
         )
-    for role, tensors, spec in (
-        ("input", model.inputs, card.input),
-        ("output", model.outputs, card.output),
+    if len(model.inputs) != 1:
+        names = [str(tensor.name) for tensor in model.inputs]
+        raise ConversionError(
+            f"{card.name}: the Keras model has {len(names)} inputs {names}, and an exposure is one:"
+            " make them the channels of one input, keras.Model(image, model([image[..., :1],"
+            " image[..., 1:]])), and register that"
+        )
+    names = output_names(model, card)
+    output = model.outputs[names.index(card.output.name)]
+    for role, tensor, spec in (
+        ("input", model.inputs[0], card.input),
+        ("output", output, card.output),
     ):
-        if len(tensors) != 1:
-            raise ConversionError(
-                f"{card.name}: the Keras model has {len(tensors)} {role}s, the card describes one"
-            )
         _, channels, height, width = spec.shape
         expected = (None, height, width, channels)
-        shape = tuple(tensors[0].shape)
+        shape = tuple(tensor.shape)
         fits = len(shape) == 4 and all(
             size in (None, wanted) for size, wanted in zip(shape[1:], expected[1:], strict=True)
         )
@@ -136,10 +192,32 @@ def _check_source(model: "keras.Model", card: UNetModel) -> None:
                 f"{card.name}: the Keras model's {role} is {shape}, the card's is {expected}"
                 " (batch, height, width, channels): correct the card, or build the model for that"
             )
+    for layer in _layers(model):
+        if getattr(layer, "data_format", None) == "channels_first":
+            raise ConversionError(
+                f"{card.name}: the layer {layer.name!r} ({type(layer).__name__}) works on channels"
+                " first, which TensorFlow cannot run on a CPU: build the model with"
+                " data_format='channels_last'; the ONNX file will be channels first all the same"
+            )
+
+
+def _layers(model: "keras.Model") -> "Iterator[keras.Layer]":
+    """Every layer, those of nested models included."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _is_saved_model(model: "keras.Model") -> bool:
+    return any(type(layer).__name__ == "TFSMLayer" for layer in _layers(model))
 
 
 def _lowered(model: "keras.Model") -> "keras.Model":
     """A copy of a model whose nearest-neighbour up-sampling is one TensorFlow operation."""
+    if _is_saved_model(model):
+        return model
     import keras
     import tensorflow as tf
 
@@ -154,6 +232,9 @@ def _lowered(model: "keras.Model") -> "keras.Model":
 
     def lower(layer: keras.Layer) -> keras.Layer:
         kind = type(layer)
+        if not kind.__module__.startswith("keras."):
+            # Its copy is made by code of its author: say whose it is if that fails.
+            _check_copyable(layer)
         if (
             isinstance(layer, keras.layers.UpSampling2D)
             and layer.interpolation == "nearest"
@@ -172,6 +253,16 @@ def _lowered(model: "keras.Model") -> "keras.Model":
     return copy
 
 
+def _check_copyable(layer: "keras.Layer") -> None:
+    try:
+        type(layer).from_config(layer.get_config())
+    except Exception as error:
+        raise ConversionError(
+            f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: give it a"
+            f" get_config() that names every argument of its __init__ ({error})"
+        ) from error
+
+
 def _trace(model: "keras.Model", card: UNetModel) -> onnx.ModelProto:
     import tensorflow as tf
     import tf2onnx
@@ -179,9 +270,11 @@ def _trace(model: "keras.Model", card: UNetModel) -> onnx.ModelProto:
     _, channels, height, width = card.input.shape
     signature = (tf.TensorSpec((None, height, width, channels), tf.float32, name=card.input.name),)
 
+    names = output_names(model, card)
+
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def forward(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {card.output.name: model(tiles, training=False)}
+        return dict(zip(names, tf.nest.flatten(model(tiles, training=False)), strict=True))
 
     try:
         graph: onnx.ModelProto = tf2onnx.convert.from_function(
@@ -189,11 +282,28 @@ def _trace(model: "keras.Model", card: UNetModel) -> onnx.ModelProto:
             input_signature=signature,
             opset=OPSET,
             inputs_as_nchw=[card.input.name],
-            outputs_as_nchw=[card.output.name],
+            outputs_as_nchw=names,
         )[0]
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        raise ConversionError(f"{card.name}: tf2onnx cannot convert it: {error}") from error
+    except Exception as error:  # A layer's own code may raise anything, and tf2onnx does too.
+        raise ConversionError(
+            f"{card.name}: tf2onnx cannot convert it: {_culprit(model, str(error))}{error}"
+        ) from error
+    for node in graph.graph.node:
+        # tf2onnx leaves what it does not know as it is.
+        if not onnx.defs.has(node.op_type, node.domain):
+            raise ConversionError(
+                f"{card.name}: {_culprit(model, node.name)}the operation {node.op_type} has no ONNX"
+                " form: use layers of Keras itself in its place"
+            )
     return graph
+
+
+def _culprit(model: "keras.Model", text: str) -> str:
+    """The layer that a message, or the name of a node, is about, if it names one."""
+    for layer in _layers(model):
+        if re.search(rf"(?<![\w]){re.escape(layer.name)}(_\d+)?(?![\w])", text):
+            return f"in the layer {layer.name!r} ({type(layer).__name__}), "
+    return ""
 
 
 def _name_batch(graph: onnx.ModelProto) -> None:

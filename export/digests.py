@@ -34,12 +34,16 @@ def of_source(model: "keras.Model", card: UNetModel) -> str:
     """SHA-256 of a Keras model and its card: equal digests, equal version.
 
     Architecture, weights (names, shapes, dtypes and values) and the card count; the optimiser, and
-    what the card only learns at registration and export (version, file digests), do not.
+    what the card only learns at registration and export (version, file digests), do not. Nor does
+    the place that a SavedModel was loaded from; its graph does.
     """
     import keras  # Imports TensorFlow.
 
     seen = hashlib.sha256()
     architecture = keras.saving.serialize_keras_object(model)["config"]
+    for layer in architecture.get("layers", []):
+        if (folder := layer["config"].pop("filepath", None)) is not None:
+            layer["config"]["graph"] = of_file(Path(folder) / "saved_model.pb")
     seen.update(json.dumps(architecture, sort_keys=True).encode())
     for variable in model.weights:
         seen.update(f"{variable.path} {variable.dtype} {tuple(variable.shape)}".encode())

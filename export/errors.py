@@ -1,6 +1,10 @@
-"""Why a version was not exported. Nothing was published when one of these is raised."""
+"""Why a version was not exported or promoted. Nothing is changed when one of these is raised."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from export.manifest import Manifest
 
 
 class ExportError(Exception):
@@ -31,5 +35,24 @@ class ParityError(ExportError):
         self.figures = dict(figures)
 
 
+class GateError(ExportError):
+    """A version that failed a gate.
+
+    Parameters
+    ----------
+    manifest
+        What was measured, and which gates failed.
+    """
+
+    def __init__(self, manifest: "Manifest") -> None:
+        failed = "; ".join(f"{gate.name}: {gate.detail}" for gate in manifest.failed)
+        super().__init__(f"{manifest.name} version {manifest.version} is refused by {failed}")
+        self.manifest = manifest
+
+
 class RepositoryError(ExportError):
     """A model repository whose content is damaged, or is not what was to be published."""
+
+
+class ServingError(ExportError):
+    """A serving Triton or the gateway that refuses a version, or answers it wrongly."""

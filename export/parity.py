@@ -6,23 +6,15 @@ Noise alone proves little: conversions that passed on random input have been wro
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detection.model import UNetModel
 from detection.scoring import prepare
-from export.errors import ConversionError, ExportError, ParityError
-
-if TYPE_CHECKING:
-    import keras
-
-Tiles = NDArray[np.float32]
+from export.engine import KerasEngine, OnnxEngine, Tiles
+from export.errors import ExportError, ParityError
 
 TOLERANCE = 1e-4
-# Tiles at once: bounds the memory that Keras takes.
-_BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +36,35 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far apart the two engines are on one kind of tile, in absolute probability."""
+    """How far apart the two engines are in one output on one kind of tile.
+
+    Attributes
+    ----------
+    tiles
+        How many were compared.
+    largest, mean
+        Absolute difference.
+    relative
+        Largest difference in units of the largest value that Keras answered.
+    """
 
     tiles: int
     largest: float
     mean: float
+    relative: float
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """A comparison that passed."""
+    """A comparison that passed.
+
+    Attributes
+    ----------
+    differences
+        By kind of tile, for the first output; further outputs by ``<kind>_<output>``.
+    golden
+        The tile with the most structure in Keras's answer.
+    """
 
     differences: dict[str, Difference]
     golden: Golden
@@ -65,53 +76,69 @@ class Parity:
 
 
 def compare(
-    model: "keras.Model", content: bytes, card: UNetModel, tiles: Mapping[str, Tiles]
+    source: KerasEngine,
+    converted: OnnxEngine,
+    card: UNetModel,
+    tiles: Mapping[str, Tiles],
+    *,
+    tolerance: float = TOLERANCE,
 ) -> Parity:
     """Compare the answers of a Keras model and of the ONNX file made from it.
 
     Parameters
     ----------
-    model
-        Takes and gives (N, H, W, C).
-    content
-        The ONNX file.
+    source, converted
+        The two engines.
     tiles
         By kind (``simulated``, ``real``, ...), float32 (n, C, H, W) as the network sees them:
         normalised, masked pixels 0.
+    tolerance
+        Largest difference that passes: absolute for answers up to 1, relative for larger ones.
 
     Returns
     -------
     Parity
-        The differences, and of all tiles the one with the most structure in Keras's answer.
+        The differences in every output, and of all tiles the one with the most structure.
 
     Raises
     ------
     ParityError
-        If a difference exceeds 1e-4, or either answers with something that is not a number.
+        If a difference exceeds the tolerance, or either answers with something that is not a
+        number.
     ConversionError
-        If ONNX Runtime cannot load or run the file.
+        If ONNX Runtime cannot run the file.
     ExportError
         If the tiles are none, or are not such tiles.
     """
     _check_tiles(tiles, card)
     differences: dict[str, Difference] = {}
+    failed: dict[str, Difference] = {}
     golden, most_structure = None, -1.0
     for kind, batch in tiles.items():
-        expected = _ask_keras(model, batch)
-        gap = np.abs(_ask_onnx(content, card, batch) - expected)
-        differences[kind] = Difference(len(batch), float(gap.max()), float(gap.mean()))
-        structure = expected.std(axis=(1, 2, 3))
+        expected, answered = source.outputs(batch), converted.outputs(batch)
+        if missing := expected.keys() ^ answered.keys():
+            raise ExportError(f"{card.name}: only one engine has the output {sorted(missing)}")
+        for name, wanted in expected.items():
+            gap = np.abs(answered[name] - wanted)
+            scale = float(np.abs(wanted).max())
+            largest = float(gap.max())
+            one = Difference(len(batch), largest, float(gap.mean()), largest / max(scale, 1e-12))
+            label = kind if name == card.output.name else f"{kind}_{name}"
+            differences[label] = one
+            # Written so that NaN fails.
+            if not largest <= tolerance * max(1.0, scale):
+                failed[label] = one
+        first = expected[card.output.name]
+        structure = first.std(axis=(1, 2, 3))
         best = int(structure.argmax())
         if structure[best] > most_structure:
             most_structure = float(structure[best])
-            golden = Golden(batch[best : best + 1].copy(), expected[best : best + 1].copy())
-    # Written so that NaN fails.
-    failed = {kind: one for kind, one in differences.items() if not one.largest <= TOLERANCE}
+            golden = Golden(batch[best : best + 1].copy(), first[best : best + 1].copy())
     if failed or golden is None:
         told = ", ".join(f"{one.largest:.3g} on {kind} tiles" for kind, one in failed.items())
         raise ParityError(
             f"{card.name} version {card.version}: ONNX Runtime and Keras differ by up to {told},"
-            f" more than {TOLERANCE:g} (nan: the weights give no numbers): not published",
+            f" more than {tolerance:g} (nan: the weights give no numbers): not published",
             _figures(differences),
         )
     return Parity(differences, golden)
@@ -148,6 +175,7 @@ def _figures(differences: Mapping[str, Difference]) -> dict[str, float]:
         figures[f"parity_{kind}_tiles"] = one.tiles
         figures[f"parity_{kind}_max_abs"] = one.largest
         figures[f"parity_{kind}_mean_abs"] = one.mean
+        figures[f"parity_{kind}_max_rel"] = one.relative
     return figures
 
 
@@ -165,32 +193,3 @@ def _check_tiles(tiles: Mapping[str, Tiles], card: UNetModel) -> None:
                 f"golden tiles {kind!r} are none, or hold pixels that are not numbers; masked ones"
                 " are to be 0"
             )
-
-
-def _ask_keras(model: "keras.Model", tiles: Tiles) -> Tiles:
-    answers = [
-        model(np.ascontiguousarray(batch.transpose(0, 2, 3, 1)), training=False).numpy()
-        for batch in _batches(tiles)
-    ]
-    return np.ascontiguousarray(np.concatenate(answers).transpose(0, 3, 1, 2))
-
-
-def _ask_onnx(content: bytes, card: UNetModel, tiles: Tiles) -> Tiles:
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        answers = [
-            session.run([card.output.name], {card.input.name: batch})[0]
-            for batch in _batches(tiles)
-        ]
-    except Exception as error:
-        # ONNX Runtime's faults have no common class of their own.
-        raise ConversionError(
-            f"{card.name}: ONNX Runtime cannot run the converted model: {error}"
-        ) from error
-    return np.concatenate(answers)
-
-
-def _batches(tiles: Tiles) -> list[Tiles]:
-    return [tiles[start : start + _BATCH] for start in range(0, len(tiles), _BATCH)]

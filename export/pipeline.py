@@ -1,23 +1,93 @@
 """One registered version into the model repository: the gates in their order."""
 
-from collections.abc import Callable, Mapping
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from detection.config import Device, ModelConfig
+from detection.config import ModelConfig
 from detection.model import UNetModel
-from export import convert, digests, parity, registry, repository
-from export.errors import ExportError, RepositoryError
+from export import convert, digests, gates, parity, registry, validation
+from export.engine import KerasEngine, OnnxEngine, Predict, Tiles
+from export.errors import (
+    ConversionError,
+    ExportError,
+    GateError,
+    ParityError,
+    RepositoryError,
+)
+from export.gates import GateLimits
+from export.manifest import Gate, Manifest
+from export.precision import Precision, reduced
+from export.promotion import champion_of
+from export.registry import RegisteredVersion
+from export.repository import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Repository
+from export.sandbox import OpenSandbox, Version, try_out
+from export.validation import ValidationSet
 
 if TYPE_CHECKING:
     import keras
 
-GoldenTiles = Callable[[UNetModel], Mapping[str, parity.Tiles]]
+GoldenTiles = Callable[[UNetModel], Mapping[str, Tiles]]
 Converter = Callable[["keras.Model", UNetModel, str], bytes]
+Calibrate = Callable[[UNetModel, Predict], UNetModel]
 Progress = Callable[[str], None]
+
+_MADE_WITH = ("keras", "tensorflow-cpu", "tf2onnx", "onnx", "onnxruntime")
+# Fields whose detections Keras and ONNX Runtime must agree on; Keras is slow.
+_COMPARED_FIELDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a version is tried on, beyond conversion and parity.
+
+    Attributes
+    ----------
+    validation
+        Makes the fields that accuracy and calibration are measured on.
+    open_sandbox
+        Starts a Triton of its own.
+    calibrate
+        Fits the card's confidence anew to what the network answers, where the registered one's
+        calibration error is too large or it has none; None leaves it as registered.
+    limits
+        What is let through.
+    """
+
+    validation: Callable[[], ValidationSet]
+    open_sandbox: OpenSandbox
+    calibrate: Calibrate | None = None
+    limits: GateLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A version that passed its gates, published or not.
+
+    Attributes
+    ----------
+    registered
+        The version.
+    card
+        As it is, or is to be, published, with digests.
+    files
+        Contents of ``model.onnx`` and ``golden.npz`` by file name.
+    manifest
+        Its gates.
+    published_before
+        Whether it was published already.
+    """
+
+    registered: RegisteredVersion
+    card: UNetModel
+    files: Mapping[str, bytes]
+    manifest: Manifest
+    published_before: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,48 +98,56 @@ class ExportedVersion:
     ----------
     name, version
         The same in MLflow and in Triton.
-    folder
+    location
         ``<repository>/<name>/<version>``.
     card
         As published, with digests.
-    figures
-        What parity measured, by name; empty if the version was published before.
+    manifest
+        Its gates; None if it was published before and nothing was measured.
     published_before
         Whether it was there already, so that nothing was converted.
     """
 
     name: str
     version: int
-    folder: Path
+    location: str
     card: UNetModel
-    figures: dict[str, float]
+    manifest: Manifest | None
     published_before: bool
 
 
 def export(
     uri: str,
-    root: Path,
+    root: str | Path,
     settings: ModelConfig,
     tiles: GoldenTiles,
     *,
-    device: Device | None = None,
+    profile: str | None = None,
+    precision: Precision = "fp32",
+    serve: bool = True,
     on_progress: Progress = lambda _: None,
     converter: Converter = convert.convert,
 ) -> ExportedVersion:
-    """Export a registered version; one that is published already is answered at once.
+    """Convert a registered version, compare it with Keras, and publish it.
+
+    One that is published already is answered at once.
 
     Parameters
     ----------
     uri
-        ``models:/NAME/7``, ``models:/NAME/latest`` or ``models:/NAME@alias``.
+        As `export.registry.resolve` takes it.
     root
-        The model repository.
+        The model repository, a folder or ``s3://bucket/prefix``.
     settings
         How the version is to be served.
     tiles
         Makes the golden tiles by kind, as `export.parity.compare` takes them, from the card.
-    device
-        Where the version is to be served; if None, what the settings find on this machine.
+    profile
+        Of ``triton-config/profiles/``; if None, what the settings find on this machine.
+    precision
+        Of the ONNX file.
+    serve
+        Have Triton load the version when it next loads the model. Without, it is only there.
     on_progress
         Told what comes next, in a few words.
     converter
@@ -77,64 +155,289 @@ def export(
 
     Raises
     ------
+    GateError
+        If the ONNX file does not answer as Keras does.
     ExportError
         If a step fails. The repository is then as it was.
     """
     registered = registry.resolve(uri)
-    title = f"{registered.name} version {registered.version}"
-    device = device or settings.device()
-    folder = repository.folder_of(root, registered.name, registered.version)
-
-    def published(digest: str) -> ExportedVersion | None:
-        if (card := _published(folder, digest)) is None:
-            return None
-        _check_tile_size(card, settings)
-        on_progress(f"{title} is published already")
-        repository.serve(folder, card, settings, device)
-        return ExportedVersion(
-            registered.name, registered.version, folder, card, figures={}, published_before=True
+    repository = Repository(root)
+    card = _published(registered, repository, settings, on_progress, precision)
+    manifest = None
+    if before := card is not None:
+        on_progress(f"{_title(registered)} is published already")
+    else:
+        candidate = verify(
+            registered,
+            repository,
+            settings,
+            tiles,
+            trial=None,
+            profile=profile or settings.device(),
+            precision=precision,
+            on_progress=on_progress,
+            converter=converter,
         )
-
-    if registered.digest and (before := published(registered.digest)):
-        return before
-    on_progress(f"loading {title} from MLflow")
-    card = registry.load_card(registered)
-    _check_tile_size(card, settings)
-    model = registry.load_keras(registered)
-    digest = digests.of_source(model, card)
-    if registered.digest is None:
-        # Registered by something else, so its digest was not known before.
-        if before := published(digest):
-            return before
-    elif registered.digest != digest:
-        raise ExportError(
-            f"{title} is not what was registered: the weights or the card that MLflow keeps were"
-            " changed, or damaged; register the model again"
-        )
-
-    on_progress(f"converting {title} to ONNX")
-    content = converter(model, card, digest)
-    on_progress("comparing ONNX Runtime with Keras on the golden tiles")
-    passed = parity.compare(model, content, card, tiles(card))
-    files = {
-        repository.MODEL_FILE: content,
-        repository.GOLDEN_FILE: passed.golden.to_npz(),
-    }
-    card = msgspec.structs.replace(
-        card, digests={name: digests.of_bytes(file) for name, file in files.items()}
-    )
-    # Before publishing, which comes last: whatever stopped on the way is done again by a repeat.
-    registry.record(registered, card, passed.figures)
-    on_progress(f"publishing {title} in {folder}")
-    repository.publish(root, card, files, settings, device)
+        publish(candidate, repository, on_progress)
+        card, manifest = candidate.card, candidate.manifest
+        before = candidate.published_before
+    assert card is not None
+    if serve:
+        aliases = registry.aliases(registered.name)
+        with repository.locked(registered.name):
+            # The version before stays loaded until the new one has proved itself.
+            others = [one for one in repository.listed(card.name) if one != card.version]
+            wanted = {registered.version, *(aliases.values() or others[-1:])}
+            repository.list_versions(card, wanted, settings, profile or settings.device())
     return ExportedVersion(
         registered.name,
         registered.version,
-        folder,
+        repository.where(registered.name, registered.version),
         card,
-        figures=passed.figures,
-        published_before=False,
+        manifest,
+        published_before=before,
     )
+
+
+def verify(
+    registered: RegisteredVersion,
+    repository: Repository,
+    settings: ModelConfig,
+    tiles: GoldenTiles,
+    *,
+    trial: Trial | None,
+    profile: str,
+    precision: Precision = "fp32",
+    on_progress: Progress = lambda _: None,
+    converter: Converter = convert.convert,
+) -> Candidate:
+    """Ask a version everything, and record the answers in its MLflow run; publish nothing.
+
+    Parameters
+    ----------
+    registered
+        The version.
+    repository
+        Has the champion to compare with, and the version itself if it is published already: then
+        that very file is measured.
+    trial
+        If None, only the graph and parity are asked for.
+    settings, tiles, profile, precision, on_progress, converter
+        As `export` takes them.
+
+    Raises
+    ------
+    GateError
+        If a gate refuses; the manifest says which, with its figures.
+    ExportError
+        If the version cannot be loaded or measured.
+    """
+    title = _title(registered)
+    published = _published(registered, repository, settings, on_progress, precision)
+    on_progress(f"loading {title} from MLflow")
+    registered_card = published or registry.load_card(registered)
+    _check_tile_size(registered_card, settings)
+    model = registry.load_keras(registered)
+    if published is None:
+        digest = _check_source(registered, model, registered_card)
+        on_progress(f"converting {title} to ONNX")
+        content = reduced(
+            converter(model, registered_card, digest), registered_card, precision, tiles
+        )
+    else:
+        content = repository.file(registered.name, registered.version, MODEL_FILE)
+
+    name = registered.name
+    champion = champion_of(name, repository) if trial else None
+    if champion == registered.version:
+        champion = registry.aliases(name).get(registry.PREVIOUS)
+    measured = _Measured(registered_card, content)
+    source = KerasEngine(model, convert.output_names(model, registered_card), registered_card)
+    fields = trial.validation() if trial else None
+    rival = _version(repository, name, champion)
+
+    def ask() -> Iterator[None]:
+        """Each group of gates in its turn: what fails one would make nonsense of the next."""
+        on_progress("checking the ONNX graph")
+        measured.gates.append(_graph(content, measured.card))
+        yield
+        on_progress("comparing ONNX Runtime with Keras on the golden tiles")
+        measured.compare(source, tiles(measured.card), precision)
+        yield
+        if trial is None or fields is None:
+            return
+        on_progress(f"scoring {len(fields.fields)} validation fields")
+        figures = validation.evaluate(fields.fields, measured.card, measured.engine)
+        if published is None and trial.calibrate and not figures["ece"] <= trial.limits.max_ece:
+            on_progress("fitting the confidence to what the network answers")
+            measured.card = trial.calibrate(measured.card, measured.engine)
+            figures = validation.evaluate(fields.fields, measured.card, measured.engine)
+        measured.score(fields, figures, source, rival, trial.limits, precision)
+        yield
+        on_progress("trying it in a Triton of its own")
+        measured.finish()
+        own = Version(measured.card, measured.files)
+        measured.gates += try_out(own, rival, trial.open_sandbox, settings, profile, trial.limits)
+
+    for _ in ask():
+        if any(not gate.passed for gate in measured.gates):
+            break
+    measured.finish()
+    manifest = Manifest(
+        name=name,
+        version=registered.version,
+        made_at=datetime.now(UTC),
+        champion=champion,
+        precision=precision,
+        profile=profile if trial else None,
+        validation=fields.description if fields else None,
+        made_with={one: importlib.metadata.version(one) for one in _MADE_WITH}
+        | {"opset": str(convert.OPSET)},
+        digests=measured.card.digests | {CARD_FILE: digests.of_bytes(measured.card.to_json())},
+        gates=measured.gates,
+    )
+    registry.record(registered, measured.card, manifest)
+    if manifest.failed:
+        raise GateError(manifest)
+    return Candidate(
+        registered=registered,
+        card=measured.card,
+        files=measured.files,
+        manifest=manifest,
+        published_before=published is not None,
+    )
+
+
+def publish(
+    candidate: Candidate, repository: Repository, on_progress: Progress = lambda _: None
+) -> None:
+    """Put a version and its manifest into the repository; nothing serves it yet.
+
+    Raises
+    ------
+    RepositoryError
+        If the repository refuses it.
+    """
+    name, version = candidate.registered.name, candidate.registered.version
+    on_progress(f"publishing {repository.where(name, version)}")
+    added = repository.publish(candidate.card, candidate.files)
+    try:
+        repository.attach(name, version, MANIFEST_FILE, candidate.manifest.to_json())
+    except BaseException:
+        if added:
+            repository.remove(name, version)
+        raise
+
+
+def read_manifest(registered: RegisteredVersion, repository: Repository) -> Manifest | None:
+    """The manifest of a published version; None if it has none, or not the one MLflow knows of.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read.
+    """
+    try:
+        content = repository.file(registered.name, registered.version, MANIFEST_FILE)
+    except FileNotFoundError:
+        return None
+    card = repository.read(registered.name, registered.version)
+    manifest = Manifest.from_json(content)
+    if manifest.digests.get(CARD_FILE) != digests.of_bytes(card.to_json()):
+        return None
+    return manifest if registry.vouches_for(registered, content) else None
+
+
+class _Measured:
+    """A version while it is measured."""
+
+    def __init__(self, card: UNetModel, content: bytes) -> None:
+        self.card = card
+        self.gates: list[Gate] = []
+        self.files = {MODEL_FILE: content}
+        self._engine: OnnxEngine | None = None
+
+    @property
+    def engine(self) -> OnnxEngine:
+        if self._engine is None:
+            self._engine = OnnxEngine(self.files[MODEL_FILE], self.card)
+        return self._engine
+
+    def compare(
+        self, source: KerasEngine, tiles: Mapping[str, Tiles], precision: Precision
+    ) -> None:
+        """The gate ``parity``; and the golden tile."""
+        tolerance = parity.TOLERANCE if precision == "fp32" else 1.0
+        try:
+            passed = parity.compare(source, self.engine, self.card, tiles, tolerance=tolerance)
+        except ParityError as error:
+            self.gates.append(Gate.of("parity", [str(error)], "", **error.figures))
+            return
+        except ConversionError as error:
+            self.gates.append(Gate.of("parity", [str(error)], ""))
+            return
+        golden = passed.golden
+        if precision != "fp32":
+            # What is served is proven against what the gates measured, and that is this file.
+            golden = parity.Golden(golden.image, self.engine(golden.image))
+        self.files[GOLDEN_FILE] = golden.to_npz()
+        largest = max(one.largest for one in passed.differences.values())
+        self.gates.append(Gate.of("parity", [], f"within {largest:.1e} of Keras", **passed.figures))
+
+    def score(
+        self,
+        fields: ValidationSet,
+        figures: dict[str, float],
+        source: KerasEngine,
+        rival: Version | None,
+        limits: GateLimits,
+        precision: Precision,
+    ) -> None:
+        """The gates ``detections``, ``accuracy``, ``accuracy_change`` and ``calibration``."""
+        if precision == "fp32":
+            problems, found = validation.compare_detections(
+                fields.fields[:_COMPARED_FIELDS], self.card, source, self.engine
+            )
+            good = "the same detections as with Keras"
+            self.gates.append(Gate.of("detections", problems, good, **found))
+        self.gates.append(gates.accuracy(figures, limits))
+        if rival is not None:
+            engine = OnnxEngine(rival.files[MODEL_FILE], rival.card)
+            theirs = validation.evaluate(fields.fields, rival.card, engine)
+            self.gates.append(gates.accuracy_change(figures, theirs, limits))
+        self.gates.append(gates.calibration(figures, limits))
+
+    def finish(self) -> None:
+        """Give the card the digests of the files."""
+        found = {name: digests.of_bytes(file) for name, file in self.files.items()}
+        self.card = msgspec.structs.replace(self.card, digests=found)
+
+
+def _graph(content: bytes, card: UNetModel) -> Gate:
+    """The gate ``onnx``."""
+    try:
+        figures = convert.inspect(content, card)
+    except ConversionError as error:
+        return Gate.of("onnx", [str(error)], "")
+    return Gate.of("onnx", [], "a valid graph with the card's names and shapes", **figures)
+
+
+def _version(repository: Repository, name: str, version: int | None) -> Version | None:
+    if version is None or not repository.holds(name, version):
+        return None
+    card = repository.read(name, version)
+    files = {file: repository.file(name, version, file) for file in (MODEL_FILE, GOLDEN_FILE)}
+    return Version(card, files)
+
+
+def _check_source(registered: RegisteredVersion, model: "keras.Model", card: UNetModel) -> str:
+    digest = digests.of_source(model, card)
+    if registered.digest not in (None, digest):
+        raise ExportError(
+            f"{_title(registered)} is not what was registered: the weights or the card that MLflow"
+            " keeps were changed, or damaged; register the model again"
+        )
+    return digest
 
 
 def _check_tile_size(card: UNetModel, settings: ModelConfig) -> None:
@@ -146,15 +449,40 @@ def _check_tile_size(card: UNetModel, settings: ModelConfig) -> None:
         )
 
 
-def _published(folder: Path, source_digest: str) -> UNetModel | None:
+def _published(
+    registered: RegisteredVersion,
+    repository: Repository,
+    settings: ModelConfig,
+    on_progress: Progress,
+    precision: Precision,
+) -> UNetModel | None:
     """The card of a version that is published, after checking that it was made from this source."""
-    if not folder.exists():
+    name, version = registered.name, registered.version
+    if not repository.holds(name, version):
         return None
-    card = repository.read(folder)
-    found = convert.metadata((folder / repository.MODEL_FILE).read_bytes()).get("source_digest")
-    if found != source_digest:
+    card = repository.read(name, version)
+    _check_tile_size(card, settings)
+    noted = convert.metadata(repository.file(name, version, MODEL_FILE))
+    expected = registered.digest
+    if expected is None:
+        # Registered by something else, so its digest is not known without its weights.
+        on_progress(f"loading {_title(registered)} from MLflow")
+        expected = digests.of_source(
+            registry.load_keras(registered), registry.load_card(registered)
+        )
+    where = repository.where(name, version)
+    if noted.get("source_digest") != expected:
         raise RepositoryError(
-            f"{folder} was exported from another model than the one that MLflow now has under that"
+            f"{where} was exported from another model than the one that MLflow now has under that"
             " version: use the registry it came from, or delete the folder if nothing serves it"
         )
+    if (found := noted.get("precision", "fp32")) != precision:
+        raise RepositoryError(
+            f"{where} is published as {found}, not {precision}: a published version never changes;"
+            " register the model as a new version"
+        )
     return card
+
+
+def _title(registered: RegisteredVersion) -> str:
+    return f"{registered.name} version {registered.version}"

@@ -5,9 +5,10 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -25,15 +26,20 @@ from detection.errors import CardError
 from detection.model import UNetModel
 from export import digests
 from export.errors import RegistryError
+from export.manifest import Manifest
 
 if TYPE_CHECKING:
     import keras
 
-CARD_FILE = "card.json"
+CARD_FILE, MANIFEST_FILE = "card.json", "manifest.json"
 DIGEST_TAG = "astrotriton.source_digest"
 
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous_champion"
+
+_MANIFEST_TAG = "astrotriton.manifest_digest"
 _URI = re.compile(
-    r"models:/(?P<name>[A-Za-z0-9_-]+)(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
+    r"(?:models:/)?(?P<name>[A-Za-z0-9_-]+)"
+    r"(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
 )
 _REACH_SECONDS = 5.0
 
@@ -120,7 +126,8 @@ def resolve(uri: str) -> RegisteredVersion:
     Parameters
     ----------
     uri
-        ``models:/NAME/7``, ``models:/NAME/latest`` (the highest number) or ``models:/NAME@alias``.
+        ``models:/NAME/7``, ``models:/NAME/latest`` (the highest number) or ``models:/NAME@alias``;
+        the ``models:/`` may be left out.
 
     Raises
     ------
@@ -145,7 +152,9 @@ def resolve(uri: str) -> RegisteredVersion:
 
 
 def load_keras(registered: RegisteredVersion) -> "keras.Model":
-    """The Keras model of a version.
+    """The Keras model of a version, logged with the keras or the tensorflow flavour.
+
+    A SavedModel comes as a Keras model of one layer, which runs it as it is.
 
     Raises
     ------
@@ -154,26 +163,67 @@ def load_keras(registered: RegisteredVersion) -> "keras.Model":
     """
     with _mlflow(f"read {registered.uri}"):
         flavors = get_model_info(registered.uri).flavors
-    if "keras" not in flavors:
+    if not {"keras", "tensorflow"} & flavors.keys():
         raise RegistryError(
-            f"{registered.uri} was logged with the flavours {sorted(flavors)}, not with keras:"
-            " log it with mlflow.keras.log_model"
+            f"{registered.uri} was logged with the flavours {sorted(flavors)}, not with keras or"
+            " tensorflow: log it with mlflow.keras.log_model"
         )
-    if flavors["keras"].get("save_exported_model"):
+    if flavors.get("keras", {}).get("save_exported_model"):
         raise RegistryError(
             f"{registered.uri} was logged with save_exported_model=True, which Keras cannot load"
             " again: log it without"
         )
-    import mlflow.keras  # Imports TensorFlow.
+    # Each imports TensorFlow.
+    import mlflow.keras
+    import mlflow.tensorflow
 
     with _mlflow(f"load {registered.uri}"):
         try:
-            return mlflow.keras.load_model(registered.uri)
-        except (ValueError, TypeError, OSError) as error:
+            if "keras" in flavors:
+                return mlflow.keras.load_model(registered.uri)
+            if flavors["tensorflow"].get("model_type") == "keras":
+                return mlflow.tensorflow.load_model(
+                    registered.uri, keras_model_kwargs={"compile": False}
+                )
+            folder = Path(mlflow.artifacts.download_artifacts(registered.uri))
+            return saved_model(folder / flavors["tensorflow"]["saved_model_dir"])
+        except (ValueError, TypeError, OSError, KeyError) as error:
             raise RegistryError(
                 f"Keras cannot load {registered.uri}; log the model again with the Keras that runs"
                 f" here: {error}"
             ) from error
+
+
+def saved_model(folder: Path) -> "keras.Model":
+    """A TensorFlow SavedModel as a Keras model of one layer.
+
+    Parameters
+    ----------
+    folder
+        Has ``saved_model.pb``, with a signature ``serving_default`` of one float32 input
+        (N, H, W, C). It must stay there for as long as the model is used.
+
+    Raises
+    ------
+    ValueError
+        If it has no such signature, or is no SavedModel.
+    """
+    import keras  # Imports TensorFlow.
+    import tensorflow as tf
+
+    signatures = tf.saved_model.load(str(folder)).signatures
+    if "serving_default" not in signatures:
+        raise ValueError(
+            f"the SavedModel has no signature serving_default, only {sorted(signatures)}: save it"
+            " with tf.saved_model.save(model, path, signatures=function)"
+        )
+    _, named = signatures["serving_default"].structured_input_signature
+    if len(named) != 1:
+        raise ValueError(f"the SavedModel takes {sorted(named)}; one input is served")
+    [spec] = named.values()
+    image = keras.Input(tuple(spec.shape[1:]), dtype=spec.dtype.name, name="image")
+    layer = keras.layers.TFSMLayer(str(folder), call_endpoint="serving_default", name="saved_model")
+    return keras.Model(image, layer(image), name="saved_model")
 
 
 def load_card(registered: RegisteredVersion) -> UNetModel:
@@ -205,25 +255,77 @@ def load_card(registered: RegisteredVersion) -> UNetModel:
     return msgspec.structs.replace(card, version=registered.version)
 
 
-def record(registered: RegisteredVersion, card: UNetModel, figures: Mapping[str, float]) -> None:
-    """Log the card as it is published, and the figures that let it be, to the version's run.
-
-    Parameters
-    ----------
-    figures
-        Metrics by name.
+def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -> None:
+    """Log a manifest, and the card that it is about, to the version's run; its figures as metrics.
 
     Raises
     ------
     RegistryError
         If MLflow cannot be reached or refuses.
     """
-    if registered.run_id is None:
-        return
-    with _mlflow(f"record the export of {registered.uri}") as client:
-        client.log_text(registered.run_id, card.to_json().decode(), f"export/{CARD_FILE}")
-        for name, value in figures.items():
-            client.log_metric(registered.run_id, name, value)
+    content = manifest.to_json()
+    with _mlflow(f"record the gates of {registered.uri}") as client:
+        if registered.run_id is not None:
+            client.log_text(registered.run_id, card.to_json().decode(), f"export/{CARD_FILE}")
+            client.log_text(registered.run_id, content.decode(), f"export/{MANIFEST_FILE}")
+            for name, value in manifest.figures.items():
+                client.log_metric(registered.run_id, name, value)
+        client.set_model_version_tag(
+            registered.name, str(registered.version), _MANIFEST_TAG, digests.of_bytes(content)
+        )
+
+
+def vouches_for(registered: RegisteredVersion, manifest: bytes) -> bool:
+    """Whether a manifest is the one that was last recorded for a version.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached.
+    """
+    with _mlflow(f"read {registered.uri}") as client:
+        tags = client.get_model_version(registered.name, str(registered.version)).tags
+    return bool(tags.get(_MANIFEST_TAG) == digests.of_bytes(manifest))
+
+
+def versions(name: str) -> list[RegisteredVersion]:
+    """Every version of a model that is ready, ascending.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached.
+    """
+    with _mlflow(f"list the versions of {name!r}") as client:
+        return sorted(_versions(client, name), key=lambda one: one.version)
+
+
+def aliases(name: str) -> dict[str, int]:
+    """The version of each alias of a model; none for a model that isn't registered.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached.
+    """
+    with _mlflow(f"read the aliases of {name!r}") as client:
+        found = client.search_registered_models(f"name='{name}'")
+        return {alias: int(version) for one in found for alias, version in one.aliases.items()}
+
+
+def set_alias(name: str, alias: str, version: int | None) -> None:
+    """Move an alias to a version, or take it away.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached or refuses.
+    """
+    with _mlflow(f"move the alias {alias!r} of {name!r}") as client:
+        if version is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, str(version))
 
 
 @contextmanager

@@ -2,270 +2,247 @@
 
 Layout, which export, gateway and stack all read as it is::
 
-    <root>/<name>/config.pbtxt
-    <root>/<name>/<version>/model.onnx, golden.npz, card.json
+    <location>/<name>/config.pbtxt
+    <location>/<name>/<version>/model.onnx, golden.npz, card.json, manifest.json
+
+The card has the digests of model and golden tile, the manifest that of the card, and the registry
+that of the manifest.
 """
 
-import fcntl
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as triton
-
-from detection.config import Device, ModelConfig
+from detection.config import ModelConfig
 from detection.errors import CardError
 from detection.model import UNetModel
 from export import digests
 from export.errors import RepositoryError
+from export.store import Store, open_store
+from export.triton_config import CONFIG_FILE, build_config, listed_in, to_text
 
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
 CARD_FILE = "card.json"
-CONFIG_FILE = "config.pbtxt"
+MANIFEST_FILE = "manifest.json"
 
-PROFILES = Path(__file__).resolve().parents[1] / "triton-config" / "profiles"
-
-_HEADER = "# Written by export from the model's card and triton-config/profiles/; edit those.\n"
+_FILES = (MODEL_FILE, GOLDEN_FILE, CARD_FILE)
 
 
-def build_config(
-    card: UNetModel, settings: ModelConfig, device: Device, versions: Iterable[int]
-) -> triton.ModelConfig:
-    """Triton's configuration of a model.
-
-    The version policy is ``specific``. Under ``latest`` a folder that is merely there would be
-    loaded by the next restart of any Triton, proven or not, and the version before would be dropped
-    when a newer one comes, even if it is the one that answers. So versions are listed, and
-    publishing a folder and serving it are two steps. Nor does the list cost a reload: Triton leaves
-    a loaded version alone when only its policy or instances change.
+class Repository:
+    """A model repository that Triton serves from.
 
     Parameters
     ----------
-    card
-        Names and shapes of input and output.
-    settings
-        ``batch_size`` becomes ``max_batch_size``.
-    device
-        Which profile in ``triton-config/profiles/`` to use.
-    versions
-        The versions to load.
+    location
+        A folder, or ``s3://bucket/prefix``.
 
     Raises
     ------
     RepositoryError
-        If the profile is missing or is not part of a model configuration.
+        If the location is of another kind. So does every method, if the store fails.
     """
-    config = triton.ModelConfig(
-        name=card.name,
-        backend="onnxruntime",
-        max_batch_size=settings.batch_size,
-        input=[
-            triton.ModelInput(
-                name=card.input.name, data_type=triton.TYPE_FP32, dims=card.input.shape[1:]
-            )
-        ],
-        output=[
-            triton.ModelOutput(
-                name=card.output.name, data_type=triton.TYPE_FP32, dims=card.output.shape[1:]
-            )
-        ],
-    )
-    config.version_policy.specific.versions.extend(sorted(versions))
-    profile = PROFILES / f"{device}.pbtxt"
-    try:
-        text_format.Merge(profile.read_text(), config)
-    except OSError as error:
-        raise RepositoryError(f"the {device} profile cannot be read: {error}") from error
-    except text_format.ParseError as error:
-        raise RepositoryError(f"{profile} is no model configuration: {error}") from error
 
-    batching = config.dynamic_batching
-    preferred = [size for size in batching.preferred_batch_size if size <= settings.batch_size]
-    batching.preferred_batch_size[:] = preferred
-    # Warmed up before the version is ready, at the sizes that it will meet most.
-    for size in sorted({1, *(preferred or [settings.batch_size])}):
-        warmup = config.model_warmup.add(name=f"batch of {size}", batch_size=size)
-        tile = warmup.inputs[card.input.name]
-        tile.data_type = triton.TYPE_FP32
-        tile.dims.extend(card.input.shape[1:])
-        # Random bits would hold NaN and denormals.
-        tile.zero_data = True
-    return config
+    def __init__(self, location: str | Path) -> None:
+        self._store: Store = open_store(location)
+        self.location = self._store.location
 
+    def where(self, name: str, version: int | None) -> str:
+        """Where a version is published.
 
-def publish(
-    root: Path, card: UNetModel, files: Mapping[str, bytes], settings: ModelConfig, device: Device
-) -> Path:
-    """Add a version folder, and list it for Triton to load.
+        Raises
+        ------
+        ValueError
+            If the version has no number yet.
+        """
+        return f"{self.location}/{_key(name, version)}"
 
-    The folder appears whole or not at all, its digests verified. Publishing the same content again
-    changes nothing.
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Keep other publishers of a model out, where the store can."""
+        return self._store.locked(name)
 
-    Parameters
-    ----------
-    root
-        The model repository; made if it is not there.
-    card
-        With its version and the digests of ``files``.
-    files
-        Contents of ``model.onnx`` and ``golden.npz`` by file name.
+    def versions(self, name: str) -> list[int]:
+        """The versions that are published, ascending."""
+        numbers = (int(folder) for folder in self._store.folders(name) if folder.isdecimal())
+        return sorted(number for number in numbers if self.holds(name, number))
 
-    Returns
-    -------
-    Path
-        The version's folder.
+    def holds(self, name: str, version: int) -> bool:
+        """Whether a version is published."""
+        return self._store.holds(_key(name, version), last=CARD_FILE)
 
-    Raises
-    ------
-    RepositoryError
-        If that version is there with other content, or what was written does not read back.
-    """
-    folder = folder_of(root, card.name, card.version)
-    model = folder.parent
-    model.mkdir(parents=True, exist_ok=True)
-    with _locked(model):
-        for leftover in model.glob(".[0-9]*-part"):
-            shutil.rmtree(leftover)
-        if not folder.exists():
-            _write_folder(folder, {**files, CARD_FILE: card.to_json()})
-        elif (there := read(folder)) != card:
+    def read(self, name: str, version: int) -> UNetModel:
+        """The card of a published version, after checking every file against its digest.
+
+        Raises
+        ------
+        RepositoryError
+            Naming the file that is missing or damaged.
+        """
+        where = self.where(name, version)
+        remedy = f"delete {where} and export the version again"
+        try:
+            card = UNetModel.from_json(self.file(name, version, CARD_FILE))
+            if (card.name, card.version) != (name, version):
+                raise RepositoryError(
+                    f"{where}/{CARD_FILE} is of {card.name} version {card.version}: {remedy}"
+                )
+            if missing := {MODEL_FILE, GOLDEN_FILE} - card.digests.keys():
+                raise RepositoryError(
+                    f"{where}/{CARD_FILE} has no digest of {', '.join(sorted(missing))}: {remedy}"
+                )
+            for file, digest in card.digests.items():
+                if digests.of_bytes(self.file(name, version, file)) != digest:
+                    raise RepositoryError(
+                        f"{where}/{file} is damaged (its SHA-256 is not the card's): {remedy}"
+                    )
+        except (OSError, CardError) as error:
+            raise RepositoryError(f"{where} is damaged: {error}; {remedy}") from error
+        return card
+
+    def file(self, name: str, version: int, file: str) -> bytes:
+        """Content of a published version's file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        return self._store.read(f"{_key(name, version)}/{file}")
+
+    def publish(self, card: UNetModel, files: Mapping[str, bytes]) -> bool:
+        """Add a version folder; nothing serves it yet.
+
+        The folder appears whole or not at all, its digests verified. Publishing the same content
+        again changes nothing.
+
+        Parameters
+        ----------
+        card
+            With its version and the digests of ``files``.
+        files
+            Contents of ``model.onnx`` and ``golden.npz`` by file name.
+
+        Returns
+        -------
+        bool
+            Whether it was not there before.
+
+        Raises
+        ------
+        RepositoryError
+            If that version is there with other content, or what was written does not read back.
+        """
+        key = _key(card.name, card.version)
+        version = int(key.rpartition("/")[2])
+        for name, content in files.items():
+            if card.digests.get(name) != digests.of_bytes(content):
+                raise RepositoryError(
+                    f"{self.where(card.name, version)}/{name} is damaged (its SHA-256 is not the"
+                    " card's): export the version again"
+                )
+        with self.locked(card.name):
+            self._store.remove_leftovers(card.name)
+            if self.holds(card.name, version):
+                if (there := self.read(card.name, version)) != card:
+                    raise RepositoryError(
+                        f"{self.where(card.name, version)} already holds this version with other"
+                        f" {_differing(there, card)}: a published version never changes; register"
+                        " the model as a new version, or delete that folder if nothing serves it"
+                    )
+                return False
+            self._store.add_folder(key, {**files, CARD_FILE: card.to_json()}, last=CARD_FILE)
+            try:
+                self.read(card.name, version)
+            except RepositoryError:
+                self._store.remove_folder(key, last=CARD_FILE)
+                raise
+        return True
+
+    def attach(self, name: str, version: int, file: str, content: bytes) -> None:
+        """Put a further file into a published version's folder, or replace it."""
+        key = f"{_key(name, version)}/{file}"
+        self._store.replace(key, content, before=self._content(key))
+
+    def remove(self, name: str, version: int) -> None:
+        """Remove a version that nothing serves, whole or not at all.
+
+        Raises
+        ------
+        RepositoryError
+            If ``config.pbtxt`` lists it.
+        """
+        with self.locked(name):
+            if version in self.listed(name):
+                raise RepositoryError(
+                    f"{self.where(name, version)} is listed in {CONFIG_FILE}: Triton serves it"
+                )
+            self._store.remove_folder(_key(name, version), last=CARD_FILE)
+
+    def listed(self, name: str) -> list[int]:
+        """The versions that ``config.pbtxt`` has Triton load, ascending.
+
+        Raises
+        ------
+        RepositoryError
+            If it is damaged.
+        """
+        content = self.config(name)
+        if content is None:
+            return []
+        try:
+            return sorted(listed_in(content))
+        except ValueError as error:
             raise RepositoryError(
-                f"{folder} already holds this version with other {_differing(there, card)}: a"
-                " published version never changes; register the model as a new version, or delete"
-                " that folder if nothing serves it"
-            )
-        _list_version(folder, card, settings, device)
-    return folder
+                f"{self.location}/{name}/{CONFIG_FILE} is damaged: delete it and export again"
+                f" ({error})"
+            ) from error
+
+    def config(self, name: str) -> bytes | None:
+        """The ``config.pbtxt`` as it is; None if there is none."""
+        return self._content(f"{name}/{CONFIG_FILE}")
+
+    def list_versions(
+        self, card: UNetModel, versions: Collection[int], settings: ModelConfig, profile: str
+    ) -> None:
+        """Have Triton load these versions, and no others, when it next loads the model.
+
+        Those that are not published are left out. One step, and nothing but the list and the
+        serving settings changes.
+
+        Parameters
+        ----------
+        card
+            Of one of them; they all have the same inputs and outputs.
+        settings, profile
+            As `export.triton_config.build_config` takes them.
+        """
+        self._store.remove_leftovers(card.name)
+        published = [one for one in versions if self.holds(card.name, one)]
+        content = to_text(build_config(card, settings, profile, published))
+        self.restore_config(card.name, content)
+
+    def restore_config(self, name: str, content: bytes | None) -> None:
+        """Put a ``config.pbtxt`` back as `config` gave it."""
+        before = self.config(name)
+        if content == before:
+            return
+        key = f"{name}/{CONFIG_FILE}"
+        if content is None:
+            self._store.remove(key)
+        else:
+            self._store.replace(key, content, before=before)
+
+    def _content(self, key: str) -> bytes | None:
+        try:
+            return self._store.read(key)
+        except FileNotFoundError:
+            return None
 
 
-def serve(folder: Path, card: UNetModel, settings: ModelConfig, device: Device) -> None:
-    """List a published version for Triton to load, with these settings and on this device.
-
-    Raises
-    ------
-    RepositoryError
-        If ``config.pbtxt`` or the profile is damaged.
-    """
-    with _locked(folder.parent):
-        _list_version(folder, card, settings, device)
-
-
-def folder_of(root: Path, name: str, version: int | None) -> Path:
-    """Where a version is published.
-
-    Raises
-    ------
-    ValueError
-        If the version has no number yet.
-    """
+def _key(name: str, version: int | None) -> str:
     if version is None:
         raise ValueError(f"{name} has no version: only a registered model is published")
-    return root / name / str(version)
-
-
-def read(folder: Path) -> UNetModel:
-    """The card of a published version, after checking every file against its digest.
-
-    Raises
-    ------
-    RepositoryError
-        Naming the file that is missing or damaged.
-    """
-    return _verify(folder, folder.parent.name, folder.name)
-
-
-def _verify(folder: Path, name: str, version: str) -> UNetModel:
-    remedy = f"delete {folder} and export the version again"
-    try:
-        card = UNetModel.from_json((folder / CARD_FILE).read_bytes())
-        if (card.name, str(card.version)) != (name, version):
-            raise RepositoryError(
-                f"{folder / CARD_FILE} is of {card.name} version {card.version}: {remedy}"
-            )
-        if missing := {MODEL_FILE, GOLDEN_FILE} - card.digests.keys():
-            raise RepositoryError(
-                f"{folder / CARD_FILE} has no digest of {', '.join(sorted(missing))}: {remedy}"
-            )
-        for file, digest in card.digests.items():
-            if digests.of_file(folder / file) != digest:
-                raise RepositoryError(
-                    f"{folder / file} is damaged (its SHA-256 is not the card's): {remedy}"
-                )
-    except (OSError, CardError) as error:
-        raise RepositoryError(f"{folder} is damaged: {error}; {remedy}") from error
-    return card
-
-
-def _list_version(folder: Path, card: UNetModel, settings: ModelConfig, device: Device) -> None:
-    """Write ``config.pbtxt`` for this version and the one listed before it."""
-    path = folder.parent / CONFIG_FILE
-    version = int(folder.name)
-    others = [
-        other
-        for other in _listed(path)
-        if other != version and (folder.parent / str(other)).is_dir()
-    ]
-    # The version before stays loaded until the new one has proved itself, and for a way back.
-    config = build_config(card, settings, device, {version, *sorted(others)[-1:]})
-    content = (_HEADER + text_format.MessageToString(config)).encode()
-    if path.exists() and path.read_bytes() == content:
-        return
-    part = path.with_name(f".{path.name}-part")
-    _write(part, content)
-    part.replace(path)
-    _sync(folder.parent)
-
-
-def _listed(path: Path) -> list[int]:
-    config = triton.ModelConfig()
-    try:
-        text_format.Parse(path.read_text(), config)
-    except FileNotFoundError:
-        return []
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise RepositoryError(f"{path} is damaged: delete it and export again ({error})") from error
-    return list(config.version_policy.specific.versions)
-
-
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    part = folder.with_name(f".{folder.name}-part")
-    part.mkdir()
-    for name, content in files.items():
-        _write(part / name, content)
-    _sync(part)
-    _verify(part, folder.parent.name, folder.name)
-    part.rename(folder)
-    _sync(folder.parent)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _locked(model: Path) -> Iterator[None]:
-    """One publisher at a time; the kernel lets go of the lock when its holder dies."""
-    handle = os.open(model, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    return f"{name}/{version}"
 
 
 def _differing(there: UNetModel, card: UNetModel) -> str:

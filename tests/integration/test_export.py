@@ -18,9 +18,10 @@ from mlflow.tracking import MlflowClient
 
 from detection.config import ModelConfig
 from detection.model import UNetModel
-from export import convert, registry, repository
-from export.errors import ExportError, ParityError, RegistryError, RepositoryError
-from export.pipeline import export
+from export import convert, registry
+from export.errors import ExportError, GateError, RegistryError, RepositoryError
+from export.pipeline import export, read_manifest
+from export.repository import Repository
 from tests.unit.export import samples
 
 SETTINGS = ModelConfig(input_size=(64, 64))
@@ -31,7 +32,7 @@ def golden_tiles(card):
 
 
 def run(uri, root, **others):
-    return export(uri, root, SETTINGS, golden_tiles, device="cpu", **others)
+    return export(uri, root, SETTINGS, golden_tiles, profile="cpu", **others)
 
 
 def unneeded(*_):
@@ -121,21 +122,23 @@ def test_registered_model_becomes_a_served_folder(name, model, root):
     exported = run(f"models:/{name}/latest", root, on_progress=steps.append)
 
     assert (exported.version, exported.published_before) == (1, False)
-    assert exported.folder == root / name / "1"
+    assert exported.location == f"{root}/{name}/1"
     assert [step.split()[0] for step in steps] == [
         "loading",
         "converting",
+        "checking",
         "comparing",
         "publishing",
     ]
-    card = repository.read(exported.folder)
+    card = Repository(root).read(name, 1)
+    folder = root / name / "1"
     assert card == exported.card
     assert (card.name, card.version) == (name, 1)
-    with np.load(exported.folder / "golden.npz") as golden:
-        session = onnxruntime.InferenceSession(exported.folder / "model.onnx")
+    with np.load(folder / "golden.npz") as golden:
+        session = onnxruntime.InferenceSession(folder / "model.onnx")
         answer = session.run(["probability"], {"image": golden["image"]})[0]
         assert np.abs(answer - golden["probability"]).max() < 1e-4
-    made_of = convert.metadata((exported.folder / "model.onnx").read_bytes())
+    made_of = convert.metadata((folder / "model.onnx").read_bytes())
     assert made_of["model_version"] == "1"
     assert made_of["source_digest"] == registry.resolve(f"models:/{name}/1").digest
 
@@ -151,6 +154,10 @@ def test_run_holds_card_metrics_and_parity(name, model, root):
     assert data.params["overlap"] == "16"
     published = UNetModel.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/export/card.json"))
     assert published == exported.card
+    manifest = read_manifest(registry.resolve(f"models:/{name}/1"), Repository(root))
+    assert manifest == exported.manifest
+    assert [gate.name for gate in manifest.gates] == ["onnx", "parity"]
+    assert not manifest.blessed
 
 
 def test_registering_the_same_again_is_the_same_version(name, model):
@@ -203,11 +210,11 @@ def test_published_version_is_answered_without_converting(name, model, root):
     before = content_of(root)
 
     again = export(
-        f"models:/{name}/latest", root, SETTINGS, unneeded, device="cpu", converter=unneeded
+        f"models:/{name}/latest", root, SETTINGS, unneeded, profile="cpu", converter=unneeded
     )
 
     assert again.published_before
-    assert (again.folder, again.card) == (first.folder, first.card)
+    assert (again.location, again.card) == (first.location, first.card)
     assert content_of(root) == before
 
 
@@ -218,7 +225,8 @@ def test_published_version_is_answered_without_tensorflow(name, model, root, ser
 import sys
 from pathlib import Path
 from detection.config import ModelConfig
-from export.pipeline import export
+from export.pipeline import export, read_manifest
+from export.repository import Repository
 
 settings = ModelConfig(input_size=(64, 64), enable_gpu=False)
 exported = export("models:/{name}/1", Path({str(root)!r}), settings, lambda card: {{}})
@@ -247,17 +255,18 @@ def test_parity_failure_leaves_the_repository_unchanged(name, model, root):
     def perturbing(*source):
         return samples.perturbed(convert.convert(*source), by=0.01)
 
-    with pytest.raises(ParityError) as refused:
+    with pytest.raises(GateError, match="refused by parity") as refused:
         run(f"models:/{name}/2", root, converter=perturbing)
 
-    assert refused.value.figures["parity_simulated_max_abs"] > 1e-4
+    assert refused.value.manifest.figures["parity_simulated_max_abs"] > 1e-4
     assert content_of(root) == before
     assert {path.name for path in (root / name).iterdir()} == {"1", "config.pbtxt"}
 
 
 def test_damaged_folder_is_refused_even_if_published_before(name, model, root):
     registry.register(model, samples.card(name))
-    folder = run(f"models:/{name}/1", root).folder
+    run(f"models:/{name}/1", root)
+    folder = root / name / "1"
     content = bytearray((folder / "model.onnx").read_bytes())
     content[-200] ^= 1
     (folder / "model.onnx").write_bytes(content)
@@ -283,6 +292,50 @@ def test_model_that_something_else_registered_is_exported_once(name, model, root
             model, name="model", registered_model_name=name, pip_requirements=["keras"]
         )
     assert not run(f"models:/{name}/1", root).published_before
+    assert run(f"models:/{name}/1", root, converter=unneeded).published_before
+
+
+def test_tensorflow_flavour_is_exported(name, model, root):
+    import mlflow.tensorflow
+
+    with mlflow.start_run():
+        mlflow.log_text(samples.card(name).to_json().decode(), "card.json")
+        mlflow.tensorflow.log_model(
+            model, name="model", registered_model_name=name, pip_requirements=["keras"]
+        )
+    exported = run(f"models:/{name}/1", root)
+    assert exported.manifest.figures["parity_simulated_max_abs"] < 1e-4
+
+
+def test_saved_model_is_exported_as_it_is(name, model, root):
+    import mlflow.tensorflow
+    import tensorflow as tf
+
+    class Served(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 64, 64, 1), tf.float32, name="tiles")])
+        def __call__(self, tiles):
+            return {"mask": self.model(tiles, training=False)}
+
+    served = Served()
+    with mlflow.start_run():
+        mlflow.log_text(samples.card(name).to_json().decode(), "card.json")
+        mlflow.tensorflow.log_model(
+            served,
+            name="model",
+            registered_model_name=name,
+            pip_requirements=["tensorflow"],
+            saved_model_kwargs={"signatures": served.__call__},
+        )
+    run(f"models:/{name}/1", root)
+    answer = onnxruntime.InferenceSession(root / name / "1" / "model.onnx").run(
+        ["probability"], {"image": samples.tiles(2)}
+    )[0]
+    expected = model(samples.tiles(2).transpose(0, 2, 3, 1), training=False).numpy()
+    assert np.abs(answer - expected.transpose(0, 3, 1, 2)).max() < 1e-5
     assert run(f"models:/{name}/1", root, converter=unneeded).published_before
 
 
@@ -323,5 +376,5 @@ def test_weights_that_do_not_load_are_an_error(name, model, server, root):
 def test_contradicting_tile_size_is_refused(name, model, root):
     registry.register(model, samples.card(name))
     with pytest.raises(ExportError, match=r"ASTROTRITON_INPUT_SIZE='\[64, 64\]'"):
-        export(f"models:/{name}/1", root, ModelConfig(), golden_tiles, device="cpu")
+        export(f"models:/{name}/1", root, ModelConfig(), golden_tiles, profile="cpu")
     assert not root.exists()

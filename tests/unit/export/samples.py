@@ -12,7 +12,10 @@ from detection.model import TensorSpec, UNetModel
 if TYPE_CHECKING:
     import keras
 
+    from export.validation import LabelledField
+
 SIZE = 64
+_SIGMA = 1.8  # of a point source, pixels
 
 
 def card(name: str = "unet_small") -> UNetModel:
@@ -92,3 +95,54 @@ def tiles(count: int = 3, seed: int = 7) -> NDArray[np.float32]:
         tile[row, column : column + 4] = 8.0
         tile[:, -6:] = 0.0
     return made.astype(np.float32)
+
+
+def detector(seed: int = 1, *, spoiled: bool = False, width: int = 4) -> "keras.Model":
+    """A U-Net of two levels that finds point sources: what training would give, set by hand.
+
+    Its skip connection carries the image convolved with a source's profile; ``spoiled`` networks
+    look for something else. ``width`` filters make the lower level costlier and no better.
+    """
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    offset = np.arange(-4, 5)
+    profile = np.exp(-(offset[:, None] ** 2 + offset[None, :] ** 2) / (2 * _SIGMA**2))
+    if spoiled:
+        profile = np.roll(np.eye(9), 4, axis=0)
+    profile /= np.sqrt(np.sum(profile**2))
+
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    skip = layers.Conv2D(4, 9, padding="same", use_bias=False, name="profile")(image)
+    skip = layers.BatchNormalization()(skip)
+    low = layers.MaxPooling2D()(layers.Activation("relu")(skip))
+    low = layers.Conv2D(width, 3, padding="same", activation="relu")(low)
+    low = layers.Conv2D(width, 3, padding="same", activation="relu")(low)
+    both = layers.Concatenate()([layers.UpSampling2D()(low), skip])
+    head = layers.Conv2D(1, 1, activation="sigmoid", name="probability")
+    model = keras.Model(image, head(both), name="detector")
+
+    random = np.random.default_rng(seed)
+    kernel = random.normal(0.0, 0.05, (9, 9, 1, 4))
+    kernel[:, :, 0, 0] = profile
+    model.get_layer("profile").set_weights([kernel])
+    weights = random.normal(0.0, 0.002, (1, 1, width + 4, 1))
+    weights[0, 0, width, 0] = 3.0
+    head.set_weights([weights, np.array([-9.0 - 0.01 * seed])])
+    return model
+
+
+def field(seed: int, shape: tuple[int, int] = (96, 96)) -> "LabelledField":
+    """An exposure of noise and point sources, with its truth."""
+    from export.validation import LabelledField
+
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = random.normal(0.0, 1.0, shape)
+    positions = random.uniform(10, np.array(shape)[::-1] - 10, (5, 2))
+    snr = random.uniform(12.0, 30.0, 5)
+    for (x, y), ratio in zip(positions, snr, strict=True):
+        peak = ratio / (np.sqrt(np.pi) * _SIGMA)
+        image += peak * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * _SIGMA**2))
+    return LabelledField(image.astype(np.float32), positions, snr)

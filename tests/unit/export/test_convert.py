@@ -1,4 +1,5 @@
 import collections
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +10,10 @@ import onnxruntime
 import pytest
 
 from detection.model import TensorSpec
-from export import convert
+from export import convert, digests, parity, registry
+from export.engine import KerasEngine, OnnxEngine
 from export.errors import ConversionError
+from export.precision import reduced
 from tests.unit.export import samples
 
 
@@ -159,3 +162,156 @@ def test_importing_export_does_not_import_tensorflow():
         "sys.exit(', '.join({'tensorflow', 'keras', 'tf2onnx'} & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def with_card(**shapes):
+    specs = {role: TensorSpec(name=name, shape=shape) for role, (name, shape) in shapes.items()}
+    return msgspec.structs.replace(samples.card(), overlap=8, **specs)
+
+
+def assert_same(model, content, card, channels=1, size=samples.SIZE):
+    tiles = np.random.default_rng(1).normal(size=(3, channels, size, size)).astype(np.float32)
+    source = KerasEngine(model, convert.output_names(model, card), card)
+    parity.compare(source, OnnxEngine(content, card), card, {"noise": tiles}, tolerance=1e-5)
+
+
+def valid_unet(channels):
+    """As Ronneberger's: no padding, cropped skips, transposed convolutions."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((64, 64, channels))
+    first = layers.Conv2D(4, 3, activation="relu")(image)
+    low = layers.Conv2D(8, 3, activation="relu")(layers.MaxPooling2D()(first))
+    up = layers.Conv2DTranspose(4, 2, strides=2)(low)
+    both = layers.Concatenate()([up, layers.Cropping2D(2)(first)])
+    return keras.Model(image, layers.Conv2D(1, 3, activation="sigmoid")(both))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_valid_padding_cropping_and_transposed_convolutions(channels):
+    model = valid_unet(channels)
+    size = model.output_shape[1]
+    assert size < 64
+    card = with_card(
+        input=("image", (-1, channels, 64, 64)), output=("probability", (-1, 1, size, size))
+    )
+    content = convert.convert(model, card, "")
+    assert_same(model, content, card, channels)
+
+
+def several_outputs():
+    import keras
+    from keras import layers
+
+    image = keras.Input((64, 64, 1))
+    features = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    flux = layers.Conv2D(2, 1, name="flux")(features)
+    real = layers.Conv2D(1, 1, activation="sigmoid", name="probability")(features)
+    return keras.Model(image, [flux, real])
+
+
+def test_further_outputs_are_kept_and_compared():
+    model, card = several_outputs(), samples.card()
+    content = convert.convert(model, card, "")
+    graph = onnx.load_model_from_string(content).graph
+    assert [one.name for one in graph.output] == ["flux", "probability"]
+    assert_same(model, content, card)
+    source = KerasEngine(model, convert.output_names(model, card), card)
+    tiles = {"sky": samples.tiles()}
+    figures = parity.compare(source, OnnxEngine(content, card), card, tiles).figures
+    assert {"parity_sky_max_abs", "parity_sky_flux_max_abs"} <= figures.keys()
+
+    other = with_card(output=("mask", (-1, 1, 64, 64)))
+    with pytest.raises(ConversionError, match=r"outputs \['flux', 'probability'\] is the card's"):
+        convert.convert(model, other, "")
+
+
+def test_several_inputs_are_refused_with_the_remedy():
+    import keras
+    from keras import layers
+
+    images = [keras.Input((64, 64, 1), name=name) for name in ("new", "old")]
+    head = layers.Conv2D(1, 1, activation="sigmoid")
+    model = keras.Model(images, head(layers.Concatenate()(images)))
+    with pytest.raises(ConversionError, match=r"2 inputs \['new', 'old'\].*channels of one input"):
+        convert.convert(model, samples.card(), "")
+
+    image = keras.Input((64, 64, 2))
+    joined = keras.Model(image, model([image[..., :1], image[..., 1:]]))
+    card = with_card(input=("image", (-1, 2, 64, 64)))
+    assert_same(joined, convert.convert(joined, card, ""), card, channels=2)
+
+
+def test_layer_that_has_no_onnx_form_is_named():
+    import keras
+    from keras import layers
+
+    @keras.saving.register_keras_serializable()
+    class Eigen(layers.Layer):
+        def call(self, x):
+            import tensorflow as tf
+
+            values, _ = tf.linalg.eigh(x[..., 0] + tf.transpose(x[..., 0], (0, 2, 1)))
+            return x + tf.reduce_mean(values)
+
+    image = keras.Input((64, 64, 1))
+    inner = Eigen(name="spectrum")(image)
+    model = keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(inner))
+    with pytest.raises(ConversionError, match=r"'spectrum' \(Eigen\), the operation .* no ONNX"):
+        convert.convert(model, samples.card(), "")
+
+
+def test_layer_that_cannot_be_copied_is_named():
+    import keras
+    from keras import layers
+
+    class Scaled(layers.Layer):
+        def __init__(self, by):
+            super().__init__(name="scaled")
+            self.by = by
+
+        def call(self, x):
+            return x * self.by
+
+    image = keras.Input((64, 64, 1))
+    model = keras.Model(image, layers.Conv2D(1, 1)(Scaled(2.0)(image)))
+    with pytest.raises(ConversionError, match=r"the layer 'scaled' \(Scaled\).*get_config"):
+        convert.convert(model, samples.card(), "")
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_saved_files_of_either_kind_are_converted(model, tmp_path, suffix):
+    import keras
+
+    model.save(tmp_path / f"unet.{suffix}")
+    loaded = keras.models.load_model(tmp_path / f"unet.{suffix}", compile=False)
+    assert_same(model, convert.convert(loaded, samples.card(), ""), samples.card())
+
+
+def test_saved_model_is_converted_as_it_is(model, tmp_path):
+    model.export(tmp_path / "one", verbose=False)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    one, two = (registry.saved_model(tmp_path / name) for name in ("one", "two"))
+    card = samples.card()
+    assert digests.of_source(one, card) == digests.of_source(two, card)
+    content = convert.convert(one, card, "")
+    assert_same(model, content, card)
+    assert convert.inspect(content, card)["onnx_opset"] == convert.OPSET
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp16", 5e-3), ("int8", 0.3)])
+def test_leaner_arithmetic_stays_close(model, converted, precision, most):
+    def tiles(card):
+        return {"sky": samples.tiles(8)}
+
+    lean = reduced(converted, samples.card(), precision, tiles)
+    noted = convert.metadata(lean)
+    assert (noted["precision"], noted["source_digest"]) == (precision, "ab12")
+    figures = convert.inspect(lean, samples.card())
+    assert figures["onnx_nodes"] > 0
+    engines = [OnnxEngine(one, samples.card()) for one in (converted, lean)]
+    expected, answer = (engine(samples.tiles(3, seed=9)) for engine in engines)
+    assert answer.dtype == np.float32
+    assert 0.0 < np.abs(answer - expected).max() < most
+    assert reduced(converted, samples.card(), "fp32", tiles) is converted

@@ -6,13 +6,19 @@ from astropy.io import fits
 
 from detection.scoring import prepare
 from export import parity
+from export.engine import KerasEngine, OnnxEngine
 from export.errors import ConversionError, ExportError, ParityError
 from tests.unit.export import samples
 
 
+def compare(model, content, card, tiles):
+    source = KerasEngine(model, ["probability"], card)
+    return parity.compare(source, OnnxEngine(content, card), card, tiles)
+
+
 def test_figures_and_golden_tile(model, converted):
     tiles = {"simulated": samples.tiles(5), "real": samples.tiles(2, seed=8)}
-    passed = parity.compare(model, converted, samples.card(), tiles)
+    passed = compare(model, converted, samples.card(), tiles)
 
     assert passed.figures["parity_simulated_tiles"] == 5
     assert 0 < passed.figures["parity_real_max_abs"] < parity.TOLERANCE
@@ -45,16 +51,14 @@ def test_tiles_of_a_real_exposure_are_what_scoring_sends():
 
 def test_flat_tiles_are_not_the_golden_one(model, converted):
     tiles = {"flat": np.zeros((2, 1, 64, 64), np.float32), "sky": samples.tiles(1)}
-    golden = parity.compare(model, converted, samples.card(), tiles).golden
+    golden = compare(model, converted, samples.card(), tiles).golden
     assert np.array_equal(golden.image, tiles["sky"])
 
 
 @pytest.mark.parametrize("by", [0.01, float("nan")])
 def test_perturbed_layer_is_refused_with_figures(model, converted, by):
     with pytest.raises(ParityError, match="on sky tiles") as refused:
-        parity.compare(
-            model, samples.perturbed(converted, by), samples.card(), {"sky": samples.tiles()}
-        )
+        compare(model, samples.perturbed(converted, by), samples.card(), {"sky": samples.tiles()})
     assert not refused.value.figures["parity_sky_max_abs"] <= parity.TOLERANCE
 
 
@@ -64,12 +68,12 @@ def test_keras_answering_nan_is_refused(converted):
     weights[0][:] = np.nan
     broken.set_weights(weights)
     with pytest.raises(ParityError, match="nan"):
-        parity.compare(broken, converted, samples.card(), {"sky": samples.tiles()})
+        compare(broken, converted, samples.card(), {"sky": samples.tiles()})
 
 
 def test_file_that_onnx_runtime_cannot_load_is_refused(model):
     with pytest.raises(ConversionError, match="cannot run"):
-        parity.compare(model, b"not a model", samples.card(), {"sky": samples.tiles()})
+        compare(model, b"not a model", samples.card(), {"sky": samples.tiles()})
 
 
 @pytest.mark.parametrize(
@@ -84,4 +88,4 @@ def test_file_that_onnx_runtime_cannot_load_is_refused(model):
 )
 def test_unfit_tiles_are_refused(model, converted, tiles, problem):
     with pytest.raises(ExportError, match=problem):
-        parity.compare(model, converted, samples.card(), tiles)
+        compare(model, converted, samples.card(), tiles)

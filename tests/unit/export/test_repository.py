@@ -1,5 +1,6 @@
 import fcntl
 import os
+import subprocess
 import threading
 
 import msgspec
@@ -8,8 +9,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
 from detection.config import ModelConfig
-from export import digests, repository
+from export import digests, triton_config
 from export.errors import RepositoryError
+from export.repository import Repository
+from export.triton_config import PROFILES, build_config
 from tests.unit.export import samples
 
 SETTINGS = ModelConfig(input_size=(64, 64))
@@ -25,8 +28,14 @@ def version(number, model=b"onnx"):
     return card, files
 
 
-def publish(root, number, model=b"onnx", settings=SETTINGS, device="cpu"):
-    return repository.publish(root, *version(number, model), settings, device)
+def publish(root, number, model=b"onnx"):
+    """Publish a version and list it with the one listed before; its folder."""
+    repository = Repository(root)
+    card, files = version(number, model)
+    repository.publish(card, files)
+    listed = [one for one in repository.listed("unet_small") if one != number]
+    repository.list_versions(card, {number, *listed[-1:]}, SETTINGS, "cpu")
+    return root / "unet_small" / str(number)
 
 
 def config_of(root):
@@ -43,7 +52,7 @@ def content_of(root):
 
 
 def test_config_on_the_cpu():
-    config = repository.build_config(samples.card(), SETTINGS, "cpu", [7])
+    config = build_config(samples.card(), SETTINGS, "cpu", [7])
     assert (config.name, config.backend, config.max_batch_size) == ("unet_small", "onnxruntime", 32)
     assert [(i.name, list(i.dims)) for i in config.input] == [("image", [1, 64, 64])]
     assert [(o.name, list(o.dims)) for o in config.output] == [("probability", [1, 64, 64])]
@@ -60,7 +69,7 @@ def test_config_on_the_cpu():
 
 
 def test_config_on_the_gpu():
-    config = repository.build_config(samples.card(), SETTINGS, "gpu", [7])
+    config = build_config(samples.card(), SETTINGS, "gpu", [7])
     [group] = config.instance_group
     assert group.kind == triton.ModelInstanceGroup.KIND_GPU
     assert list(config.dynamic_batching.preferred_batch_size) == [8, 16, 32]
@@ -70,7 +79,7 @@ def test_config_on_the_gpu():
 @pytest.mark.parametrize(("batch_size", "warmed"), [(1, [1]), (3, [1, 3]), (16, [1, 8, 16])])
 def test_no_batch_is_larger_than_the_model_takes(batch_size, warmed):
     settings = ModelConfig(batch_size=batch_size)
-    config = repository.build_config(samples.card(), settings, "gpu", [1])
+    config = build_config(samples.card(), settings, "gpu", [1])
     assert all(size <= batch_size for size in config.dynamic_batching.preferred_batch_size)
     assert [warmup.batch_size for warmup in config.model_warmup] == warmed
 
@@ -79,11 +88,11 @@ def test_no_batch_is_larger_than_the_model_takes(batch_size, warmed):
     ("profile", "problem"), [(None, "cannot be read"), ("nonsense: 1", "no model configuration")]
 )
 def test_unfit_profile_is_named(tmp_path, monkeypatch, profile, problem):
-    monkeypatch.setattr(repository, "PROFILES", tmp_path)
+    monkeypatch.setattr(triton_config, "PROFILES", tmp_path)
     if profile:
         (tmp_path / "cpu.pbtxt").write_text(profile)
     with pytest.raises(RepositoryError, match=problem):
-        repository.build_config(samples.card(), SETTINGS, "cpu", [1])
+        build_config(samples.card(), SETTINGS, "cpu", [1])
 
 
 def test_publish_writes_a_whole_folder_that_anyone_may_read(tmp_path):
@@ -91,7 +100,7 @@ def test_publish_writes_a_whole_folder_that_anyone_may_read(tmp_path):
     assert folder == tmp_path / "unet_small" / "3"
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "golden.npz", "card.json"}
     assert {path.name for path in folder.parent.iterdir()} == {"3", "config.pbtxt"}
-    assert repository.read(folder) == version(3)[0]
+    assert Repository(tmp_path).read("unet_small", 3) == version(3)[0]
     assert folder.stat().st_mode & 0o755 == 0o755
 
 
@@ -128,7 +137,7 @@ def test_a_version_whose_folder_is_gone_is_not_listed(tmp_path):
 def test_serving_on_another_device_rewrites_the_config_alone(tmp_path):
     folder = publish(tmp_path, 1)
     before = content_of(folder)
-    repository.serve(folder, version(1)[0], SETTINGS, "gpu")
+    Repository(tmp_path).list_versions(version(1)[0], [1], SETTINGS, "gpu")
     assert config_of(tmp_path).instance_group[0].kind == triton.ModelInstanceGroup.KIND_GPU
     assert content_of(folder) == before
 
@@ -142,16 +151,16 @@ def test_damaged_folder_is_refused(tmp_path, file, damage):
     else:
         (folder / file).unlink()
     with pytest.raises(RepositoryError, match=f"{folder}.*export the version again"):
-        repository.read(folder)
+        Repository(tmp_path).read("unet_small", 1)
     with pytest.raises(RepositoryError):
         publish(tmp_path, 1)
 
 
 def test_card_of_another_version_is_refused(tmp_path):
     folder = publish(tmp_path, 1)
-    moved = folder.rename(folder.with_name("2"))
+    folder.rename(folder.with_name("2"))
     with pytest.raises(RepositoryError, match="is of unet_small version 1"):
-        repository.read(moved)
+        Repository(tmp_path).read("unet_small", 2)
 
 
 def test_card_without_digests_is_refused(tmp_path):
@@ -159,7 +168,7 @@ def test_card_without_digests_is_refused(tmp_path):
     card = msgspec.structs.replace(version(1)[0], digests={})
     (folder / "card.json").write_bytes(card.to_json())
     with pytest.raises(RepositoryError, match=r"no digest of golden\.npz, model\.onnx"):
-        repository.read(folder)
+        Repository(tmp_path).read("unet_small", 1)
 
 
 def test_damaged_config_is_refused(tmp_path):
@@ -172,7 +181,7 @@ def test_damaged_config_is_refused(tmp_path):
 def test_content_that_does_not_match_its_card_never_appears(tmp_path):
     card, files = version(1)
     with pytest.raises(RepositoryError, match=r"model\.onnx is damaged"):
-        repository.publish(tmp_path, card, {**files, "model.onnx": b"rot"}, SETTINGS, "cpu")
+        Repository(tmp_path).publish(card, {**files, "model.onnx": b"rot"})
     assert not (tmp_path / "unet_small" / "1").exists()
 
 
@@ -201,3 +210,39 @@ def test_publishers_take_turns(tmp_path):
 def test_card_without_a_version_is_not_published(tmp_path):
     with pytest.raises(ValueError, match="only a registered model"):
         publish(tmp_path, None)
+
+
+def test_config_for_tensorrt():
+    config = build_config(samples.card(), SETTINGS, "tensorrt", [7])
+    assert config.instance_group[0].kind == triton.ModelInstanceGroup.KIND_GPU
+    [accelerator] = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert accelerator.parameters["precision_mode"] == "FP16"
+    assert accelerator.parameters["trt_engine_cache_enable"] == "true"
+
+
+def test_plan_is_built_for_the_tiles_of_the_card(tmp_path):
+    """What the build job asks of TensorRT, which is not here to answer."""
+    folder = publish(tmp_path / "models", 3)
+    tool = tmp_path / "bin" / "trtexec"
+    tool.parent.mkdir()
+    tool.write_text(
+        '#!/bin/sh\nfor one in "$@"; do last=${one#--saveEngine=}; done\n'
+        'for one in "$@"; do echo "$one"; done > "$last"\n'
+    )
+    tool.chmod(0o755)
+    subprocess.run(
+        [PROFILES / "build-plan.sh", folder, tmp_path / "plans", "16"],
+        check=True,
+        env={**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"},
+    )
+    made = tmp_path / "plans" / "unet_small" / "3"
+    assert {path.name for path in made.iterdir()} == {"model.plan", "golden.npz", "card.json"}
+    asked = (made / "model.plan").read_text().splitlines()
+    assert asked[:5] == [
+        f"--onnx={folder}/model.onnx",
+        "--fp16",
+        "--minShapes=image:1x1x64x64",
+        "--optShapes=image:8x1x64x64",
+        "--maxShapes=image:16x1x64x64",
+    ]

@@ -1,0 +1,116 @@
+"""The two engines that are compared: Keras, and ONNX Runtime on the file made from it."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.model import UNetModel
+from export.errors import ConversionError
+
+if TYPE_CHECKING:
+    import keras
+
+Tiles = NDArray[np.float32]
+"""float32 (N, C, H, W)."""
+
+Outputs = dict[str, Tiles]
+"""What a network answers, by the output's name in the ONNX file."""
+
+Predict = Callable[[Tiles], Tiles]
+"""Answers tiles with a network's probability."""
+
+# Tiles at once: bounds the memory that Keras takes.
+_BATCH = 4
+
+
+class OnnxEngine:
+    """ONNX Runtime on an exported file, on the CPU.
+
+    Parameters
+    ----------
+    content
+        The ONNX file.
+    card
+        Names its input and the output that is the probability.
+
+    Raises
+    ------
+    ConversionError
+        If ONNX Runtime cannot load the file, or, later, run it.
+    """
+
+    def __init__(self, content: bytes, card: UNetModel) -> None:
+        import onnxruntime
+
+        self._card = card
+        try:
+            self._session = onnxruntime.InferenceSession(
+                content, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise self._told(error) from error
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def outputs(self, tiles: Tiles) -> Outputs:
+        """Every output for these tiles."""
+        try:
+            answers = [
+                self._session.run(self._names, {self._card.input.name: batch})
+                for batch in _batches(tiles)
+            ]
+        except Exception as error:
+            raise self._told(error) from error
+        joined = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        return dict(zip(self._names, joined, strict=True))
+
+    def __call__(self, tiles: Tiles) -> Tiles:
+        """The probability alone."""
+        return self.outputs(tiles)[self._card.output.name]
+
+    def _told(self, error: Exception) -> ConversionError:
+        # ONNX Runtime's faults have no common class of their own.
+        return ConversionError(
+            f"{self._card.name}: ONNX Runtime cannot run the converted model: {error}"
+        )
+
+
+class KerasEngine:
+    """The Keras model itself, asked in NCHW.
+
+    Parameters
+    ----------
+    model
+        Takes float32 (N, H, W, C).
+    names
+        Its outputs' names in the ONNX file, in Keras's order; see `export.convert.output_names`.
+    card
+        Names the output that is the probability.
+    """
+
+    def __init__(self, model: "keras.Model", names: list[str], card: UNetModel) -> None:
+        self._model = model
+        self._names = names
+        self._card = card
+
+    def outputs(self, tiles: Tiles) -> Outputs:
+        """Every output for these tiles."""
+        answers = [self._ask(batch) for batch in _batches(tiles)]
+        joined = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        return dict(zip(self._names, joined, strict=True))
+
+    def __call__(self, tiles: Tiles) -> Tiles:
+        """The probability alone."""
+        return self.outputs(tiles)[self._card.output.name]
+
+    def _ask(self, batch: Tiles) -> list[Tiles]:
+        import keras
+
+        answer = self._model(np.ascontiguousarray(batch.transpose(0, 2, 3, 1)), training=False)
+        flat = keras.tree.flatten(answer)
+        return [np.ascontiguousarray(one.numpy().transpose(0, 3, 1, 2)) for one in flat]
+
+
+def _batches(tiles: Tiles) -> Iterator[Tiles]:
+    return (tiles[start : start + _BATCH] for start in range(0, len(tiles), _BATCH))

@@ -1,0 +1,119 @@
+"""What a version was measured by before it was let through, kept beside it and in its run."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from export.errors import RepositoryError
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """One question that a version had to answer.
+
+    Attributes
+    ----------
+    name
+        ``onnx``, ``parity``, ``detections``, ``accuracy``, ``accuracy_change``, ``calibration``,
+        ``sandbox``, ``latency`` or ``memory``.
+    passed
+        Whether it did.
+    detail
+        What was found and what is allowed, in words.
+    figures
+        What was measured, by name; None for what is not a number.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    figures: dict[str, float | None] = {}
+
+    @classmethod
+    def of(cls, name: str, problems: Sequence[str], good: str, **figures: float) -> "Gate":
+        """A gate that passed if there are no problems, and then says what is good."""
+        return cls(
+            name=name,
+            passed=not problems,
+            detail="; ".join(problems) or good,
+            figures={
+                key: float(value) if math.isfinite(value) else None
+                for key, value in figures.items()
+            },
+        )
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The gates of one version.
+
+    Attributes
+    ----------
+    name, version
+        The version.
+    made_at
+        When it was measured.
+    champion
+        The version that it was compared with; None if none was the champion.
+    precision
+        Of the weights and activations: ``fp32``, ``fp16`` or ``int8``.
+    profile
+        Of ``triton-config/profiles/`` that it was tried with; None if no server tried it.
+    validation
+        What the accuracy was measured on, in words; None if it was not measured.
+    made_with
+        Versions of what made and measured it, and the ONNX opset, by name.
+    digests
+        SHA-256 of the files measured, by name; the card's own among them.
+    gates
+        In the order in which they were asked.
+    """
+
+    name: str
+    version: int
+    made_at: datetime
+    champion: int | None = None
+    precision: str = "fp32"
+    profile: str | None = None
+    validation: str | None = None
+    made_with: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    gates: list[Gate] = []
+
+    @property
+    def failed(self) -> list[Gate]:
+        """The gates that let it not pass."""
+        return [gate for gate in self.gates if not gate.passed]
+
+    @property
+    def blessed(self) -> bool:
+        """Whether it passed, and a server was among those that tried it."""
+        return not self.failed and any(gate.name == "sandbox" for gate in self.gates)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure of every gate that is a number, by name."""
+        return {
+            name: value
+            for gate in self.gates
+            for name, value in gate.figures.items()
+            if value is not None
+        }
+
+    def to_json(self) -> bytes:
+        """The manifest as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Manifest":
+        """Read a manifest.
+
+        Raises
+        ------
+        RepositoryError
+            If it is not one.
+        """
+        try:
+            return msgspec.json.decode(content, type=cls)
+        except msgspec.DecodeError as error:
+            raise RepositoryError(f"not a manifest: {error}; verify the version again") from error

@@ -1,0 +1,345 @@
+"""A proven version goes live on every Triton, by alias and on the gateway; and comes back.
+
+The order is what makes it safe: published, listed, loaded and proven on every replica, then the
+alias moves, then the gateway asks it, and only then does what nobody asks any more go away. Until
+the gateway's step the old version answers. Each step may be repeated: after a failure all is put
+back, and after a ``kill -9`` the same command finishes the job.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from detection.config import ModelConfig
+from detection.model import UNetModel
+from export import registry
+from export.errors import ExportError, RegistryError, ServingError
+from export.registry import CHALLENGER, CHAMPION, PREVIOUS
+from export.repository import GOLDEN_FILE, Repository
+from export.routing import Challenger, Gateway, Mode, Route, UncertainError
+from export.serving import Replica
+
+Progress = Callable[[str], None]
+Step = Literal["pinned", "listed", "loaded", "aliased", "routed", "trimmed", "pruned"]
+OnStep = Callable[[Step], None]
+
+_ALIASES = (PREVIOUS, CHAMPION, CHALLENGER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where versions are served.
+
+    Attributes
+    ----------
+    repository
+        What every Triton serves from.
+    replicas
+        ``host:port`` of every Triton's gRPC service.
+    gateway
+        None where clients ask Triton alone.
+    settings, profile
+        As `export.triton_config.build_config` takes them.
+    keep
+        Published versions up to the champion that are kept; older ones that no alias names go.
+    drain
+        Seconds between the gateway's change and the unloading of a version that was asked until
+        then.
+    """
+
+    repository: Repository
+    replicas: Sequence[str]
+    gateway: Gateway | None
+    settings: ModelConfig
+    profile: str
+    keep: int = 3
+    drain: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What is served of a model after a promotion or a rollback."""
+
+    name: str
+    champion: int
+    previous_champion: int | None
+    challenger: Challenger | None
+    removed: list[int] = field(default_factory=list)
+
+
+def champion_of(name: str, repository: Repository) -> int | None:
+    """The version that is the champion, or serves as one as nothing was ever promoted."""
+    if (champion := registry.aliases(name).get(CHAMPION)) is not None:
+        return champion
+    return max(repository.listed(name), default=None)
+
+
+def promote(
+    card: UNetModel,
+    serving: Serving,
+    *,
+    on_progress: Progress = lambda _: None,
+    on_step: OnStep = lambda _: None,
+) -> Live:
+    """Make a published and proven version the champion; a challenger is then no more.
+
+    Parameters
+    ----------
+    card
+        Of the version.
+    on_progress
+        Told what comes next, in a few words.
+    on_step
+        Told of every step that is done.
+
+    Raises
+    ------
+    ExportError
+        If a step fails. The champion is then the one before, and everything is as it was.
+    """
+    version = _number(card)
+    aliases = registry.aliases(card.name)
+    before = champion_of(card.name, serving.repository)
+    previous = before if before != version else aliases.get(PREVIOUS)
+    live = Live(name=card.name, champion=version, previous_champion=previous, challenger=None)
+    return _go_live(card, live, serving, on_progress, on_step)
+
+
+def challenge(
+    card: UNetModel,
+    serving: Serving,
+    mode: Mode,
+    fraction: float,
+    *,
+    on_progress: Progress = lambda _: None,
+    on_step: OnStep = lambda _: None,
+) -> Live:
+    """Have a published and proven version tried beside the champion.
+
+    Parameters
+    ----------
+    mode, fraction
+        As `export.routing.Challenger` has them.
+    card, on_progress, on_step
+        As `promote` takes them.
+
+    Raises
+    ------
+    ExportError
+        If there is no champion or no gateway, or a step fails. Everything is then as it was.
+    """
+    version = _number(card)
+    champion = champion_of(card.name, serving.repository)
+    if champion is None or champion == version:
+        raise ServingError(
+            f"{card.name} version {version} has no champion to challenge: promote it as champion"
+        )
+    if serving.gateway is None:
+        raise ServingError("a challenger needs a gateway that asks it: set ASTROTRITON_GATEWAY_URL")
+    live = Live(
+        name=card.name,
+        champion=champion,
+        previous_champion=registry.aliases(card.name).get(PREVIOUS),
+        challenger=Challenger(version=version, mode=mode, fraction=fraction),
+    )
+    return _go_live(card, live, serving, on_progress, on_step)
+
+
+def withdraw(
+    name: str,
+    serving: Serving,
+    *,
+    on_progress: Progress = lambda _: None,
+    on_step: OnStep = lambda _: None,
+) -> Live:
+    """Try the challenger no longer; the champion stays.
+
+    Raises
+    ------
+    ExportError
+        If there is no challenger, or a step fails.
+    """
+    champion = champion_of(name, serving.repository)
+    if champion is None or registry.aliases(name).get(CHALLENGER) is None:
+        raise ServingError(f"{name} has no challenger")
+    card = serving.repository.read(name, champion)
+    return promote(card, serving, on_progress=on_progress, on_step=on_step)
+
+
+def rollback(
+    name: str,
+    serving: Serving,
+    *,
+    on_progress: Progress = lambda _: None,
+    on_step: OnStep = lambda _: None,
+) -> Live:
+    """Make the previous champion the champion again; a challenger is then no more.
+
+    It needs no gates: it was served before, and answers its golden tile or the rollback fails.
+
+    Raises
+    ------
+    ExportError
+        If there is none before, it is no longer published, or a step fails.
+    """
+    previous = registry.aliases(name).get(PREVIOUS)
+    if previous is None:
+        raise RegistryError(
+            f"{name} has no previous champion to go back to; promote the version that shall serve:"
+            f" astrotriton promote models:/{name}/N"
+        )
+    card = serving.repository.read(name, previous)
+    # The alias `previous_champion` stays until the end: a rollback that was killed is then repeated
+    # by the next one, and not turned round.
+    live = Live(name=name, champion=previous, previous_champion=previous, challenger=None)
+    done = _go_live(card, live, serving, on_progress, on_step)
+    registry.set_alias(name, PREVIOUS, None)
+    return Live(
+        name=name,
+        champion=done.champion,
+        previous_champion=None,
+        challenger=None,
+        removed=done.removed,
+    )
+
+
+def _go_live(
+    card: UNetModel, live: Live, serving: Serving, on_progress: Progress, on_step: OnStep
+) -> Live:
+    name, repository = card.name, serving.repository
+    with repository.locked(name):
+        listed, config = repository.listed(name), repository.config(name)
+        aliases = registry.aliases(name)
+        route = serving.gateway.route(name) if serving.gateway else None
+        if serving.gateway and route is None and listed:
+            # Without a route the newest version that is loaded answers: that would be this one.
+            on_progress(f"fixing the gateway on version {max(listed)}")
+            route = serving.gateway.set_route(name, Route(champion=max(listed)))
+            on_step("pinned")
+        try:
+            on_progress(f"listing version {card.version} in {repository.location}/{name}")
+            wanted = {*listed, _number(card), live.champion}
+            repository.list_versions(card, wanted, serving.settings, serving.profile)
+            on_step("listed")
+            for address in serving.replicas:
+                on_progress(f"loading version {card.version} into the Triton at {address}")
+                _load(card, address, repository)
+            on_step("loaded")
+            on_progress("moving the aliases in MLflow")
+            _set_aliases(name, aliases, live)
+            on_step("aliased")
+            if serving.gateway:
+                on_progress(f"telling the gateway at {serving.gateway.url}")
+                new = Route(champion=live.champion, challenger=live.challenger)
+                serving.gateway.set_route(name, new)
+            on_step("routed")
+        except BaseException as error:
+            on_progress("putting everything back")
+            _undo(name, config, aliases, route, serving, error)
+            raise
+        _trim(card, live, listed, serving, on_progress)
+        on_step("trimmed")
+    removed = _prune(live, serving)
+    on_step("pruned")
+    return Live(
+        name=name,
+        champion=live.champion,
+        previous_champion=live.previous_champion,
+        challenger=live.challenger,
+        removed=removed,
+    )
+
+
+def _load(card: UNetModel, address: str, repository: Repository) -> None:
+    golden = repository.file(card.name, _number(card), GOLDEN_FILE)
+    with Replica(address) as replica:
+        replica.load(card.name)
+        replica.check(card, golden)
+
+
+def _set_aliases(name: str, before: dict[str, int], live: Live) -> None:
+    challenger = live.challenger.version if live.challenger else None
+    # The way back first, so that it is known whenever the champion is another.
+    for alias, version in zip(
+        _ALIASES, (live.previous_champion, live.champion, challenger), strict=True
+    ):
+        if before.get(alias) != version:
+            registry.set_alias(name, alias, version)
+
+
+def _undo(
+    name: str,
+    config: bytes | None,
+    aliases: dict[str, int],
+    route: Route | None,
+    serving: Serving,
+    error: BaseException,
+) -> None:
+    """Put back what was; a fault on the way is noted on the error and stops nothing else."""
+
+    def attempt(what: str, action: Callable[[], object]) -> bool:
+        try:
+            action()
+        except ExportError as fault:
+            error.add_note(f"could not put back {what}: {fault}")
+            return False
+        return True
+
+    gateway = serving.gateway
+    if gateway and route and isinstance(error, UncertainError):
+        known = attempt("the route", lambda: gateway.set_route(name, route))
+        if not known:
+            # It may ask the new version already, so that one stays loaded.
+            error.add_note("the new version stays loaded, as the gateway may ask it: run it again")
+            return
+    now = registry.aliases(name)
+    for alias in reversed(_ALIASES):
+        if now.get(alias) != aliases.get(alias):
+            old = aliases.get(alias)
+            attempt(f"the alias {alias}", lambda a=alias, v=old: registry.set_alias(name, a, v))  # type: ignore[misc]
+    attempt("config.pbtxt", lambda: serving.repository.restore_config(name, config))
+    for address in serving.replicas:
+        with Replica(address) as replica:
+            attempt(
+                f"the versions loaded at {address}",
+                lambda r=replica: r.load(name) if config else r.unload(name),  # type: ignore[misc]
+            )
+
+
+def _trim(
+    card: UNetModel, live: Live, listed: Sequence[int], serving: Serving, on_progress: Progress
+) -> None:
+    """Unload what nobody asks any more: all but champion, the one before, and challenger."""
+    wanted = {live.champion, live.previous_champion or live.champion}
+    if live.challenger:
+        wanted.add(live.challenger.version)
+    if gone := set(listed) - wanted:
+        on_progress(f"unloading {', '.join(f'version {one}' for one in sorted(gone))}")
+        time.sleep(serving.drain)
+    before = serving.repository.config(card.name)
+    serving.repository.list_versions(card, wanted, serving.settings, serving.profile)
+    if serving.repository.config(card.name) == before:
+        return
+    for address in serving.replicas:
+        with Replica(address) as replica:
+            replica.load(card.name)
+
+
+def _prune(live: Live, serving: Serving) -> list[int]:
+    repository = serving.repository
+    needed = {*repository.listed(live.name), *registry.aliases(live.name).values()}
+    # Newer ones are waiting for their turn.
+    old = [one for one in repository.versions(live.name) if one <= live.champion]
+    removed = [one for one in old[: -serving.keep] if one not in needed]
+    for version in removed:
+        with contextlib.suppress(ExportError):
+            repository.remove(live.name, version)
+    return removed
+
+
+def _number(card: UNetModel) -> int:
+    if card.version is None:
+        raise ValueError(f"{card.name} has no version: only a registered model is served")
+    return card.version

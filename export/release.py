@@ -1,0 +1,131 @@
+"""A registered version all the way: gates, publishing, going live."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from export import convert, pipeline, promotion, registry
+from export.errors import ExportError, GateError
+from export.manifest import Manifest
+from export.pipeline import Converter, GoldenTiles, Progress, Trial
+from export.precision import Precision
+from export.promotion import Live, Serving, champion_of
+from export.registry import RegisteredVersion
+from export.routing import Mode
+
+Step = Literal["verified", "published"] | promotion.Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a version is to be: the champion, or with a mode a challenger."""
+
+    mode: Mode | None = None
+    fraction: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A version that is live, with the gates that let it."""
+
+    version: int
+    manifest: Manifest
+    live: Live
+
+
+def release(
+    uri: str,
+    serving: Serving,
+    tiles: GoldenTiles,
+    trial: Trial,
+    role: Role,
+    *,
+    precision: Precision = "fp32",
+    on_progress: Progress = lambda _: None,
+    on_step: Callable[[Step], None] = lambda _: None,
+    converter: Converter = convert.convert,
+) -> Released:
+    """Promote a registered version, once it has passed every gate.
+
+    Gates that it passed already, against the same champion, are not asked again.
+
+    Parameters
+    ----------
+    uri
+        As `export.registry.resolve` takes it.
+    serving
+        Where it shall be live.
+    tiles, trial, precision, converter
+        As `export.pipeline.verify` takes them.
+    role
+        Champion or challenger.
+    on_progress
+        Told what comes next, in a few words.
+    on_step
+        Told of every step that is done.
+
+    Raises
+    ------
+    GateError
+        If a gate refuses.
+    ExportError
+        If a step fails. The version before then serves, and everything is as it was.
+    """
+    registered = registry.resolve(uri)
+    repository = serving.repository
+    manifest = blessing(registered, serving)
+    added = False
+    if manifest is None:
+        candidate = pipeline.verify(
+            registered,
+            repository,
+            serving.settings,
+            tiles,
+            trial=trial,
+            profile=serving.profile,
+            precision=precision,
+            on_progress=on_progress,
+            converter=converter,
+        )
+        manifest, added = candidate.manifest, not candidate.published_before
+        on_step("verified")
+        pipeline.publish(candidate, repository, on_progress)
+    on_step("published")
+    card = repository.read(registered.name, registered.version)
+    try:
+        if role.mode is None:
+            live = promotion.promote(card, serving, on_progress=on_progress, on_step=on_step)
+        else:
+            live = promotion.challenge(
+                card, serving, role.mode, role.fraction, on_progress=on_progress, on_step=on_step
+            )
+    except BaseException:
+        if added:
+            # Refused if it is listed after all, as the gateway may ask it.
+            with contextlib.suppress(ExportError):
+                repository.remove(registered.name, registered.version)
+        raise
+    return Released(registered.version, manifest, live)
+
+
+def blessing(registered: RegisteredVersion, serving: Serving) -> Manifest | None:
+    """The manifest that lets a version go live now; None if its gates must be asked (again).
+
+    Raises
+    ------
+    GateError
+        If it was refused, and is published nevertheless.
+    """
+    if not serving.repository.holds(registered.name, registered.version):
+        return None
+    manifest = pipeline.read_manifest(registered, serving.repository)
+    if manifest is None:
+        return None
+    if manifest.failed:
+        raise GateError(manifest)
+    champion = champion_of(registered.name, serving.repository)
+    if champion == registered.version:
+        champion = registry.aliases(registered.name).get(registry.PREVIOUS)
+    current = manifest.champion == champion and manifest.profile == serving.profile
+    return manifest if manifest.blessed and current else None

@@ -1,0 +1,123 @@
+"""A version tried in a Triton of its own, exactly as it will be served."""
+
+import io
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import numpy as np
+
+from detection.config import ModelConfig
+from detection.model import UNetModel
+from export import gates
+from export.errors import ServingError
+from export.gates import GateLimits
+from export.manifest import Gate
+from export.repository import GOLDEN_FILE, Repository
+from export.serving import Replica
+
+_ROUNDS = 15
+# The first answers pay for what the others find ready.
+_IGNORED_ROUNDS = 3
+_MEBIBYTE = 1024 * 1024
+
+
+class Sandbox(Protocol):
+    """A Triton that serves nobody.
+
+    Attributes
+    ----------
+    address
+        ``host:port`` of its gRPC service.
+    """
+
+    @property
+    def address(self) -> str:
+        """See above."""
+        ...
+
+    def memory(self) -> int:
+        """Bytes that the server and its processes have for themselves."""
+        ...
+
+
+OpenSandbox = Callable[[Path], AbstractContextManager[Sandbox]]
+"""Starts a Triton with explicit model control on a model repository, and stops it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version's card, and its files by name."""
+
+    card: UNetModel
+    files: Mapping[str, bytes]
+
+
+def try_out(
+    candidate: Version,
+    champion: Version | None,
+    open_sandbox: OpenSandbox,
+    settings: ModelConfig,
+    profile: str,
+    limits: GateLimits,
+) -> list[Gate]:
+    """Load a version in a sandbox, beside the champion; prove it, and measure both in turn.
+
+    Returns
+    -------
+    list of Gate
+        ``sandbox``, and if that passed, ``latency`` and ``memory``.
+    """
+    name = candidate.card.name
+    with TemporaryDirectory(prefix="astrotriton-sandbox-") as folder:
+        repository = Repository(Path(folder))
+        versions = [one for one in (champion, candidate) if one is not None]
+        for version in versions:
+            repository.publish(version.card, version.files)
+        used: list[float] = []
+        with open_sandbox(Path(folder)) as sandbox, Replica(sandbox.address) as triton:
+            before = sandbox.memory()
+            loaded: list[int] = []
+            for version in versions:
+                loaded.append(int(version.card.version or 0))
+                repository.list_versions(version.card, loaded, settings, profile)
+                try:
+                    triton.load(name)
+                    difference = triton.check(version.card, version.files[GOLDEN_FILE])
+                except ServingError as error:
+                    return [Gate.of("sandbox", [str(error)], "")]
+                used.append((sandbox.memory() - before) / _MEBIBYTE)
+                before = sandbox.memory()
+            took = _time(triton, versions)
+    answered = Gate.of(
+        "sandbox",
+        [],
+        f"every instance answers the golden tile within {difference:.1e}",
+        sandbox_max_abs=difference,
+    )
+    champions = (took[0], used[0]) if champion is not None else (None, None)
+    return [
+        answered,
+        gates.ratio("latency", "ms", took[-1], champions[0], limits.max_latency_ratio),
+        gates.ratio("memory", "MiB", used[-1], champions[1], limits.max_memory_ratio),
+    ]
+
+
+def _time(triton: Replica, versions: list[Version]) -> list[float]:
+    """Median milliseconds of one tile, each version in turn so that all meet the same machine."""
+    took: list[list[float]] = [[] for _ in versions]
+    tiles = []
+    for version in versions:
+        with np.load(io.BytesIO(version.files[GOLDEN_FILE])) as golden:
+            tiles.append(golden["image"])
+    for _ in range(_ROUNDS):
+        for i, version in enumerate(versions):
+            start = time.perf_counter()
+            triton.infer(version.card, tiles[i])
+            took[i].append(1000.0 * (time.perf_counter() - start))
+    return [statistics.median(one[_IGNORED_ROUNDS:]) for one in took]

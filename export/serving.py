@@ -1,0 +1,197 @@
+"""Serving Tritons: every replica loads a version and answers its golden tile, or it isn't live."""
+
+import io
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import (
+    InferenceServerClient,
+    InferInput,
+    InferRequestedOutput,
+    InferResult,
+)
+from tritonclient.utils import InferenceServerException
+
+from detection.model import UNetModel
+from export.errors import ServingError
+
+TOLERANCE = 1e-4
+
+# A model whose process lacks a library never says so: it just doesn't load.
+_DEADLINE = 180.0
+
+
+class Replica:
+    """One Triton server with explicit model control.
+
+    Parameters
+    ----------
+    address
+        ``host:port`` of its gRPC service.
+
+    Raises
+    ------
+    ServingError
+        From every method, if Triton refuses or does not answer.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._client = InferenceServerClient(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def load(self, name: str) -> None:
+        """Load the versions that the model's ``config.pbtxt`` lists, and unload the others."""
+        try:
+            self._client.load_model(name, client_timeout=_DEADLINE)
+        except InferenceServerException as error:
+            raise self._told(f"does not load {name}", error) from error
+
+    def unload(self, name: str) -> None:
+        """Unload every version of a model."""
+        try:
+            self._client.unload_model(name, client_timeout=_DEADLINE)
+        except InferenceServerException as error:
+            raise self._told(f"does not unload {name}", error) from error
+
+    def ready_versions(self, name: str) -> list[int]:
+        """The versions that it serves, ascending."""
+        try:
+            index = self._client.get_model_repository_index(client_timeout=_DEADLINE)
+        except InferenceServerException as error:
+            raise self._told(f"does not say what it serves of {name}", error) from error
+        return sorted(
+            int(model.version)
+            for model in index.models
+            if model.name == name and model.state == "READY" and model.version.isdecimal()
+        )
+
+    def infer(self, card: UNetModel, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The first output for a batch of tiles."""
+        return self._infer(card, tiles, 1)[0]
+
+    def check(self, card: UNetModel, golden: bytes) -> float:
+        """Send the golden tile to every instance of a version and compare the answers.
+
+        Which instance answers can't be chosen. But an instance takes one batch at a time, and
+        requests of more than half the largest batch can't be joined in one: as many of them at once
+        as there are instances keep each instance busy with its own.
+
+        Parameters
+        ----------
+        card
+            Of the version.
+        golden
+            Its ``golden.npz``.
+
+        Returns
+        -------
+        float
+            The largest absolute difference seen.
+
+        Raises
+        ------
+        ServingError
+            If an answer differs by more than 1e-4, or there is none.
+        """
+        with np.load(io.BytesIO(golden)) as arrays:
+            image, expected = arrays["image"], arrays["probability"]
+        title = f"{card.name} version {card.version}"
+        try:
+            config = self._client.get_model_config(
+                card.name, str(card.version), client_timeout=_DEADLINE
+            ).config
+        except InferenceServerException as error:
+            raise self._told(f"does not serve {title}", error) from error
+        tiles = np.repeat(image, config.max_batch_size // 2 + 1, axis=0)
+        instances = sum(group.count for group in config.instance_group)
+        largest = 0.0
+        for answer in self._infer(card, tiles, max(1, instances)):
+            if answer.shape[1:] != expected.shape[1:]:
+                raise ServingError(
+                    f"Triton at {self.address} answers the golden tile of {title} with shape"
+                    f" {answer.shape}, its reference with {expected.shape}"
+                )
+            difference = float(np.abs(answer - expected).max())
+            if not difference <= TOLERANCE:  # NaN too.
+                raise ServingError(
+                    f"Triton at {self.address} answers the golden tile of {title} wrongly, by"
+                    f" {difference:.3g}; at most {TOLERANCE:g} is allowed"
+                )
+            largest = max(largest, difference)
+        return largest
+
+    def _infer(
+        self, card: UNetModel, tiles: NDArray[np.float32], copies: int
+    ) -> list[NDArray[np.float32]]:
+        """Send the same request so many times at once."""
+        tensor = InferInput(card.input.name, tiles.shape, card.input.dtype)
+        tensor.set_data_from_numpy(tiles)
+        outputs = [InferRequestedOutput(card.output.name)]
+        futures: list[Future[InferResult]] = [Future() for _ in range(copies)]
+
+        def settle(future: Future[InferResult]) -> Callable[..., None]:
+            def settled(result: InferResult | None, error: InferenceServerException | None) -> None:
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+
+            return settled
+
+        try:
+            for future in futures:
+                self._client.async_infer(
+                    card.name,
+                    [tensor],
+                    settle(future),
+                    model_version=str(card.version),
+                    outputs=outputs,
+                    client_timeout=_DEADLINE,
+                )
+            return [future.result().as_numpy(card.output.name) for future in futures]
+        except InferenceServerException as error:
+            raise self._told(
+                f"does not answer {card.name} version {card.version}", error
+            ) from error
+
+    def _told(self, what: str, error: InferenceServerException) -> ServingError:
+        return ServingError(f"Triton at {self.address} {what}: {error.message()}")
+
+
+def addresses_of(targets: Iterable[str]) -> Sequence[str]:
+    """Every ``host:port`` that some targets stand for: a DNS name may be that of many replicas.
+
+    Raises
+    ------
+    ServingError
+        If a target has no port, or its name is unknown.
+    """
+    found: dict[str, None] = {}
+    for target in targets:
+        host, colon, port = target.rpartition(":")
+        if not colon or not port.isdecimal():
+            raise ServingError(f"{target!r} is no address of a Triton: write host:port")
+        try:
+            entries = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise ServingError(f"the Triton at {target} cannot be found: {error}") from error
+        for family, *_, address in entries:
+            ip = address[0]
+            found[f"[{ip}]:{port}" if family == socket.AF_INET6 else f"{ip}:{port}"] = None
+    return list(found)

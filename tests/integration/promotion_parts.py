@@ -1,0 +1,233 @@
+"""A whole stack in a thread, with a second Triton, for the tests of promotion."""
+
+import asyncio
+import contextlib
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+
+from astrotriton.sandbox import open_sandbox
+from detection.config import ModelConfig
+from export import registry
+from export.gates import GateLimits
+from export.pipeline import Trial
+from export.promotion import Serving
+from export.release import Role, release
+from export.repository import Repository
+from export.routing import Gateway
+from export.validation import ValidationSet
+from stack import Addresses, Stack
+from tests.unit.export import samples
+
+NAME = "unet_small"
+SETTINGS = ModelConfig(model_name=NAME, input_size=(64, 64), batch_size=8, enable_gpu=False)
+FIELDS = 6
+# Answers of a few milliseconds on a busy machine, so only what is much slower is called slow.
+LIMITS = GateLimits(max_ece=0.2, max_latency_ratio=3.0, max_memory_ratio=3.0)
+
+
+def golden_tiles(card):
+    return {"simulated": samples.tiles()}
+
+
+def validation():
+    return ValidationSet([samples.field(i) for i in range(FIELDS)], f"{FIELDS} fields of the tests")
+
+
+def trial(**changes):
+    made = {"validation": validation, "open_sandbox": open_sandbox, "limits": LIMITS}
+    return Trial(**{**made, **changes})
+
+
+def content_of(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@dataclass
+class Site:
+    """Everything that a promotion touches."""
+
+    addresses: Addresses
+    root: Path
+    replicas: list[str]
+    start_gateway: object
+    data: Path
+    gateway: Gateway | None = None
+
+    def serving(self, **changes) -> Serving:
+        made = {
+            "repository": Repository(self.root),
+            "replicas": self.replicas,
+            "gateway": self.gateway,
+            "settings": SETTINGS,
+            "profile": "cpu",
+            "drain": 0.5,
+        }
+        return Serving(**{**made, **changes})
+
+    def release(self, version, role: Role | None = None, **more):
+        return release(
+            f"models:/{NAME}/{version}",
+            self.serving(),
+            golden_tiles,
+            more.pop("trial", None) or trial(),
+            role or Role(),
+            **more,
+        )
+
+    def state(self) -> tuple:
+        """Repository, aliases and route, to be compared."""
+        route = self.gateway.route(NAME) if self.gateway else None
+        return content_of(self.root), registry.aliases(NAME), route
+
+    def environment(self) -> dict[str, str]:
+        """For a process of its own that promotes."""
+        return {
+            **os.environ,
+            "MLFLOW_TRACKING_URI": self.addresses.mlflow_url,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+
+
+@contextlib.contextmanager
+def whole_stack(folder: Path) -> Iterator[Site]:
+    """The servers of the one-machine stack, and one more Triton on the same repository."""
+    root, data = folder / "model_repository", folder / "data"
+    started, stop = threading.Event(), asyncio.Event()
+    made: dict = {}
+
+    async def own() -> None:
+        async with Stack(data, root) as stack:
+            await stack.start_base()
+            made.update(stack=stack, loop=asyncio.get_running_loop())
+            started.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(own())
+        except BaseException as error:
+            made["error"] = error
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        started.wait()
+        if "error" in made:
+            raise made["error"]
+        stack: Stack = made["stack"]
+
+        def start_gateway() -> Gateway:
+            environment = {
+                "ASTROTRITON_MODEL_NAME": NAME,
+                "ASTROTRITON_INPUT_SIZE": "[64, 64]",
+                "ASTROTRITON_MAX_RUNS": "4",
+            }
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                asyncio.run_coroutine_threadsafe(stack.start_gateway(), made["loop"]).result()
+            return Gateway(stack.addresses.gateway_url)
+
+        with open_sandbox(root) as second:
+            yield Site(
+                addresses=stack.addresses,
+                root=root,
+                replicas=[stack.addresses.triton_grpc, second.address],
+                start_gateway=start_gateway,
+                data=data,
+            )
+    finally:
+        if thread.is_alive() and "loop" in made:
+            made["loop"].call_soon_threadsafe(stop.set)
+        thread.join()
+        if "error" in made:
+            raise made["error"]
+
+
+@dataclass
+class Answer:
+    began: float
+    ended: float
+    status: int
+    version: int | None
+    text: str = ""
+
+
+@dataclass
+class Client:
+    """Sends exposures to the gateway without pause."""
+
+    url: str
+    answers: list[Answer] = field(default_factory=list)
+
+    def ask(self, seed: int) -> Answer:
+        stream = io.BytesIO()
+        np.save(stream, samples.field(seed).image)
+        began = time.monotonic()
+        response = httpx.post(
+            f"{self.url}/detections/infer",
+            files={"exposure": ("exposure.npy", stream.getvalue())},
+            timeout=60,
+        )
+        version = response.json()["model"]["version"] if response.is_success else None
+        return Answer(began, time.monotonic(), response.status_code, version, response.text[:500])
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def run() -> None:
+            seed = 0
+            while not stop.is_set():
+                self.answers.append(self.ask(seed := seed + 1))
+
+        threads = [threading.Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+    def wait_for(self, more: int) -> list[Answer]:
+        """The next answers."""
+        start = len(self.answers)
+        deadline = time.monotonic() + 60
+        while len(self.answers) < start + more:
+            assert time.monotonic() < deadline, "the gateway does not answer"
+            time.sleep(0.05)
+        return self.answers[start:]
+
+
+def set_up_registry() -> None:
+    """Versions 1 and 2, both good."""
+    for seed in (1, 2):
+        assert registry.register(samples.detector(seed), samples.card(NAME)) == seed
+
+
+def reset(site: Site, version: int) -> None:
+    """Take a version out of the repository that nothing serves any more."""
+    if site.serving().repository.holds(NAME, version):
+        site.serving().repository.remove(NAME, version)
+
+
+def delete_alias(alias: str) -> None:
+    MlflowClient().delete_registered_model_alias(NAME, alias)

@@ -1,0 +1,446 @@
+"""Promotion on real servers: MLflow on PostgreSQL and S3, two Tritons, and the gateway."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import mlflow
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from astrotriton.cli import main
+from export import convert, pipeline, promotion, registry
+from export.errors import GateError, RegistryError, ServingError
+from export.manifest import Manifest
+from export.release import Role
+from export.serving import Replica
+from tests.integration.promotion_parts import (
+    NAME,
+    SETTINGS,
+    Client,
+    Site,
+    golden_tiles,
+    reset,
+    set_up_registry,
+    trial,
+    whole_stack,
+)
+from tests.unit.export import samples
+
+KILLED_AT = ("publishing", "published", "listed", "loaded", "aliased", "routed")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A stack whose champion is version 1, promoted with every gate; its gateway runs."""
+    before = mlflow.get_tracking_uri()
+    with whole_stack(tmp_path_factory.mktemp("stack")) as made:
+        mlflow.set_tracking_uri(made.addresses.mlflow_url)
+        set_up_registry()
+        released = made.release(1)
+        assert released.live.champion == 1
+        assert [gate.name for gate in released.manifest.gates] == [
+            "onnx",
+            "parity",
+            "detections",
+            "accuracy",
+            "calibration",
+            "sandbox",
+            "latency",
+            "memory",
+        ]
+        made.gateway = made.start_gateway()
+        yield made
+    mlflow.set_tracking_uri(before)
+
+
+def routable(timeline, answer):
+    """The versions that might be answered at some moment while a request was under way."""
+    allowed = set()
+    for (start, versions), (end, _) in zip(timeline, [*timeline[1:], (np.inf, None)], strict=True):
+        if start <= answer.ended and end >= answer.began:
+            allowed |= versions
+    return allowed
+
+
+def test_whole_life_without_a_gap(site: Site):
+    client = Client(site.gateway.url)
+    timeline = [(0.0, {1})]
+
+    def change(versions, action):
+        """While it is going on, what was and what will be routable both are."""
+        timeline.append((time.monotonic(), timeline[-1][1] | versions))
+        done = action()
+        timeline.append((time.monotonic(), versions))
+        return done
+
+    with client.asking():
+        client.wait_for(4)
+
+        shadow = change({1}, lambda: site.release(2, Role(mode="shadow", fraction=1.0)))
+        assert shadow.live.champion == 1
+        assert {gate.name for gate in shadow.manifest.gates} >= {"accuracy_change", "latency"}
+        assert registry.aliases(NAME) == {"champion": 1, "challenger": 2}
+        assert {answer.version for answer in client.wait_for(8)[2:]} == {1}
+
+        canary = change({1, 2}, lambda: site.release(2, Role(mode="canary", fraction=0.5)))
+        # Its gates were not asked again.
+        assert canary.manifest == shadow.manifest
+        assert site.gateway.route(NAME).challenger.mode == "canary"
+        assert {answer.version for answer in client.wait_for(20)[2:]} == {1, 2}
+        # The same exposure always gets the same version.
+        assert len({client.ask(3).version for _ in range(4)}) == 1
+
+        promoted = change({2}, lambda: site.release(2))
+        assert (promoted.live.champion, promoted.live.previous_champion) == (2, 1)
+        assert registry.aliases(NAME) == {"champion": 2, "previous_champion": 1}
+        assert {answer.version for answer in client.wait_for(8)[2:]} == {2}
+
+        back = change({1}, lambda: promotion.rollback(NAME, site.serving()))
+        assert back.champion == 1
+        assert registry.aliases(NAME) == {"champion": 1}
+        assert {answer.version for answer in client.wait_for(8)[2:]} == {1}
+
+    assert {answer.status for answer in client.answers} == {200}, [
+        answer.text for answer in client.answers if answer.status != 200
+    ]
+    wrong = [one for one in client.answers if one.version not in routable(timeline, one)]
+    assert not wrong
+    for address in site.replicas:
+        with Replica(address) as replica:
+            assert replica.ready_versions(NAME) == [1]
+    with pytest.raises(RegistryError, match="no previous champion"):
+        promotion.rollback(NAME, site.serving())
+    reset(site, 2)
+
+
+def test_manifest_is_in_the_run_and_beside_the_version(site: Site):
+    registered = registry.resolve(f"{NAME}@champion")
+    manifest = pipeline.read_manifest(registered, site.serving().repository)
+    assert manifest.blessed
+    logged = mlflow.artifacts.load_text(f"runs:/{registered.run_id}/export/manifest.json")
+    assert Manifest.from_json(logged.encode()) == manifest
+    metrics = mlflow.tracking.MlflowClient().get_run(registered.run_id).data.metrics
+    assert metrics["average_precision"] == manifest.figures["average_precision"]
+    assert manifest.figures["latency_ms"] > 0
+
+    # One that was changed is not believed.
+    path = site.root / NAME / "1" / "manifest.json"
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(kept.replace(b'"passed": true', b'"passed":  true'))
+        assert pipeline.read_manifest(registered, site.serving().repository) is None
+    finally:
+        path.write_bytes(kept)
+
+
+def swapped_channels(*source):
+    """As a conversion that mixes up which channels are which."""
+    graph = onnx.load_model_from_string(convert.convert(*source))
+    concat = next(node for node in graph.graph.node if node.op_type == "Concat")
+    concat.input[:] = reversed(concat.input)
+    return graph.SerializeToString()
+
+
+def perturbed(*source):
+    return samples.perturbed(convert.convert(*source), by=0.01)
+
+
+def nan_weights():
+    model = samples.detector(3)
+    weights = model.get_weights()
+    weights[0][:] = np.nan
+    model.set_weights(weights)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "converter", "gates"),
+    [
+        (lambda: samples.detector(4), perturbed, {"parity"}),
+        (lambda: samples.detector(4), swapped_channels, {"parity"}),
+        (nan_weights, convert.convert, {"parity"}),
+        (
+            lambda: samples.detector(5, spoiled=True),
+            convert.convert,
+            {"accuracy", "accuracy_change", "calibration"},
+        ),
+        (lambda: samples.detector(6, width=512), convert.convert, {"latency", "memory"}),
+    ],
+    ids=["perturbed", "swapped", "nan", "spoiled", "slow"],
+)
+def test_gate_refuses_and_changes_nothing(site: Site, model, converter, gates):
+    version = registry.register(model(), samples.card(NAME))
+    before = site.state()
+
+    with pytest.raises(GateError) as refused:
+        site.release(version, converter=converter)
+
+    manifest = refused.value.manifest
+    failed = {gate.name for gate in manifest.failed}
+    assert failed
+    assert failed <= gates
+    assert all(gate.name in str(refused.value) and gate.figures for gate in manifest.failed)
+    assert site.state() == before
+    registered = registry.resolve(f"models:/{NAME}/{version}")
+    logged = mlflow.artifacts.load_text(f"runs:/{registered.run_id}/export/manifest.json")
+    assert Manifest.from_json(logged.encode()) == manifest
+
+
+def test_replica_that_answers_wrongly_leaves_everything_as_it_was(site: Site, monkeypatch):
+    before = site.state()
+    loaded = []
+
+    def check(self, card, golden):
+        loaded.append(self.address)
+        if self.address == site.replicas[1]:
+            raise ServingError("it answers wrongly")
+        return 0.0
+
+    monkeypatch.setattr("export.promotion.Replica.check", check)
+    with pytest.raises(ServingError, match="answers wrongly"):
+        site.release(2)
+
+    assert loaded[-1] == site.replicas[1]
+    assert site.state() == before
+    for address in site.replicas:
+        with Replica(address) as replica:
+            assert replica.ready_versions(NAME) == [1]
+
+
+def test_gateway_that_does_not_answer_leaves_everything_as_it_was(site: Site, monkeypatch):
+    before = site.state()
+    real = type(site.gateway).set_route
+
+    def set_route(self, name, route):
+        if route.champion == 2:
+            raise ServingError("the gateway refuses")
+        return real(self, name, route)
+
+    monkeypatch.setattr("export.routing.Gateway.set_route", set_route)
+    with pytest.raises(ServingError, match="the gateway refuses"):
+        site.release(2)
+    assert site.state() == before
+
+
+def test_challenger_needs_a_champion_and_can_be_withdrawn(site: Site):
+    with pytest.raises(ServingError, match="no champion to challenge"):
+        site.release(1, Role(mode="shadow"))
+    site.release(2, Role(mode="shadow", fraction=0.25))
+    assert site.gateway.route(NAME).challenger.fraction == 0.25
+    live = promotion.withdraw(NAME, site.serving())
+    assert (live.champion, live.challenger) == (1, None)
+    assert site.gateway.route(NAME).challenger is None
+    assert registry.aliases(NAME) == {"champion": 1}
+    with pytest.raises(ServingError, match="has no challenger"):
+        promotion.withdraw(NAME, site.serving())
+    reset(site, 2)
+
+
+KILLED = """
+import os, pickle, signal, sys
+from pathlib import Path
+from export import pipeline, promotion, store
+
+act, step, path = sys.argv[1:]
+serving, candidate = pickle.loads(Path(path).read_bytes())
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def on_step(done):
+    if done == step:
+        die()
+
+if act == "promote":
+    if step == "publishing":
+        # In the middle of the folder: one file is there, the next is half.
+        real = store._write
+        def write(path, content):
+            if path.name == "golden.npz":
+                real(path, content[:100])
+                die()
+            real(path, content)
+        store._write = write
+    pipeline.publish(candidate, serving.repository)
+    on_step("published")
+    promotion.promote(candidate.card, serving, on_step=on_step)
+else:
+    promotion.rollback(candidate.card.name, serving, on_step=on_step)
+"""
+
+
+@pytest.fixture
+def one_replica(site: Site, monkeypatch):
+    """Loading starts two processes for each replica and version: one replica is enough here."""
+    monkeypatch.setattr(site, "replicas", site.replicas[:1])
+
+
+def kill_at(site: Site, tmp_path, act, step, candidate):
+    state = tmp_path / "state"
+    state.write_bytes(pickle.dumps((site.serving(), candidate)))
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, act, step, str(state)],
+        env=site.environment(),
+        check=False,
+        timeout=120,
+    )
+    assert died.returncode == -signal.SIGKILL
+
+
+def answering(site: Site) -> int:
+    answer = Client(site.gateway.url).ask(1)
+    assert answer.status == 200, answer.text
+    return answer.version
+
+
+def assert_nothing_is_half(site: Site):
+    repository = site.serving().repository
+    for version in repository.versions(NAME):
+        repository.read(NAME, version)
+    assert set(repository.listed(NAME)) <= set(repository.versions(NAME))
+
+
+@pytest.mark.usefixtures("one_replica")
+def test_killed_at_any_step_the_old_version_serves_and_a_repeat_finishes(site: Site, tmp_path):
+    candidate = pipeline.verify(
+        registry.resolve(f"models:/{NAME}/2"),
+        site.serving().repository,
+        SETTINGS,
+        golden_tiles,
+        trial=trial(),
+        profile="cpu",
+    )
+    for step in KILLED_AT:
+        kill_at(site, tmp_path, "promote", step, candidate)
+        assert answering(site) == (2 if step == "routed" else 1), step
+        assert_nothing_is_half(site)
+
+        if step != "publishing":
+            # Its gates are on record: what is left is done without TensorFlow, in a moment.
+            live = site.release(2, trial=trial(validation=unneeded)).live
+        else:
+            pipeline.publish(candidate, site.serving().repository)
+            live = promotion.promote(candidate.card, site.serving())
+        assert (live.champion, live.previous_champion) == (2, 1)
+        assert registry.aliases(NAME) == {"champion": 2, "previous_champion": 1}
+        assert answering(site) == 2
+        promotion.rollback(NAME, site.serving())
+        reset(site, 2)
+        assert not list((site.root / NAME).glob(".*"))
+
+
+def unneeded():
+    raise AssertionError("a gate was asked again")
+
+
+@pytest.mark.usefixtures("one_replica")
+def test_rollback_killed_at_any_step_is_finished_by_the_next(site: Site, tmp_path):
+    site.release(2)
+    for step in ("loaded", "aliased", "routed"):
+        kill_at(site, tmp_path, "rollback", step, pickled_card(site))
+        assert answering(site) == (1 if step == "routed" else 2), step
+        assert promotion.rollback(NAME, site.serving()).champion == 1
+        assert answering(site) == 1
+        assert registry.aliases(NAME) == {"champion": 1}
+        site.release(2, trial=trial(validation=unneeded))
+    promotion.rollback(NAME, site.serving())
+    reset(site, 2)
+
+
+def pickled_card(site: Site):
+    repository = site.serving().repository
+    return pipeline.Candidate(
+        registered=registry.resolve(f"models:/{NAME}/1"),
+        card=repository.read(NAME, 1),
+        files={},
+        manifest=pipeline.read_manifest(registry.resolve(f"models:/{NAME}/1"), repository),
+        published_before=True,
+    )
+
+
+def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
+    repository = site.serving().repository
+    versions = [
+        registry.register(samples.detector(seed), samples.card(NAME)) for seed in (11, 12, 13)
+    ]
+    for version in versions:
+        pipeline.export(
+            f"{NAME}/{version}", site.root, SETTINGS, golden_tiles, profile="cpu", serve=False
+        )
+    assert repository.listed(NAME) == [1]
+    middle = repository.read(NAME, versions[1])
+    live = promotion.promote(middle, site.serving(keep=2))
+    # The first of the three was never asked for by anybody.
+    assert live.removed == []
+    assert repository.versions(NAME) == [1, *versions]
+    live = promotion.promote(repository.read(NAME, versions[2]), site.serving(keep=2))
+    assert live.removed == [1, versions[0]]
+    assert repository.listed(NAME) == versions[1:]
+
+    # Back to where the other tests begin.
+    site.release(1)
+    for version in versions:
+        if version in repository.listed(NAME):
+            promotion.rollback(NAME, site.serving())
+            site.release(1)
+
+
+@pytest.fixture
+def command(site: Site, monkeypatch):
+    """Runs the command line as a user of this stack would."""
+    for name, value in {
+        "ASTROTRITON_DATA": str(site.data.with_name("no_stack_here")),
+        "ASTROTRITON_MODEL_NAME": NAME,
+        "ASTROTRITON_INPUT_SIZE": "[64, 64]",
+        "ASTROTRITON_BATCH_SIZE": "8",
+        "ASTROTRITON_ENABLE_GPU": "false",
+        "ASTROTRITON_MODEL_REPOSITORY": str(site.root),
+        "ASTROTRITON_TRITON_GRPC": ",".join(site.replicas),
+        "ASTROTRITON_GATEWAY_URL": site.gateway.url,
+        # Fitting the confidence to a network of tiny tiles takes minutes.
+        "ASTROTRITON_GATE_MAX_ECE": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(main, [*arguments, "--json"])
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+def test_command_line(site: Site, command):
+    before = site.state()
+    # Trained on other skies than those that the command validates on.
+    refused = command("promote", f"models:/{NAME}/2", "--fields", "4", code=3)
+    assert {gate["name"] for gate in refused["manifest"]["gates"]} >= {"onnx", "parity", "accuracy"}
+    assert "accuracy" in refused["error"]
+    assert site.state() == before
+
+    exported = command("export", "2")
+    assert (exported["version"], exported["published_before"]) == (2, False)
+    assert command("export", f"{NAME}/2")["published_before"]
+
+    seen = command("models")
+    states = {one["version"]: one for one in seen["versions"]}
+    assert states[1]["aliases"] == ["champion"]
+    assert len(states[1]["loaded"]) == 2
+    assert states[1]["gates"] == "passed"
+    assert (states[2]["published"], states[2]["listed"], states[2]["gates"]) == (
+        True,
+        False,
+        "part",
+    )
+    assert seen["route"]["champion"] == 1
+
+    assert "names no registered model" in command("verify", "models:/x/y/z", code=1)["error"]
+    assert "no previous champion" in command("rollback", code=1)["error"]
+    assert CliRunner().invoke(main, ["promote"]).exit_code == 2
+    reset(site, 2)

@@ -1,0 +1,73 @@
+"""A network that nobody here wrote, from registration to Triton's answer."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from astrotriton.sandbox import open_sandbox
+from detection.config import ModelConfig
+from detection.model import TensorSpec, UNetModel
+from export import registry
+from export.pipeline import export
+from export.repository import GOLDEN_FILE, Repository
+from export.serving import Replica
+from reference.exposures import golden_tiles
+
+NAME = "pycda"
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory):
+    """``unet.h5`` of pycda: Keras 2.1.5, tiles of 256 pixels of whose middle 172 are answered."""
+    folder = tmp_path_factory.mktemp("pycda")
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
+    done = subprocess.run(
+        [*command, "--target", folder, "pycda==0.1.16"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"pycda 0.1.16 cannot be had from the package registry: {done.stderr[-500:]}")
+    return folder / "pycda" / "models" / "unet.h5"
+
+
+def test_foreign_unet_is_registered_exported_and_served(unet, tmp_path):
+    import keras
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        model = keras.models.load_model(unet, compile=False)
+        card = UNetModel(
+            name=NAME,
+            trained_at=datetime(2018, 4, 1, tzinfo=UTC),
+            input=TensorSpec(name="image", shape=(-1, 1, 256, 256)),
+            output=TensorSpec(name="probability", shape=(-1, 1, 172, 172)),
+            overlap=32,
+        )
+        version = registry.register(model, card)
+        settings = ModelConfig(model_name=NAME, input_size=(256, 256), batch_size=4)
+        root = tmp_path / "model_repository"
+        exported = export(f"{NAME}/{version}", root, settings, golden_tiles, profile="cpu")
+    finally:
+        mlflow.set_tracking_uri(before)
+    figures = exported.manifest.figures
+    assert max(figures["parity_real_max_abs"], figures["parity_simulated_max_abs"]) < 1e-4
+
+    tiles = golden_tiles(exported.card)["real"]
+    with open_sandbox(root) as sandbox, Replica(sandbox.address) as triton:
+        triton.load(NAME)
+        golden = Repository(root).file(NAME, version, GOLDEN_FILE)
+        assert triton.check(exported.card, golden) < 1e-4
+        answer = triton.infer(exported.card, tiles)
+    expected = model(tiles.transpose(0, 2, 3, 1), training=False).numpy().transpose(0, 3, 1, 2)
+    assert answer.shape == (len(tiles), 1, 172, 172)
+    assert np.abs(answer - expected).max() < 1e-4
