@@ -20,6 +20,7 @@ from stack.site import read_state
 from tests.integration.stack_parts import ROOT, left_of, wait_for
 
 NAME = "unet_astronomical"
+README = ROOT / "README.md"
 DECAM = ROOT.parent / "shared/data/difference/decam_difference.fits"
 DIPOLES = [(60.0, 181.0), (3.5, 125.0), (100.0, 72.0), (103.0, 233.0)]
 
@@ -125,18 +126,22 @@ def test_triton_answers_for_the_model_and_batches(served: Addresses) -> None:
     assert sizes & {2, 3, 4, 5, 6, 7, 8}
 
 
-def test_a_plain_client_gets_what_keras_answered(served: Addresses, served_data: Path) -> None:
-    (golden,) = (served_data / "model_repository" / NAME).glob("*/golden.npz")
-    with np.load(golden) as arrays:
-        image, keras = arrays["image"], arrays["probability"]
-
-    async def ask() -> np.ndarray:
-        async with triton.InferenceServerClient(served.triton_grpc) as client:
-            tensor = triton.InferInput("image", image.shape, "FP32")
-            tensor.set_data_from_numpy(image)
-            return (await client.infer(NAME, [tensor])).as_numpy("probability")
-
-    assert np.abs(asyncio.run(ask()) - keras).max() < 1e-4
+def test_the_readme_s_client_gets_what_keras_answered(
+    served: Addresses, served_data: Path, tmp_path: Path
+) -> None:
+    """The README's script, as it stands there."""
+    (script,) = re.findall(r"```python\n(.*?tritonclient.*?)```", README.read_text(), re.DOTALL)
+    path = tmp_path / "client.py"
+    path.write_text(script)
+    (version,) = (served_data / "model_repository" / NAME).glob("[0-9]*")
+    printed = subprocess.run(
+        [sys.executable, path, served.triton_grpc, version],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (difference,) = re.findall(r"difference from Keras (\S+)", printed)
+    assert float(difference) < 1e-4
 
 
 def test_the_command_line_scores_through_the_running_stack(
