@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from detection.background import Image, Mask
 from detection.evaluation import Sample
-from detection.peaks import Positions
+from detection.peaks import Positions, suppress
 from detection.quality import PER_FWHM
 from detection.spots import Values
 
@@ -48,14 +48,16 @@ def matched_filter_peaks(significance: Image, fwhm: float) -> tuple[Positions, V
     """
     sigma = fwhm / PER_FWHM
     response = ndimage.gaussian_filter(significance, sigma) * 2.0 * np.sqrt(np.pi) * sigma
-    size = 2 * round(fwhm / 2) + 3
-    peaks = (response == ndimage.maximum_filter(response, size)) & (
+    peaks = (response == ndimage.maximum_filter(response, 3)) & (
         response > _MATCHED_FILTER_THRESHOLD
     )
     rows, columns = np.nonzero(peaks)
-    return np.stack([columns, rows], axis=1).astype(np.float64), response[rows, columns].astype(
-        np.float64
-    )
+    score = response[rows, columns].astype(np.float64)
+    best = np.argsort(-score)
+    positions = np.stack([columns, rows], axis=1).astype(np.float64)[best]
+    # Bumps of the noise on the wings of a source are that source.
+    alone = suppress(positions, 2.0 * fwhm) == np.arange(len(positions))
+    return positions[alone], score[best][alone]
 
 
 def best_threshold(samples: dict[float, Sample]) -> float:

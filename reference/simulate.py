@@ -36,6 +36,9 @@ class Recipe:
         Number of injected transients.
     snr
         Their matched-filter signal-to-noise ratio, drawn uniformly.
+    separation
+        Least distance of a transient from others and from the edges, pixels; with 0 they lie
+        anywhere.
     negative
         Share of transients that fade, so that they are negative and not to be found.
     stars, galaxies
@@ -54,6 +57,7 @@ class Recipe:
     fwhm: tuple[float, float] = (2.0, 6.5)
     transients: tuple[int, int] = (10, 40)
     snr: tuple[float, float] = (3.0, 30.0)
+    separation: float = 0.0
     negative: float = 0.1
     stars: tuple[int, int] = (20, 400)
     galaxies: tuple[int, int] = (5, 60)
@@ -253,8 +257,12 @@ def _transients(
     truth: list[Source],
 ) -> None:
     """Inject point sources of SNR / ``per_flux``, some of them near a host where there are any."""
+    taken: list[tuple[float, float]] = []
     for _ in range(_count(rng, recipe.transients)):
         x, y = _position(rng, recipe.shape)
+        while recipe.separation and not _is_free(x, y, taken, recipe):
+            x, y = _position(rng, recipe.shape)
+        taken.append((x, y))
         if hosts and rng.random() < 0.3:
             host = hosts[int(rng.integers(len(hosts)))]
             offset = rng.normal(0.0, 4.0, size=2)
@@ -264,6 +272,14 @@ def _transients(
         sign = -1.0 if rng.random() < recipe.negative else 1.0
         psf.add(new, x, y, sign * snr / per_flux, int(6 * psf.fwhm) + 4)
         truth.append(Source("transient" if sign > 0 else "fading", x, y, snr))
+
+
+def _is_free(x: float, y: float, taken: list[tuple[float, float]], recipe: Recipe) -> bool:
+    height, width = recipe.shape
+    edge = min(x, y, width - 1 - x, height - 1 - y)
+    return edge >= recipe.separation and all(
+        np.hypot(x - other_x, y - other_y) >= recipe.separation for other_x, other_y in taken
+    )
 
 
 def _trails(rng: Generator, recipe: Recipe, new: FloatArray, psf: Psf, truth: list[Source]) -> None:
