@@ -8,10 +8,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # ONNX Runtime would write to the home folder and send what it counts.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo up down test check format train evaluate lock clean
+.PHONY: help demo up down test test-long check format train evaluate lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: .venv/.stamp ## the whole way, for one exposure: IMAGE=file.fits scores your own, OUT=folder keeps the answer
 	@$(BIN)/astrotriton demo $(if $(IMAGE),--image "$(IMAGE)") $(if $(OUT),--out "$(OUT)")
@@ -24,6 +24,9 @@ down: .venv/.stamp ## stop what `make up` started
 
 test: .venv/.stamp ## every test, on the real servers
 	@$(BIN)/pytest $(ARGS)
+
+test-long: .venv/.stamp ## the tests that take many minutes: promotions killed at every step
+	@$(BIN)/pytest -m long $(ARGS)
 
 check: .venv/.stamp ## lint, format and types
 	$(BIN)/ruff check .

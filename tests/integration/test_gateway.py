@@ -447,6 +447,7 @@ async def test_two_gateways_share_the_outbox_and_each_event_is_sent_once(setting
         answers = await asyncio.gather(
             *(infer(client, npy(exposure())) for client in (one, other) * 5)
         )
+        assert [answer.text for answer in answers if answer.status_code != 200] == []
         await until_published(database)
         connection = await nats.connect(nats_server.url)
         info = await connection.jetstream().stream_info("ASTROTRITON")

@@ -306,6 +306,7 @@ def assert_nothing_is_half(site: Site):
     assert set(repository.listed(NAME)) <= set(repository.versions(NAME))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_replica")
 def test_killed_at_any_step_the_old_version_serves_and_a_repeat_finishes(site: Site, tmp_path):
     candidate = pipeline.verify(
@@ -339,6 +340,7 @@ def unneeded():
     raise AssertionError("a gate was asked again")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_replica")
 def test_rollback_killed_at_any_step_is_finished_by_the_next(site: Site, tmp_path):
     site.release(2)
@@ -364,6 +366,7 @@ def pickled_card(site: Site):
     )
 
 
+@pytest.mark.long
 def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
     repository = site.serving().repository
     versions = [
@@ -416,6 +419,7 @@ def command(site: Site, monkeypatch):
     return run
 
 
+@pytest.mark.long
 def test_command_line(site: Site, command):
     before = site.state()
     # Trained on other skies than those that the command validates on.
