@@ -1,6 +1,7 @@
 """Which model is served and how: the settings that export, gateway and stack share."""
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -58,5 +59,11 @@ class ModelConfig(BaseSettings):
             return "cpu"
         if Path("/dev/nvidiactl").exists():
             return "gpu"
-        _log.warning("enable_gpu is set, but this machine has no NVIDIA GPU: serving on the CPU")
+        _warn_of_no_gpu()
         return "cpu"
+
+
+@cache
+def _warn_of_no_gpu() -> None:
+    """Warn once, however often the device is asked for."""
+    _log.warning("enable_gpu is set, but this machine has no NVIDIA GPU: serving on the CPU")
