@@ -47,7 +47,9 @@ def matched_filter_peaks(significance: Image, fwhm: float) -> tuple[Positions, V
     In white noise nothing linear does better; the score is the response in sigma.
     """
     sigma = fwhm / PER_FWHM
-    response = ndimage.gaussian_filter(significance, sigma) * 2.0 * np.sqrt(np.pi) * sigma
+    # Reflected at the edges, the noise there would count twice.
+    smooth = ndimage.gaussian_filter(significance, sigma, mode="constant")
+    response = smooth * 2.0 * np.sqrt(np.pi) * sigma
     peaks = (response == ndimage.maximum_filter(response, 3)) & (
         response > _MATCHED_FILTER_THRESHOLD
     )
