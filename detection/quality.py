@@ -97,7 +97,10 @@ def noise_correlation(stamps: NDArray[np.float16], fwhm: float) -> float:
     """
     good = np.isfinite(stamps)
     grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-    profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2)
+    # As float32 throughout: with these stamps, what is made here is the largest thing in memory.
+    profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2).astype(
+        np.float32
+    )
     values = np.where(good, stamps, np.float16(0.0)).astype(np.float32)
     power = np.tensordot(good.astype(np.float32), profile**2, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
