@@ -238,6 +238,14 @@ def sweep(data: Path) -> None:
             if marker in environment.split(b"\0") or backend:
                 process.send_signal(signal.SIGKILL)
                 process.wait(10)
+    # A guard that was killed here left its part's shared memory behind.
+    for region in Path("/dev/shm").glob(f"{region_prefix(data)}*"):
+        region.unlink(missing_ok=True)
+
+
+def region_prefix(data: Path) -> str:
+    """What the names of the shared memory regions of a data folder's Triton begin with."""
+    return f"astrotriton_{hashlib.sha256(str(data).encode()).hexdigest()[:12]}_"
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -1,7 +1,6 @@
 """NVIDIA Triton: the binary in the `nvidia-pytriton` package, with our `onnxruntime` backend."""
 
 import ctypes
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -13,7 +12,7 @@ import tritonclient.grpc.aio as client
 
 from stack.errors import PartError
 from stack.process import Part
-from stack.site import Site
+from stack.site import Site, region_prefix
 
 _CONFIG = Path(__file__).parents[2] / "triton-config"
 
@@ -38,7 +37,7 @@ def triton(site: Site, repository: Path) -> Part:
     install = Path(spec.origin).with_name("tritonserver")
     ports = site.ports
     # Names the regions, so that what a killed server leaves can be told from another's.
-    prefix = f"astrotriton_{hashlib.sha256(str(site.data).encode()).hexdigest()[:12]}_"
+    prefix = region_prefix(site.data)
 
     async def check() -> None:
         async with client.InferenceServerClient(site.addresses.triton_grpc) as server:

@@ -1,20 +1,14 @@
 """What tests of running stacks share."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from stack.site import MARK
+from stack.site import MARK, region_prefix
 
 ROOT = Path(__file__).parents[2]
-
-
-def region_prefix(data: Path) -> str:
-    """What the names of a stack's shared memory regions begin with."""
-    return f"astrotriton_{hashlib.sha256(str(data).encode()).hexdigest()[:12]}_"
 
 
 def left_of(data: Path) -> list[str]:

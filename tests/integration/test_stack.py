@@ -37,8 +37,8 @@ from stack import (
 )
 from stack.parts.triton import triton as describe_triton
 from stack.process import PartProcess
-from stack.site import Site, State, owner_of, read_state
-from tests.integration.stack_parts import ROOT, left_of, region_prefix, wait_for
+from stack.site import Site, State, owner_of, read_state, region_prefix
+from tests.integration.stack_parts import ROOT, left_of, wait_for
 
 NAME = "unet_astronomical"
 TILE = 512
@@ -95,6 +95,15 @@ def state_of(data: Path) -> State:
     state = read_state(data)
     assert state is not None
     return state
+
+
+def stubs_of() -> list[psutil.Process]:
+    """The processes of the model's instances, below this one."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.name().startswith("triton_python_b")
+    ]
 
 
 def kill(data: Path, name: str) -> None:
@@ -282,13 +291,9 @@ async def test_golden_check_reaches_every_instance(tmp_path: Path) -> None:
             ]
 
             # A killed instance answers with an error, though server and model say they are ready.
-            stubs = [
-                child
-                for child in psutil.Process().children(recursive=True)
-                if child.name().startswith("triton_python_b")
-            ]
-            assert len(stubs) == 2
-            stubs[-1].kill()
+            # The one that completed the configuration takes a moment to go.
+            wait_for(lambda: len(stubs_of()) == 2, "the two instances")
+            stubs_of()[-1].kill()
             with pytest.raises(GoldenMismatchError, match=NAME):
                 await check_golden(address, version)
     finally:
