@@ -182,3 +182,16 @@ def risk_coverage_area(certainty: Values, wrong: Flags) -> float:
     """
     ordered = wrong[np.argsort(-certainty, kind="stable")]
     return float(np.mean(np.cumsum(ordered) / np.arange(1, len(ordered) + 1)))
+
+
+def false_discovery_proportions(
+    score: Values, real: Flags, field: Indices, fields: int, threshold: float
+) -> Values:
+    """Share of false ones among the sources that reach a threshold, by field, float64 (fields,).
+
+    0 where none does. ``field`` is intp (N,), the field that each source lies in.
+    """
+    called = score >= threshold
+    number = np.bincount(field[called], minlength=fields)
+    false = np.bincount(field[called & ~real], minlength=fields)
+    return np.asarray(false / np.maximum(number, 1))

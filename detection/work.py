@@ -1,8 +1,9 @@
 """One exposure on its way through the network, tile by tile."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from detection.quality import centroids
 from detection.spots import Spots, Surroundings
 from detection.tiling import Tile, padded, plan, undo_views, views_of
 from detection.types import Candidate
+
+Predict = Callable[[Image], Image]
+"""What answers tiles: float32 (N, C, H, W) normalised pixels to (N, 1, H, W) probabilities."""
 
 # Places at which the noise is sampled in a whole exposure, and at least in each tile.
 _NOISE_SAMPLES = 2000
@@ -100,6 +104,18 @@ class Work:
         shown = np.concatenate([self._show(index) for index in range(first, last)])
         shown = shown[start - first * self.views : stop - first * self.views, None]
         return np.repeat(shown, self.card.input.shape[1], axis=1)
+
+    def sample(self, most: int) -> Image:
+        """At most so many tiles as they are, evenly spread over the exposure, (N, C, H, W)."""
+        chosen = np.unique(np.linspace(0, len(self.tiles) - 1, most).round().astype(int))
+        first = [int(index) * self.views for index in chosen]
+        return np.concatenate([self.batch(start, start + 1) for start in first])
+
+    def answer(self, predict: Predict, size: int) -> Self:
+        """Let a network in this process answer everything, ``size`` inputs at a time; self."""
+        for start in range(0, len(self), size):
+            self.accept(start, predict(self.batch(start, min(start + size, len(self)))))
+        return self
 
     def accept(self, start: int, probabilities: Image) -> None:
         """Take the network's answers to the inputs from ``start`` on, float32 (N, 1, H, W)."""

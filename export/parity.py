@@ -3,35 +3,15 @@
 Noise alone proves little: conversions that passed on random input have been wrong on real images.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from detection.golden import TOLERANCE, Golden
 from detection.model import UNetModel
-from detection.scoring import prepare
 from export.engine import KerasEngine, OnnxEngine, Tiles
 from export.errors import ExportError, ParityError
-
-TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """One tile and Keras's answer to it, both float32 (1, C, H, W).
-
-    Whoever serves the model is ready when it answers ``image`` with ``probability``.
-    """
-
-    image: Tiles
-    probability: Tiles
-
-    def to_npz(self) -> bytes:
-        """The pair as the content of a ``golden.npz``."""
-        file = io.BytesIO()
-        np.savez(file, image=self.image, probability=self.probability)
-        return file.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,31 +122,6 @@ def compare(
             _figures(differences),
         )
     return Parity(differences, golden)
-
-
-def tiles_of_exposure(content: bytes, card: UNetModel, *, most: int = 4) -> Tiles:
-    """Golden tiles from a real exposure, prepared exactly as it would be for scoring.
-
-    Parameters
-    ----------
-    content
-        A FITS or .npy file.
-    most
-        At most so many tiles, evenly spread over the exposure.
-
-    Returns
-    -------
-    Tiles
-        float32 (n, C, H, W).
-
-    Raises
-    ------
-    detection.errors.InputError
-        If it cannot be scored.
-    """
-    work = prepare(content, card, [])
-    chosen = np.unique(np.linspace(0, len(work.tiles) - 1, most).round().astype(int))
-    return np.concatenate([work.batch(int(one), int(one) + 1) for one in chosen])
 
 
 def _figures(differences: Mapping[str, Difference]) -> dict[str, float]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from detection.config import ModelConfig
+from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
 from detection.model import UNetModel
+from detection.work import Predict
 from export import convert, digests, gates, parity, registry, validation
-from export.engine import KerasEngine, OnnxEngine, Predict, Tiles
+from export.engine import KerasEngine, OnnxEngine, Tiles
 from export.errors import (
     ConversionError,
     ExportError,
@@ -25,7 +27,7 @@ from export.manifest import Gate, Manifest
 from export.precision import Precision, reduced
 from export.promotion import champion_of
 from export.registry import RegisteredVersion
-from export.repository import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Repository
+from export.repository import CARD_FILE, MANIFEST_FILE, MODEL_FILE, Repository
 from export.sandbox import OpenSandbox, Version, try_out
 from export.validation import ValidationSet
 
@@ -367,7 +369,7 @@ class _Measured:
         self, source: KerasEngine, tiles: Mapping[str, Tiles], precision: Precision
     ) -> None:
         """The gate ``parity``; and the golden tile."""
-        tolerance = parity.TOLERANCE if precision == "fp32" else 1.0
+        tolerance = TOLERANCE if precision == "fp32" else 1.0
         try:
             passed = parity.compare(source, self.engine, self.card, tiles, tolerance=tolerance)
         except ParityError as error:
@@ -379,7 +381,7 @@ class _Measured:
         golden = passed.golden
         if precision != "fp32":
             # What is served is proven against what the gates measured, and that is this file.
-            golden = parity.Golden(golden.image, self.engine(golden.image))
+            golden = Golden(golden.image, self.engine(golden.image))
         self.files[GOLDEN_FILE] = golden.to_npz()
         largest = max(one.largest for one in passed.differences.values())
         self.gates.append(Gate.of("parity", [], f"within {largest:.1e} of Keras", **passed.figures))

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from detection.config import ModelConfig
+from detection.golden import GOLDEN_FILE
 from detection.model import UNetModel
 from export import registry
 from export.errors import ExportError, RegistryError, ServingError
 from export.registry import CHALLENGER, CHAMPION, PREVIOUS
-from export.repository import GOLDEN_FILE, Repository
+from export.repository import Repository
 from export.routing import Challenger, Gateway, Mode, Route, UncertainError
 from export.serving import Replica
 

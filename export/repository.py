@@ -15,6 +15,7 @@ from pathlib import Path
 
 from detection.config import ModelConfig
 from detection.errors import CardError
+from detection.golden import GOLDEN_FILE
 from detection.model import UNetModel
 from export import digests
 from export.errors import RepositoryError
@@ -22,7 +23,6 @@ from export.store import Store, open_store
 from export.triton_config import CONFIG_FILE, build_config, listed_in, to_text
 
 MODEL_FILE = "model.onnx"
-GOLDEN_FILE = "golden.npz"
 CARD_FILE = "card.json"
 MANIFEST_FILE = "manifest.json"
 

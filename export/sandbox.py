@@ -1,6 +1,5 @@
 """A version tried in a Triton of its own, exactly as it will be served."""
 
-import io
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -10,15 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-import numpy as np
-
 from detection.config import ModelConfig
+from detection.golden import GOLDEN_FILE, Golden
 from detection.model import UNetModel
 from export import gates
 from export.errors import ServingError
 from export.gates import GateLimits
 from export.manifest import Gate
-from export.repository import GOLDEN_FILE, Repository
+from export.repository import Repository
 from export.serving import Replica
 
 _ROUNDS = 15
@@ -111,10 +109,7 @@ def try_out(
 def _time(triton: Replica, versions: list[Version]) -> list[float]:
     """Median milliseconds of one tile, each version in turn so that all meet the same machine."""
     took: list[list[float]] = [[] for _ in versions]
-    tiles = []
-    for version in versions:
-        with np.load(io.BytesIO(version.files[GOLDEN_FILE])) as golden:
-            tiles.append(golden["image"])
+    tiles = [Golden.from_npz(version.files[GOLDEN_FILE]).image for version in versions]
     for _ in range(_ROUNDS):
         for i, version in enumerate(versions):
             start = time.perf_counter()

@@ -1,6 +1,5 @@
 """Serving Tritons: every replica loads a version and answers its golden tile, or it isn't live."""
 
-import io
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -17,10 +16,9 @@ from tritonclient.grpc import (
 )
 from tritonclient.utils import InferenceServerException
 
+from detection.golden import TOLERANCE, Golden
 from detection.model import UNetModel
 from export.errors import ServingError
-
-TOLERANCE = 1e-4
 
 # A model whose process lacks a library never says so: it just doesn't load.
 _DEADLINE = 180.0
@@ -109,8 +107,7 @@ class Replica:
         ServingError
             If an answer differs by more than 1e-4, or there is none.
         """
-        with np.load(io.BytesIO(golden)) as arrays:
-            image, expected = arrays["image"], arrays["probability"]
+        tile = Golden.from_npz(golden)
         title = f"{card.name} version {card.version}"
         try:
             config = self._client.get_model_config(
@@ -118,17 +115,12 @@ class Replica:
             ).config
         except InferenceServerException as error:
             raise self._told(f"does not serve {title}", error) from error
-        tiles = np.repeat(image, config.max_batch_size // 2 + 1, axis=0)
+        tiles = np.repeat(tile.image, config.max_batch_size // 2 + 1, axis=0)
         instances = sum(group.count for group in config.instance_group)
         largest = 0.0
         for answer in self._infer(card, tiles, max(1, instances)):
-            if answer.shape[1:] != expected.shape[1:]:
-                raise ServingError(
-                    f"Triton at {self.address} answers the golden tile of {title} with shape"
-                    f" {answer.shape}, its reference with {expected.shape}"
-                )
-            difference = float(np.abs(answer - expected).max())
-            if not difference <= TOLERANCE:  # NaN too.
+            difference = tile.difference(answer)
+            if difference > TOLERANCE:
                 raise ServingError(
                     f"Triton at {self.address} answers the golden tile of {title} wrongly, by"
                     f" {difference:.3g}; at most {TOLERANCE:g} is allowed"

@@ -11,7 +11,7 @@ from detection.exposure import Exposure
 from detection.model import UNetModel
 from detection.scoring import finish, prepare_exposure
 from detection.types import Detection
-from export.engine import Predict
+from detection.work import Predict
 
 # Sources this bright are expected to be found; fainter ones are at the noise's mercy.
 _BRIGHT = (8.0, np.inf)
@@ -51,10 +51,7 @@ class ValidationSet:
 def score(field: LabelledField, card: UNetModel, predict: Predict) -> list[Detection]:
     """The detections of a field, as the gateway would answer them."""
     work = prepare_exposure(Exposure.from_array(field.image), card)
-    for start in range(0, len(work), _BATCH):
-        stop = min(start + _BATCH, len(work))
-        work.accept(start, predict(work.batch(start, stop)))
-    return finish(work, threshold=0.5).detections
+    return finish(work.answer(predict, _BATCH), threshold=0.5).detections
 
 
 def evaluate(

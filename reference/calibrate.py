@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
-from detection.background import Image
 from detection.calibration import Calibration
 from detection.confidence import ConfidenceModel, Outliers, squared_distance, standardised
-from detection.evaluation import MATCH_RADIUS, match
+from detection.evaluation import MATCH_RADIUS, false_discovery_proportions, match
 from detection.exposure import Exposure
 from detection.guarantee import RiskCurve
 from detection.measured import Measured, measure_sources
 from detection.model import UNetModel
 from detection.scoring import prepare_exposure
 from detection.spots import Values
+from detection.work import Predict
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, simulate
 
 # Training uses the seeds from its own on, validation a million further.
@@ -33,9 +33,6 @@ _OUTLIERS = 0.999
 _THRESHOLDS = np.round(
     np.concatenate([np.arange(0.999, 0.98, -0.001), np.arange(0.98, 0.0, -0.01)]), 3
 )
-
-Predict = Callable[[Image], Image]
-"""What answers tiles: float32 (N, 1, H, W) normalised pixels to probabilities of the same shape."""
 
 Progress = Callable[[str], None]
 
@@ -84,9 +81,7 @@ def calibration_fields(seed: int, start: int, stop: int) -> Iterator[Field]:
 def score_field(field: Field, card: UNetModel, predict: Predict, *, full: bool) -> Measured:
     """Let the network answer a field of one tile or more; its sources, measured."""
     work = prepare_exposure(Exposure.from_array(field.difference), card, full_uncertainty=full)
-    for start in range(0, len(work), work.views):
-        work.accept(start, predict(work.batch(start, start + work.views)))
-    return measure_sources(work)
+    return measure_sources(work.answer(predict, work.views))
 
 
 def transients_of(field: Field) -> tuple[Values, Values]:
@@ -302,12 +297,16 @@ def _outliers(table: Values) -> Outliers:
 
 
 def _risk_curve(confidence: Values, sources: Labelled) -> RiskCurve:
-    risk = []
-    for threshold in _THRESHOLDS:
-        called = confidence >= threshold
-        number = np.bincount(sources.field[called], minlength=sources.fields)
-        false = np.bincount(sources.field[called & ~sources.real], minlength=sources.fields)
-        risk.append(float(np.mean(false / np.maximum(number, 1))))
+    risk = [
+        float(
+            np.mean(
+                false_discovery_proportions(
+                    confidence, sources.real, sources.field, sources.fields, threshold
+                )
+            )
+        )
+        for threshold in _THRESHOLDS
+    ]
     return RiskCurve(
         thresholds=tuple(_THRESHOLDS.tolist()), risk=tuple(risk), exposures=sources.fields
     )

@@ -18,19 +18,21 @@ from detection.evaluation import (
     Sample,
     brier,
     expected_calibration_error,
+    false_discovery_proportions,
     risk_coverage_area,
 )
 from detection.measured import Measured
 from detection.model import UNetModel
 from detection.preprocess import normalise
-from detection.spots import Values
+from detection.spots import Values, logit
+from detection.work import Predict
 from reference.baselines import (
     SEP_THRESHOLDS,
     best_threshold,
     matched_filter_peaks,
     sep_sources,
 )
-from reference.calibrate import Predict, score_field, transients_of
+from reference.calibrate import score_field, transients_of
 from reference.galsim_psf import random_kolmogorov
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, simulate
 
@@ -223,7 +225,9 @@ def _figures(mixed: Scores, noise: Scores, cheap: ConfidenceModel, seed: int) ->
     at = threshold_of_false_positives(noise.cheap, FALSE_POSITIVES)
     at_filter = threshold_of_false_positives(noise.matched_filter, FALSE_POSITIVES)
     guarantee = cheap.risk.guarantee(FDR_ASKED)
-    proportions = false_discovery_proportions(sample, mixed.field, guarantee.threshold)
+    proportions = false_discovery_proportions(
+        sample.score, sample.real, mixed.field, sample.fields, guarantee.threshold
+    )
     return {
         "completeness_snr_6_7": noise.cheap.completeness(at, 6.0, 7.0),
         "false_positives_per_tile": noise.cheap.false_positives_per_field(at),
@@ -283,16 +287,6 @@ def threshold_of_false_positives(sample: Sample, per_field: float) -> float:
     return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0
 
 
-def false_discovery_proportions(
-    sample: Sample, field: NDArray[np.intp], threshold: float
-) -> Values:
-    """Share of false ones among those called real in each field, 0 where none is."""
-    called = sample.score >= threshold
-    number = np.bincount(field[called], minlength=sample.fields)
-    false = np.bincount(field[called & ~sample.real], minlength=sample.fields)
-    return np.asarray(false / np.maximum(number, 1))
-
-
 def interval_coverage(sample: Sample, field: NDArray[np.intp], scatter: float, seed: int) -> float:
     """How often the 90 % intervals hold.
 
@@ -304,7 +298,7 @@ def interval_coverage(sample: Sample, field: NDArray[np.intp], scatter: float, s
     rng = np.random.default_rng(seed)
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     weights = weights / weights.sum()
-    logits = np.log(np.clip(sample.score, 1e-9, 1 - 1e-9) / np.clip(1 - sample.score, 1e-9, 1))
+    logits = logit(sample.score)
     inside = []
     for low, high in _COVERAGE_BINS:
         chosen = (sample.score >= low) & (sample.score < high)

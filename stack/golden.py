@@ -7,6 +7,7 @@ import numpy as np
 import tritonclient.grpc.aio as client
 from tritonclient.utils import InferenceServerException
 
+from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
 from detection.model import UNetModel
 from stack.errors import GoldenMismatchError, ModelBusyError
 
@@ -16,7 +17,7 @@ _UNAVAILABLE = "StatusCode.UNAVAILABLE"
 
 
 async def check_golden(
-    address: str, version_dir: Path, *, thorough: bool = True, tolerance: float = 1e-4
+    address: str, version_dir: Path, *, thorough: bool = True, tolerance: float = TOLERANCE
 ) -> float:
     """Send the golden tile to every instance of a model version and compare the answers.
 
@@ -51,15 +52,14 @@ async def check_golden(
     """
     name, version = version_dir.parent.name, version_dir.name
     card = UNetModel.from_json((version_dir / "card.json").read_bytes())
-    with np.load(version_dir / "golden.npz") as golden:
-        image, expected = golden["image"], golden["probability"]
+    golden = Golden.from_npz((version_dir / GOLDEN_FILE).read_bytes())
 
     async with client.InferenceServerClient(address) as server:
         try:
             response = await server.get_model_config(name, version, client_timeout=_DEADLINE)
             config = response.config
             copies = config.max_batch_size // 2 + 1 if thorough else 1
-            tiles = np.repeat(image, copies, axis=0)
+            tiles = np.repeat(golden.image, copies, axis=0)
             tensor = client.InferInput(card.input.name, tiles.shape, card.input.dtype)
             tensor.set_data_from_numpy(tiles)
 
@@ -77,7 +77,7 @@ async def check_golden(
                 f"{name} version {version} does not answer its golden tile: {error.message()}"
             ) from error
     return max(
-        _compare(name, version, answer.as_numpy(card.output.name), expected, tolerance)
+        _compare(name, version, answer.as_numpy(card.output.name), golden.probability, tolerance)
         for answer in answers
     )
 

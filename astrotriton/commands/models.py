@@ -19,7 +19,7 @@ from detection.model import UNetModel
 from export.errors import ExportError, GateError, ServingError
 
 if TYPE_CHECKING:
-    from export.engine import Predict
+    from detection.work import Predict
     from export.manifest import Manifest
     from export.pipeline import Trial
     from export.promotion import Live, Serving

@@ -8,7 +8,7 @@ import numpy as np
 
 from astrotriton.cli import fail
 from detection.background import Image
-from reference.calibrate import Predict
+from detection.work import Predict
 from reference.evaluate import DEFAULT_SEED
 from reference.evaluate import evaluate as run_evaluation
 from reference.figures import table, write_figures

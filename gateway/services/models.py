@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import logging
 import zipfile
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from detection.config import ModelConfig
 from detection.errors import CardError
+from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
 from detection.model import UNetModel
 from gateway.errors import DependencyError, GatewayError, ModelNotServedError
 from gateway.replicas import Replica
@@ -22,9 +22,6 @@ from gateway.triton import Triton
 
 DEPENDENCY = "model_repository"
 _WEIGHTS = "model.onnx"
-_GOLDEN = "golden.npz"
-# Largest difference between what Triton makes of the golden tile and what the network made of it.
-_TOLERANCE = 1e-4
 _KEPT = 8
 
 _log = logging.getLogger(__name__)
@@ -42,8 +39,8 @@ class ServedModel:
         Name, version and digest of the weights.
     card, card_json, card_digest
         The card, its bytes, and their SHA-256.
-    golden_image, golden_probability
-        float32 (1, channels, height, width): a tile, and what the network made of it before export.
+    golden
+        Its golden tile.
     """
 
     id: UUID
@@ -51,8 +48,7 @@ class ServedModel:
     card: UNetModel
     card_json: bytes
     card_digest: str
-    golden_image: NDArray[np.float32]
-    golden_probability: NDArray[np.float32]
+    golden: Golden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +140,7 @@ class ModelService:
     async def prove(self, model: ServedModel) -> list[Proof]:
         """Let every instance of every server answer a version's golden tile."""
         answers = await self._triton.infer_everywhere(
-            model.card, model.ref.version, model.golden_image
+            model.card, model.ref.version, model.golden.image
         )
         return [_proof(model, replica, answer) for replica, answer in answers.items()]
 
@@ -166,11 +162,11 @@ def _proof(
     name = f"{model.ref.name} version {model.ref.version}"
     if isinstance(answer, GatewayError):
         return Proof(replica=replica, good=False, detail=answer.detail)
-    difference = float(np.max(np.abs(answer - model.golden_probability)))
-    if difference > _TOLERANCE:
+    difference = model.golden.difference(answer)
+    if difference > TOLERANCE:
         detail = (
             f"{name} answers the golden tile wrong, by {difference:.2g}; "
-            f"at most {_TOLERANCE:g} is allowed"
+            f"at most {TOLERANCE:g} is allowed"
         )
         return Proof(replica=replica, good=False, detail=detail)
     return Proof(
@@ -183,14 +179,13 @@ def _read_version(folder: Path, name: str, version: int) -> ServedModel:
     card = UNetModel.from_json(card_json)
     if (card.name, card.version) != (name, version):
         raise CardError(f"card.json is of {card.name!r} version {card.version}")
-    golden = (folder / _GOLDEN).read_bytes()
-    if _sha256(golden) != card.digests[_GOLDEN]:
-        raise ValueError(f"{_GOLDEN} is not the file that card.json names")
-    with np.load(io.BytesIO(golden), allow_pickle=False) as arrays:
-        image, probability = arrays["image"], arrays["probability"]
-    for array, spec in ((image, card.input), (probability, card.output)):
+    content = (folder / GOLDEN_FILE).read_bytes()
+    if _sha256(content) != card.digests[GOLDEN_FILE]:
+        raise ValueError(f"{GOLDEN_FILE} is not the file that card.json names")
+    golden = Golden.from_npz(content)
+    for array, spec in ((golden.image, card.input), (golden.probability, card.output)):
         if array.shape != (1, *spec.shape[1:]):
-            raise ValueError(f"{_GOLDEN} holds {array.shape} for {spec.name!r}, {spec.shape}")
+            raise ValueError(f"{GOLDEN_FILE} holds {array.shape} for {spec.name!r}, {spec.shape}")
     card_digest = _sha256(card_json)
     return ServedModel(
         id=uuid5(NAMESPACE_URL, f"urn:astrotriton:model:{name}:{version}:{card_digest}"),
@@ -198,8 +193,7 @@ def _read_version(folder: Path, name: str, version: int) -> ServedModel:
         card=card,
         card_json=card_json,
         card_digest=card_digest,
-        golden_image=np.ascontiguousarray(image, dtype=np.float32),
-        golden_probability=np.ascontiguousarray(probability, dtype=np.float32),
+        golden=golden,
     )
 
 

@@ -11,10 +11,11 @@ import pytest
 
 from astrotriton.sandbox import open_sandbox
 from detection.config import ModelConfig
+from detection.golden import GOLDEN_FILE
 from detection.model import TensorSpec, UNetModel
 from export import registry
 from export.pipeline import export
-from export.repository import GOLDEN_FILE, Repository
+from export.repository import Repository
 from export.serving import Replica
 from reference.exposures import golden_tiles
 

@@ -13,9 +13,9 @@ import onnxruntime
 import pytest
 
 from detection.config import ModelConfig
+from detection.golden import Golden
 from export import convert, digests, store
 from export.errors import RepositoryError
-from export.parity import Golden
 from export.repository import Repository
 from export.serving import Replica
 from stack.parts.s3 import s3

@@ -58,8 +58,6 @@ def score(card: UNetModel, predict: Predict) -> Callable[..., Scored]:
             work = prepare_exposure(
                 Exposure.from_array(exposure), card, candidates, full_uncertainty=full
             )
-        for start in range(0, len(work), work.views):
-            work.accept(start, predict(work.batch(start, start + work.views)))
-        return finish(work)
+        return finish(work.answer(predict, work.views))
 
     return run

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from detection.golden import TOLERANCE
 from detection.scoring import prepare
 from export import parity
 from export.engine import KerasEngine, OnnxEngine
@@ -21,7 +22,7 @@ def test_figures_and_golden_tile(model, converted):
     passed = compare(model, converted, samples.card(), tiles)
 
     assert passed.figures["parity_simulated_tiles"] == 5
-    assert 0 < passed.figures["parity_real_max_abs"] < parity.TOLERANCE
+    assert 0 < passed.figures["parity_real_max_abs"] < TOLERANCE
     with np.load(io.BytesIO(passed.golden.to_npz())) as golden:
         image, probability = golden["image"], golden["probability"]
     assert image.shape == probability.shape == (1, 1, samples.SIZE, samples.SIZE)
@@ -38,7 +39,7 @@ def test_tiles_of_a_real_exposure_are_what_scoring_sends():
     file = io.BytesIO()
     fits.PrimaryHDU(sky.astype(np.float32)).writeto(file)
 
-    made = parity.tiles_of_exposure(file.getvalue(), samples.card(), most=3)
+    made = prepare(file.getvalue(), samples.card(), []).sample(3)
 
     work = prepare(file.getvalue(), samples.card(), [])
     assert made.dtype == np.float32
@@ -46,7 +47,7 @@ def test_tiles_of_a_real_exposure_are_what_scoring_sends():
     assert np.array_equal(made[0], work.batch(0, 1)[0])
     assert np.array_equal(made[2], work.batch(len(work) - 1, len(work))[0])
     assert np.isfinite(made).all()
-    assert len(parity.tiles_of_exposure(file.getvalue(), samples.card(), most=99)) == len(work)
+    assert len(work.sample(99)) == len(work)
 
 
 def test_flat_tiles_are_not_the_golden_one(model, converted):

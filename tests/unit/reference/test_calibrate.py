@@ -2,13 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from detection.evaluation import Sample
+from detection.evaluation import Sample, false_discovery_proportions
 from reference.calibrate import Labelled, fit_calibration, fit_confidence, fit_scatter
-from reference.evaluate import (
-    false_discovery_proportions,
-    interval_coverage,
-    threshold_of_false_positives,
-)
+from reference.evaluate import interval_coverage, threshold_of_false_positives
 
 FIELDS, EACH = 200, 30
 
@@ -58,9 +54,9 @@ def test_a_confidence_is_fitted_and_vouched_for() -> None:
     assert np.mean(confidence[fresh.real]) > np.mean(confidence[~fresh.real]) + 0.3
     assert model.risk.exposures == FIELDS
     promise = model.risk.guarantee(0.2)
-    nothing = np.full(len(confidence), np.nan)
-    sample = Sample(confidence, fresh.real, nothing, nothing, np.empty(0), FIELDS)
-    realised = false_discovery_proportions(sample, fresh.field, promise.threshold)
+    realised = false_discovery_proportions(
+        confidence, fresh.real, fresh.field, FIELDS, promise.threshold
+    )
     assert realised.mean() <= 0.2 + 2 * realised.std() / np.sqrt(FIELDS)
     # One in a thousand of what it was fitted on counts as unlike it.
     assert model.outliers(model.standardise(values)).mean() < 0.01
