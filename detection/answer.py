@@ -49,8 +49,9 @@ def build_detections(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     flags = _flags(work, measured, judged)
+    doubt = entropy(judged.confidence)
     kept = [
-        _detection(work, measured, judged, int(i), (ra[i], dec[i]), threshold, flags[i])
+        _detection(work, measured, judged, int(i), (ra[i], dec[i]), threshold, doubt[i], flags[i])
         for i in order
     ]
     return kept + _merged(work, measured, place)
@@ -85,6 +86,7 @@ def _detection(
     i: int,
     sky: tuple[float, float],
     threshold: float,
+    doubt: float,
     flags: tuple[str, ...],
 ) -> Detection:
     spots, values = measured.sources.spots, measured.measurements
@@ -103,7 +105,7 @@ def _detection(
         confidence=_known(confidence),
         confidence_low=_known(judged.low[i]),
         confidence_high=_known(judged.high[i]),
-        entropy=_known(entropy(np.array([confidence]))[0]) if scored else None,
+        entropy=_known(doubt),
         augmentation=_known(spots.spread[i]) if work.views > 1 else None,
         is_real=scored and bool(confidence >= threshold),
         snr=_known(values.snr[i]),

@@ -254,7 +254,7 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         # Stays open: the exposure reads its rows from it.
         hdus = fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True)
         chosen = _choose(hdus, hdu)
-        name, header = chosen.name or "PRIMARY", chosen.header
+        name, header = _name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
         outer = (0,) * (len(chosen.shape) - 2)

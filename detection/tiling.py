@@ -29,6 +29,11 @@ class Span:
         """What the tile sees of the image."""
         return slice(self.start, self.stop)
 
+    @property
+    def own(self) -> slice:
+        """What it answers for, counted from its start."""
+        return slice(self.low - self.start, self.high - self.start)
+
     def around(self, border: int, length: int) -> slice:
         """That and so many pixels on either side, as far as the image goes."""
         return slice(max(0, self.start - border), min(self.stop + border, length))

@@ -40,6 +40,15 @@ class _Pending:
     missing: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Harvest:
+    """What an answered tile had to say: spots, stamps of its noise, and its saturated pixels."""
+
+    spots: Spots
+    noise: NDArray[np.float16]
+    saturated: int
+
+
 class Work:
     """An exposure on its way: `batch` gives the network's inputs, `accept` takes its answers.
 
@@ -90,9 +99,7 @@ class Work:
         )
         self._lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
-        self._read: dict[int, Spots] = {}
-        self._noise: dict[int, NDArray[np.float16]] = {}
-        self._saturated: dict[int, int] = {}
+        self._harvests: dict[int, _Harvest] = {}
 
     def __len__(self) -> int:
         """Number of inputs that the network is to answer."""
@@ -127,8 +134,9 @@ class Work:
                 pending.missing -= 1
                 complete = pending.missing == 0
             if complete:
-                self._harvest(index, pending)
+                harvest = self._harvest(self.tiles[index], pending)
                 with self._lock:
+                    self._harvests[index] = harvest
                     del self._pending[index]
 
     def spots(self) -> Spots:
@@ -139,25 +147,24 @@ class Work:
         RuntimeError
             If a tile has not been answered.
         """
-        self._check_complete()
-        return Spots.join([self._read[index] for index in range(len(self.tiles))])
+        return Spots.join([tile.spots for tile in self._complete()])
 
     def noise(self) -> NDArray[np.float16]:
         """Stamps around places chosen regardless of what is there, float16 (N, 25, 25)."""
-        self._check_complete()
-        return np.concatenate([self._noise[index] for index in range(len(self.tiles))])
+        return np.concatenate([tile.noise for tile in self._complete()])
 
     def saturated_fraction(self) -> float | None:
         """Share of saturated pixels; None if the header does not say what that is."""
-        self._check_complete()
         if self.exposure.saturation is None:
             return None
         height, width = self.exposure.shape
-        return sum(self._saturated.values()) / (height * width)
+        return sum(tile.saturated for tile in self._complete()) / (height * width)
 
-    def _check_complete(self) -> None:
-        if (missing := len(self.tiles) - len(self._read)) > 0:
+    def _complete(self) -> list[_Harvest]:
+        """What every tile had to say, in the order of the tiles."""
+        if (missing := len(self.tiles) - len(self._harvests)) > 0:
             raise RuntimeError(f"{missing} of {len(self.tiles)} tiles have not been answered")
+        return [self._harvests[index] for index in range(len(self.tiles))]
 
     def _show(self, index: int) -> Image:
         """The views of one tile, float32 (views, H, W)."""
@@ -190,9 +197,8 @@ class Work:
                 )
         return views_of(image, self.views)
 
-    def _harvest(self, index: int, pending: _Pending) -> None:
+    def _harvest(self, tile: Tile, pending: _Pending) -> _Harvest:
         """Read off a tile what it answers for."""
-        tile = self.tiles[index]
         significance, mask = pending.significance, pending.mask
         height, width = mask.shape
         answers = undo_views(pending.answers)[:, :height, :width]
@@ -213,7 +219,7 @@ class Work:
             number = np.flatnonzero(inside)
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
         asked = centroids(significance, mask, asked)
-        read = Spots.join(
+        spots = Spots.join(
             [
                 around.read(
                     peaks, origin, np.full(len(peaks), -1, np.intp), np.full(len(peaks), np.nan)
@@ -221,23 +227,19 @@ class Work:
                 around.read(asked, origin, number.astype(np.intp), brightness),
             ]
         )
-        noise = around.stamps(self._noise_places(tile, mask))
-        own = (
-            slice(tile.rows.low - tile.rows.start, tile.rows.high - tile.rows.start),
-            slice(tile.columns.low - tile.columns.start, tile.columns.high - tile.columns.start),
+        own = pending.saturated[tile.rows.own, tile.columns.own]
+        return _Harvest(
+            spots=spots,
+            noise=around.stamps(self._noise_places(tile, mask)),
+            saturated=int(np.count_nonzero(own)),
         )
-        saturated = int(np.count_nonzero(pending.saturated[own]))
-        with self._lock:
-            self._saturated[index] = saturated
-            self._read[index] = read
-            self._noise[index] = noise
 
     def _noise_places(self, tile: Tile, mask: Mask) -> Positions:
         """An even grid of usable pixels over what the tile answers for."""
         wanted = max(_NOISE_SAMPLES // len(self.tiles), _NOISE_SAMPLES_PER_TILE)
         across = max(2, round(wanted**0.5))
         rows, columns = (
-            np.linspace(span.low - span.start, span.high - span.start - 1, across).round()
+            np.linspace(span.own.start, span.own.stop - 1, across).round()
             for span in (tile.rows, tile.columns)
         )
         x, y = (grid.ravel() for grid in np.meshgrid(columns, rows))
