@@ -255,19 +255,21 @@ def verify(
         champion = registry.aliases(name).get(registry.PREVIOUS)
     measured = _Measured(registered_card, content)
     source = KerasEngine(model, convert.output_names(model, registered_card), registered_card)
-    fields = trial.validation() if trial else None
     rival = _version(repository, name, champion)
+    fields: ValidationSet | None = None
 
     def ask() -> Iterator[None]:
         """Each group of gates in its turn: what fails one would make nonsense of the next."""
+        nonlocal fields
         on_progress("checking the ONNX graph")
         measured.gates.append(_graph(content, measured.card))
         yield
         on_progress("comparing ONNX Runtime with Keras on the golden tiles")
         measured.compare(source, tiles(measured.card), precision)
         yield
-        if trial is None or fields is None:
+        if trial is None:
             return
+        fields = trial.validation()
         on_progress(f"scoring {len(fields.fields)} validation fields")
         figures = validation.evaluate(fields.fields, measured.card, measured.engine)
         if published is None and trial.calibrate and not figures["ece"] <= trial.limits.max_ece:

@@ -9,7 +9,8 @@ back, and after a ``kill -9`` the same command finishes the job.
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from detection.config import ModelConfig
@@ -197,13 +198,7 @@ def rollback(
     live = Live(name=name, champion=previous, previous_champion=previous, challenger=None)
     done = _go_live(card, live, serving, on_progress, on_step)
     registry.set_alias(name, PREVIOUS, None)
-    return Live(
-        name=name,
-        champion=done.champion,
-        previous_champion=None,
-        challenger=None,
-        removed=done.removed,
-    )
+    return replace(done, previous_champion=None)
 
 
 def _go_live(
@@ -244,13 +239,7 @@ def _go_live(
         on_step("trimmed")
     removed = _prune(live, serving)
     on_step("pruned")
-    return Live(
-        name=name,
-        champion=live.champion,
-        previous_champion=live.previous_champion,
-        challenger=live.challenger,
-        removed=removed,
-    )
+    return replace(live, removed=removed)
 
 
 def _load(card: UNetModel, address: str, repository: Repository) -> None:
@@ -289,24 +278,25 @@ def _undo(
         return True
 
     gateway = serving.gateway
-    if gateway and route and isinstance(error, UncertainError):
+    # An interrupt may have come while the gateway was being told, too.
+    uncertain = isinstance(error, UncertainError) or not isinstance(error, ExportError)
+    if gateway and route and uncertain:
         known = attempt("the route", lambda: gateway.set_route(name, route))
         if not known:
             # It may ask the new version already, so that one stays loaded.
             error.add_note("the new version stays loaded, as the gateway may ask it: run it again")
             return
-    now = registry.aliases(name)
-    for alias in reversed(_ALIASES):
-        if now.get(alias) != aliases.get(alias):
-            old = aliases.get(alias)
-            attempt(f"the alias {alias}", lambda a=alias, v=old: registry.set_alias(name, a, v))  # type: ignore[misc]
+
+    now: dict[str, int] = {}
+    if attempt("the aliases", lambda: now.update(registry.aliases(name))):
+        for alias in reversed(_ALIASES):
+            if now.get(alias) != (old := aliases.get(alias)):
+                attempt(f"the alias {alias}", partial(registry.set_alias, name, alias, old))
     attempt("config.pbtxt", lambda: serving.repository.restore_config(name, config))
     for address in serving.replicas:
         with Replica(address) as replica:
-            attempt(
-                f"the versions loaded at {address}",
-                lambda r=replica: r.load(name) if config else r.unload(name),  # type: ignore[misc]
-            )
+            action = replica.load if config else replica.unload
+            attempt(f"the versions loaded at {address}", partial(action, name))
 
 
 def _trim(
@@ -333,10 +323,12 @@ def _prune(live: Live, serving: Serving) -> list[int]:
     needed = {*repository.listed(live.name), *registry.aliases(live.name).values()}
     # Newer ones are waiting for their turn.
     old = [one for one in repository.versions(live.name) if one <= live.champion]
-    removed = [one for one in old[: -serving.keep] if one not in needed]
-    for version in removed:
-        with contextlib.suppress(ExportError):
-            repository.remove(live.name, version)
+    removed = []
+    for version in old[: -serving.keep]:
+        if version not in needed:
+            with contextlib.suppress(ExportError):
+                repository.remove(live.name, version)
+                removed.append(version)
     return removed
 
 
