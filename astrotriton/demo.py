@@ -16,7 +16,8 @@ from rich.console import Console
 from astrotriton.bringup import bring_up, repository_of
 from astrotriton.client import AsyncClient, ClientError, InferRequest
 from astrotriton.picture import draw
-from astrotriton.table import MATCH_RADIUS, WIDTH, table
+from astrotriton.table import table, wide_console
+from detection.evaluation import MATCH_RADIUS
 from detection.exposure import read_exposure
 from reference.exposures import demo_field, to_fits
 from reference.simulate import Source
@@ -57,8 +58,7 @@ async def run(data: Path, image: Path | None, out: Path) -> None:
     """
     cancel_on_signals()
     end_with_parent()
-    console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, WIDTH)
+    console = wide_console()
     started = time.monotonic()
 
     def on_progress(part: str, what: str) -> None:

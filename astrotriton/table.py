@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from detection.evaluation import MATCH_RADIUS
 from reference.simulate import Source
 
-#: Columns that it takes: where there is no terminal to fit, it must not be cut to 80.
-WIDTH = 140
-
-#: A detection this near to a true transient is that transient, pixels.
-MATCH_RADIUS = 3.0
-
+_WIDTH = 140  # columns that it takes
 _SHOWN = 20
 _ARTEFACT_RADIUS = 8.0  # artefacts are larger
+
+
+def wide_console() -> Console:
+    """A console that does not cut the table to 80 columns where there is no terminal to fit."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, _WIDTH)
+    return console
 
 
 def table(answer: dict[str, Any], truth: Sequence[Source] = ()) -> Table:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from astrotriton.commands.models import _validation
+from astrotriton.commands.models import validation_set
 from export import convert, validation
 from export.engine import OnnxEngine
 from export.precision import reduced
@@ -31,12 +31,12 @@ def main(fields: int) -> None:
     files = {name: reduced(content, card, name, golden_tiles) for name in ("fp32", "fp16", "int8")}
     rows: dict[str, dict[str, float]] = {"time relative to fp32": _speed(files, card.input.name)}
     rows["bytes"] = {name: len(file) for name, file in files.items()}
-    validation_set = _validation(fields)
+    chosen = validation_set(fields)
     for name, file in files.items():
-        figures = validation.evaluate(validation_set.fields, card, OnnxEngine(file, card))
+        figures = validation.evaluate(chosen.fields, card, OnnxEngine(file, card))
         for figure, value in figures.items():
             rows.setdefault(figure, {})[name] = value
-    print(f"{validation_set.description}; one thread; median of {ROUNDS} interleaved rounds\n")
+    print(f"{chosen.description}; one thread; median of {ROUNDS} interleaved rounds\n")
     print(f"| {'figure':<26} | {'fp32':>9} | {'fp16':>9} | {'int8':>9} |")
     print(f"|{'-' * 28}|{'-' * 11}|{'-' * 11}|{'-' * 11}|")
     for figure, values in rows.items():

@@ -1,6 +1,6 @@
 """The two engines that are compared: Keras, and ONNX Runtime on the file made from it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +17,6 @@ Tiles = NDArray[np.float32]
 
 Outputs = dict[str, Tiles]
 """What a network answers, by the output's name in the ONNX file."""
-
-Predict = Callable[[Tiles], Tiles]
-"""Answers tiles with a network's probability."""
 
 # Tiles at once: bounds the memory that Keras takes.
 _BATCH = 4

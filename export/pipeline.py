@@ -25,7 +25,7 @@ from export.errors import (
 from export.gates import GateLimits
 from export.manifest import Gate, Manifest
 from export.precision import Precision, reduced
-from export.promotion import champion_of
+from export.promotion import rival_of
 from export.registry import RegisteredVersion
 from export.repository import CARD_FILE, MANIFEST_FILE, MODEL_FILE, Repository
 from export.sandbox import OpenSandbox, Version, try_out
@@ -250,9 +250,7 @@ def verify(
         content = repository.file(registered.name, registered.version, MODEL_FILE)
 
     name = registered.name
-    champion = champion_of(name, repository) if trial else None
-    if champion == registered.version:
-        champion = registry.aliases(name).get(registry.PREVIOUS)
+    champion = rival_of(name, registered.version, repository) if trial else None
     measured = _Measured(registered_card, content)
     source = KerasEngine(model, convert.output_names(model, registered_card), registered_card)
     rival = _version(repository, name, champion)

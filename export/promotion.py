@@ -78,6 +78,12 @@ def champion_of(name: str, repository: Repository) -> int | None:
     return max(repository.listed(name), default=None)
 
 
+def rival_of(name: str, version: int, repository: Repository) -> int | None:
+    """The champion that a version is measured against: the one before, if it is that itself."""
+    champion = champion_of(name, repository)
+    return champion if champion != version else registry.aliases(name).get(PREVIOUS)
+
+
 def promote(
     card: UNetModel,
     serving: Serving,
@@ -102,9 +108,7 @@ def promote(
         If a step fails. The champion is then the one before, and everything is as it was.
     """
     version = _number(card)
-    aliases = registry.aliases(card.name)
-    before = champion_of(card.name, serving.repository)
-    previous = before if before != version else aliases.get(PREVIOUS)
+    previous = rival_of(card.name, version, serving.repository)
     live = Live(name=card.name, champion=version, previous_champion=previous, challenger=None)
     return _go_live(card, live, serving, on_progress, on_step)
 
@@ -219,9 +223,12 @@ def _go_live(
             wanted = {*listed, _number(card), live.champion}
             repository.list_versions(card, wanted, serving.settings, serving.profile)
             on_step("listed")
+            golden = repository.file(name, _number(card), GOLDEN_FILE)
             for address in serving.replicas:
                 on_progress(f"loading version {card.version} into the Triton at {address}")
-                _load(card, address, repository)
+                with Replica(address) as replica:
+                    replica.load(name)
+                    replica.check(card, golden)
             on_step("loaded")
             on_progress("moving the aliases in MLflow")
             _set_aliases(name, aliases, live)
@@ -240,13 +247,6 @@ def _go_live(
     removed = _prune(live, serving)
     on_step("pruned")
     return replace(live, removed=removed)
-
-
-def _load(card: UNetModel, address: str, repository: Repository) -> None:
-    golden = repository.file(card.name, _number(card), GOLDEN_FILE)
-    with Replica(address) as replica:
-        replica.load(card.name)
-        replica.check(card, golden)
 
 
 def _set_aliases(name: str, before: dict[str, int], live: Live) -> None:

@@ -10,7 +10,7 @@ from export.errors import ExportError, GateError
 from export.manifest import Manifest
 from export.pipeline import Converter, GoldenTiles, Progress, Trial
 from export.precision import Precision
-from export.promotion import Live, Serving, champion_of
+from export.promotion import Live, Serving, rival_of
 from export.registry import RegisteredVersion
 from export.routing import Mode
 
@@ -124,8 +124,6 @@ def blessing(registered: RegisteredVersion, serving: Serving) -> Manifest | None
         return None
     if manifest.failed:
         raise GateError(manifest)
-    champion = champion_of(registered.name, serving.repository)
-    if champion == registered.version:
-        champion = registry.aliases(registered.name).get(registry.PREVIOUS)
+    champion = rival_of(registered.name, registered.version, serving.repository)
     current = manifest.champion == champion and manifest.profile == serving.profile
     return manifest if manifest.blessed and current else None

@@ -26,8 +26,6 @@ MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
 MANIFEST_FILE = "manifest.json"
 
-_FILES = (MODEL_FILE, GOLDEN_FILE, CARD_FILE)
-
 
 class Repository:
     """A model repository that Triton serves from.

@@ -89,8 +89,9 @@ def try_out(
                     difference = triton.check(version.card, version.files[GOLDEN_FILE])
                 except ServingError as error:
                     return [Gate.of("sandbox", [str(error)], "")]
-                used.append((sandbox.memory() - before) / _MEBIBYTE)
-                before = sandbox.memory()
+                now = sandbox.memory()
+                used.append((now - before) / _MEBIBYTE)
+                before = now
             took = _time(triton, versions)
     answered = Gate.of(
         "sandbox",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -23,11 +24,10 @@ from detection.model import UNetModel
 from detection.scoring import prepare_exposure
 from detection.spots import Values
 from detection.work import Predict
-from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, simulate
+from reference.simulate import Field, mixed_recipe, simulate
 
 # Training uses the seeds from its own on, validation a million further.
 CALIBRATION_SEEDS = 2_000_000
-_NOISE_FIELDS = 4  # one field in so many holds noise and transients only
 _KNOTS = 200
 _OUTLIERS = 0.999
 _THRESHOLDS = np.round(
@@ -74,8 +74,7 @@ class Labelled:
 def calibration_fields(seed: int, start: int, stop: int) -> Iterator[Field]:
     """Fields of the calibration set; some hold noise and transients only."""
     for i in range(start, stop):
-        plain = i % _NOISE_FIELDS == _NOISE_FIELDS - 1
-        yield simulate(seed + CALIBRATION_SEEDS + i, NOISE_ONLY if plain else ARTEFACTS)
+        yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i))
 
 
 def score_field(field: Field, card: UNetModel, predict: Predict, *, full: bool) -> Measured:
@@ -122,6 +121,22 @@ def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, full: b
     return Labelled(
         names, np.concatenate(tables), np.concatenate(real), np.concatenate(index), count
     )
+
+
+def calibrated(
+    card: UNetModel,
+    predict: Predict,
+    *,
+    seed: int,
+    sizes: Sizes | None = None,
+    on_progress: Progress = print,
+) -> UNetModel:
+    """The card with both confidences of the model that ``predict`` runs."""
+    cheap, full = (
+        calibrate(card, predict, seed=seed, full=full, sizes=sizes, on_progress=on_progress)
+        for full in (False, True)
+    )
+    return msgspec.structs.replace(card, confidence=cheap, confidence_full=full)
 
 
 def calibrate(

@@ -34,7 +34,7 @@ from reference.baselines import (
 )
 from reference.calibrate import score_field, transients_of
 from reference.galsim_psf import random_kolmogorov
-from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, simulate
+from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, mixed_recipe, simulate
 
 DEFAULT_SEED = 7_000_000
 FDR_ASKED = 0.05
@@ -103,7 +103,6 @@ class Evaluation:
     figures: dict[str, object]
     mixed: Scores
     noise: Scores
-    classes: dict[str, Scores]
 
 
 def evaluate(
@@ -137,7 +136,7 @@ def evaluate(
     if cheap is None or full is None:
         raise ValueError(f"{card.name} was never calibrated: run `make train`")
     plan: dict[str, list[Recipe]] = {
-        "mixed": [NOISE_ONLY if i % 4 == 3 else ARTEFACTS for i in range(fields)],
+        "mixed": [mixed_recipe(i) for i in range(fields)],
         "noise": [LIMIT] * (fields // 3),
         **{name: [recipe] * _CLASS_FIELDS for name, recipe in ARTEFACT_CLASSES.items()},
     }
@@ -151,7 +150,7 @@ def evaluate(
     mixed, noise = scores.pop("mixed"), scores.pop("noise")
     figures = _figures(mixed, noise, cheap, seed)
     figures["classes"] = {name: _class_figures(one) for name, one in scores.items()}
-    return Evaluation(figures, mixed, noise, scores)
+    return Evaluation(figures, mixed, noise)
 
 
 def _simulated(seed: int, recipes: list[Recipe]) -> Iterator[Field]:

@@ -1,9 +1,8 @@
 """Exposures for the demo and for golden tiles: simulated FITS files, and a real one."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
@@ -43,7 +42,7 @@ def demo_field() -> Field:
     return simulate(DEMO_SEED, DEMO_RECIPE)
 
 
-def golden_tiles(card: UNetModel, exposures: Iterable[Path] = ()) -> Mapping[str, Image]:
+def golden_tiles(card: UNetModel) -> Mapping[str, Image]:
     """Tiles on which a converted model must answer as the original does.
 
     Random numbers alone would let a faulty conversion pass: these have sources, artefacts and sky.
@@ -52,22 +51,19 @@ def golden_tiles(card: UNetModel, exposures: Iterable[Path] = ()) -> Mapping[str
     ----------
     card
         Of the model; decides the normalisation and the size of the tiles.
-    exposures
-        Further FITS or .npy files whose tiles are to be compared.
 
     Returns
     -------
     mapping of str to float32 (N, C, H, W)
         By kind: ``simulated`` fields, and ``real``: a plate of M13 from the Digitized Sky Survey,
-        which astropy's wheel carries, and the exposures given.
+        which astropy's wheel carries.
     """
     simulated = [
         to_fits(simulate(_GOLDEN_SEEDS + i, recipe))
         for i, recipe in enumerate((ARTEFACTS, NOISE_ONLY))
     ]
     m13 = resources.files("astropy.io.fits.hdu.compressed.tests") / "data" / "m13_rice.fits"
-    real = [m13.read_bytes(), *(path.read_bytes() for path in exposures)]
     return {
         kind: np.concatenate([prepare(content, card, []).sample(_MOST) for content in contents])
-        for kind, contents in (("simulated", simulated), ("real", real))
+        for kind, contents in (("simulated", simulated), ("real", [m13.read_bytes()]))
     }

@@ -82,6 +82,11 @@ NOISE_ONLY = Recipe(
 )
 
 
+def mixed_recipe(index: int) -> Recipe:
+    """The recipe of a field of a mixed set: one in four holds noise and transients only."""
+    return NOISE_ONLY if index % 4 == 3 else ARTEFACTS
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One thing that was put into a field: its kind, its centre and, for a transient, its SNR."""

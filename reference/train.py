@@ -12,16 +12,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.background import Image
 from detection.model import TensorSpec, UNetModel
 from detection.preprocess import Normalisation, normalise
-from reference.calibrate import calibrate
+from reference.calibrate import calibrated
 from reference.network import build_unet
-from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, simulate
+from reference.simulate import Field, mixed_recipe, simulate
 from reference.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 
 TARGET_RADIUS = 2.0
@@ -77,7 +76,7 @@ def target(field: Field) -> NDArray[np.uint8]:
 
 def _example(index: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """The normalised image, as float16 to save memory, and the target of one field."""
-    field = simulate(seed + index, NOISE_ONLY if index % 4 == 3 else ARTEFACTS)
+    field = simulate(seed + index, mixed_recipe(index))
     prepared = normalise(field.difference, ~np.isfinite(field.difference), NORMALISATION)
     return prepared.image().astype(np.float16), target(field)
 
@@ -174,10 +173,6 @@ def recalibrate(folder: Path, on_progress: Callable[[str], None] = print) -> Non
         return answer
 
     seed = int(card.training_parameters["seed"])
-    cheap, full = (
-        calibrate(card, predict, seed=seed, full=full, on_progress=on_progress)
-        for full in (False, True)
-    )
-    card = msgspec.structs.replace(card, confidence=cheap, confidence_full=full)
+    card = calibrated(card, predict, seed=seed, on_progress=on_progress)
     (folder / CARD_FILE).write_bytes(card.to_json())
     on_progress(f"wrote {folder / WEIGHTS_FILE} and {CARD_FILE}")

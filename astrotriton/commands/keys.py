@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ import asyncpg
 import click
 
 from astrotriton.cli import fail
-from gateway.keys import SCOPES, NewKey, Scope, new_key
+from gateway.keys import SCOPES, Scope, new_key
 from gateway.storage import api_keys
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def create(
         rate_per_minute=rate,
         concurrency=concurrency,
     )
-    _run(_create(key))
+    _run(lambda connection: api_keys.insert_key(connection, key))
     click.echo(f"key {key.id} for {name}, {', '.join(key.scopes)}, for {days} days", err=True)
     click.echo(key.token)
 
@@ -62,7 +62,7 @@ def create(
 @keys.command("list")
 def list_() -> None:
     """Every key, the newest first."""
-    for row in _run(_list()):
+    for row in _run(api_keys.list_keys):
         state = "revoked" if row["revoked_at"] else "valid"
         if state == "valid" and row["expires_at"] and row["expires_at"] <= datetime.now(UTC):
             state = "expired"
@@ -76,14 +76,23 @@ def list_() -> None:
 @click.argument("key_id")
 def revoke(key_id: str) -> None:
     """Revoke a key, at once and for good."""
-    if not _run(_revoke(key_id)):
+    if not _run(lambda connection: api_keys.revoke_key(connection, key_id)):
         fail("keys", f"no key has the id {key_id!r}")
     click.echo(f"key {key_id} is revoked")
 
 
-def _run(work: Coroutine[None, None, _T]) -> _T:
+def _run(work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
+    """Do something with a connection to the database."""
+
+    async def connected() -> _T:
+        connection = await _connect()
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
     try:
-        return asyncio.run(work)
+        return asyncio.run(connected())
     except asyncpg.UndefinedTableError as error:
         fail("keys", f"{error}: run `python -m gateway migrate`")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -101,27 +110,3 @@ async def _connect() -> asyncpg.Connection:
             fail("keys", "set ASTROTRITON_DATABASE_URL, or start a stack with `astrotriton up`")
         url = addresses.database_url
     return await asyncpg.connect(url, statement_cache_size=0)
-
-
-async def _create(key: NewKey) -> None:
-    connection = await _connect()
-    try:
-        await api_keys.insert_key(connection, key)
-    finally:
-        await connection.close()
-
-
-async def _list() -> list[asyncpg.Record]:
-    connection = await _connect()
-    try:
-        return await api_keys.list_keys(connection)
-    finally:
-        await connection.close()
-
-
-async def _revoke(key_id: str) -> bool:
-    connection = await _connect()
-    try:
-        return await api_keys.revoke_key(connection, key_id)
-    finally:
-        await connection.close()

@@ -359,39 +359,30 @@ def _trial(fields: int, report: Report) -> "Trial":
     from export.pipeline import Trial
 
     def calibrate(card: UNetModel, predict: "Predict") -> UNetModel:
-        from reference.calibrate import Sizes, calibrate
+        from reference.calibrate import Sizes, calibrated
 
         sizes = Sizes(regression=60, calibration=60, exposures=60)
-        cheap, full = (
-            calibrate(
-                card,
-                predict,
-                seed=_CALIBRATION_SEED,
-                full=full,
-                sizes=sizes,
-                on_progress=report.progress,
-            )
-            for full in (False, True)
+        return calibrated(
+            card, predict, seed=_CALIBRATION_SEED, sizes=sizes, on_progress=report.progress
         )
-        return msgspec.structs.replace(card, confidence=cheap, confidence_full=full)
 
     return Trial(
-        validation=lambda: _validation(fields),
+        validation=lambda: validation_set(fields),
         open_sandbox=open_sandbox,
         calibrate=calibrate,
         limits=GateLimits(),
     )
 
 
-def _validation(count: int) -> "ValidationSet":
+def validation_set(count: int) -> "ValidationSet":
+    """Simulated fields that neither training nor calibration has seen."""
     from export.validation import LabelledField, ValidationSet
     from reference.calibrate import transients_of
-    from reference.simulate import ARTEFACTS, NOISE_ONLY, simulate
+    from reference.simulate import mixed_recipe, simulate
 
     fields = []
     for i in range(count):
-        recipe = NOISE_ONLY if i % 4 == 3 else ARTEFACTS
-        field = simulate(_VALIDATION_SEED + i, recipe)
+        field = simulate(_VALIDATION_SEED + i, mixed_recipe(i))
         fields.append(LabelledField(field.difference, *transients_of(field)))
     return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEED}")
 

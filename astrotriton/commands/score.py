@@ -98,12 +98,9 @@ def _id(row: "Row", names: list[str]) -> str | None:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    from rich.console import Console
+    from astrotriton.table import table, wide_console
 
-    from astrotriton.table import WIDTH, table
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.width = max(console.width, WIDTH)
+    console = wide_console()
     console.print(table(answer))
     model = answer["model"]
     console.print(f"run {answer['run_id']} by {model['name']} version {model['version']}")

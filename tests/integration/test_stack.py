@@ -99,11 +99,13 @@ def state_of(data: Path) -> State:
 
 def stubs_of() -> list[psutil.Process]:
     """The processes of the model's instances, below this one."""
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.name().startswith("triton_python_b")
-    ]
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        # One may end while they are looked at.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name().startswith("triton_python_b"):
+                found.append(child)
+    return found
 
 
 def kill(data: Path, name: str) -> None:
