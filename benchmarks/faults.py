@@ -55,8 +55,10 @@ class Victim:
     def part(self, name: str) -> psutil.Process:
         """The process of a part: the child of its guard."""
         for guard in psutil.Process(self.state.owner).children():
-            if Path(guard.cwd()).name == name:
-                return guard.children()[0]
+            # Another part's may end while they are looked at.
+            with contextlib.suppress(psutil.Error):
+                if Path(guard.cwd()).name == name:
+                    return guard.children()[0]
         raise RuntimeError(f"{name} does not run")
 
     def stub(self) -> psutil.Process:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import sep
+from numpy.typing import NDArray
 
 from detection.background import Image, Mask
 from detection.errors import InputError, TooLargeError
@@ -56,7 +57,7 @@ def check_candidates(
             )
 
 
-def extract(significance: Image, mask: Mask) -> tuple[Positions, Values]:
+def extract(significance: Image, mask: Mask) -> tuple[Positions, Values, NDArray[np.int32]]:
     """Find sources with SEP: matched filter with a PSF-like kernel, 4 sigma, 3 connected pixels.
 
     In a field too crowded for that the threshold rises until the brightest sources fit.
@@ -74,6 +75,9 @@ def extract(significance: Image, mask: Mask) -> tuple[Positions, Values]:
         float64 (N, 2), x and y, 0-based pixels.
     brightness
         float64 (N,), isophotal flux, sigma of a pixel.
+    flags
+        int32 (N,), SEP's: 1 deblended from a neighbour, 2 cut off by the edge, 4 too complex to
+        deblend, 8 all in one line.
     """
     for threshold in _THRESHOLDS:
         try:
@@ -92,8 +96,9 @@ def extract(significance: Image, mask: Mask) -> tuple[Positions, Values]:
             raise
         positions = np.stack([found["x"], found["y"]], axis=1)
         good = np.isfinite(positions).all(axis=1)
-        return positions[good], found["flux"][good].astype(np.float64)
-    return np.empty((0, 2)), np.empty(0)
+        flags = found["flag"][good].astype(np.int32)
+        return positions[good], found["flux"][good].astype(np.float64), flags
+    return np.empty((0, 2)), np.empty(0), np.zeros(0, np.int32)
 
 
 def _kernel() -> Values:

@@ -11,9 +11,15 @@ from detection.types import Candidate
 
 
 def candidates_of(scored: Scored) -> list[Candidate]:
-    """The kept detections, to be put to another version as candidates."""
+    """The kept detections, to be put to another version as candidates.
+
+    A centroid can lie beyond the outermost pixel; the candidate then lies on that.
+    """
+    height, width = scored.shape
     return [
-        Candidate(id=str(i), x=one.x, y=one.y)
+        Candidate(
+            id=str(i), x=min(max(one.x, 0.0), width - 1.0), y=min(max(one.y, 0.0), height - 1.0)
+        )
         for i, one in enumerate(scored.detections)
         if one.outcome == "kept"
     ]

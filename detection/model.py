@@ -39,11 +39,11 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     normalisation
         How an exposure is prepared for the network.
     overlap
-        Pixels that the answers of neighbouring tiles share.
+        Pixels, as the network sees them, that the answers of neighbouring tiles share.
     threshold
         Least probability of a pixel that can be a detection's peak.
     nms_radius
-        Two peaks closer than this are one source, pixels.
+        Two peaks closer than this are one source, pixels of the exposure.
     confidence, confidence_full
         How probability and quality become a confidence, from one view of a tile or from all eight;
         None for a model never calibrated, whose confidence is then its probability, and flagged.
@@ -84,6 +84,18 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     def answer_size(self) -> tuple[int, int]:
         """Height and width of what a tile is answered for, pixels: its middle, if smaller."""
         return self.output.shape[2], self.output.shape[3]
+
+    @property
+    def footprint(self) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """`tile_size`, `answer_size` and ``overlap`` in pixels of the exposure."""
+        height, width, *answered, overlap = (
+            round(side / self.normalisation.resize) for side in self._sides
+        )
+        return (height, width), (answered[0], answered[1]), overlap
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return (*self.tile_size, *self.answer_size, self.overlap)
 
     def confidence_for(self, views: int) -> ConfidenceModel | None:
         """The confidence model for so many views of each tile."""
@@ -131,6 +143,13 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
         )
         check(self.normalisation.softening > 0.0, "normalisation softening is not above 0")
         check(self.normalisation.clip > 0.0, "normalisation clip is not above 0")
+        check(
+            0.125 <= self.normalisation.resize <= 8.0
+            and all((side / self.normalisation.resize).is_integer() for side in self._sides),
+            f"resize of {self.normalisation.resize} is not within 1/8 and 8, or makes no whole"
+            f" number of an exposure's pixels of tiles of {self.tile_size}, {self.answer_size}, or"
+            f" an overlap of {self.overlap}",
+        )
         return found
 
     def to_json(self) -> bytes:

@@ -47,10 +47,12 @@ def exclude_planes(exposure: Exposure, planes: Planes, content: bytes, limits: L
         the exposure (``plane-shape``).
     """
     if planes.mask is not None or planes.mask_hdu is not None:
-        plane = _open("mask", planes.mask or content, planes.mask_hdu, exposure, limits)
+        file = content if planes.mask is None else planes.mask
+        plane = _open("mask", file, planes.mask_hdu, exposure, limits)
         exposure.exclude(_nonzero(plane, planes.mask_bits))
     if planes.weight is not None or planes.weight_hdu is not None:
-        plane = _open("weight", planes.weight or content, planes.weight_hdu, exposure, limits)
+        file = content if planes.weight is None else planes.weight
+        plane = _open("weight", file, planes.weight_hdu, exposure, limits)
         exposure.exclude(_worthless(plane))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from detection.background import Background, Image, Mask, Read
 from detection.errors import InputError
+from detection.resize import resize
 
 MIN_USABLE_PIXELS = 64
 # Pixels looked at for the pedestal and scale: enough for a median, few enough for a huge exposure.
@@ -29,11 +30,16 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
         Where the asinh stretch turns from linear to logarithmic, in units of the noise sigma.
     clip
         Largest absolute value after the stretch.
+    resize
+        Side of an exposure's pixel in the network's pixels: 2 shows the network twice as many
+        pixels along each axis, as it may want of exposures with coarser pixels than it was trained
+        on. Its answers come back on the exposure's own pixels, and so do all positions.
     """
 
     mesh: int = 64
     softening: float = 3.0
     clip: float = 8.0
+    resize: float = 1.0
 
 
 class Normalised:
@@ -96,16 +102,22 @@ class Normalised:
         scale = np.float32(self._scale)
         return level * scale + np.float32(self._pedestal), rms * scale
 
-    def stretch(self, significance: Image) -> Image:
-        """What the network sees of a piece: asinh(significance / softening), clipped."""
-        image: Image = np.arcsinh(significance / np.float32(self.how.softening))
+    def view(self, significance: Image) -> Image:
+        """What the network sees of a piece: resized, asinh(significance / softening), clipped.
+
+        Coarser pixels are brought back to a noise of 1, as it is where neighbours are independent.
+        """
+        scale = self.how.resize
+        rows, columns = significance.shape
+        seen = resize(significance, (round(rows * scale), round(columns * scale)))
+        image: Image = np.arcsinh(seen / np.float32(self.how.softening * min(scale, 1.0)))
         np.clip(image, -self.how.clip, self.how.clip, out=image)
         return image
 
     def image(self) -> Image:
-        """All that the network sees, float32 (H, W); for exposures that fit in memory."""
+        """All that the network sees, float32; for exposures that fit in memory."""
         significance, _, _ = self.piece(slice(0, self.shape[0]), slice(0, self.shape[1]))
-        return self.stretch(significance)
+        return self.view(significance)
 
     def _scaled(self, data: Image, mask: Mask) -> Image:
         """Without pedestal and scale, contiguous; SEP works on absolute float32 values."""
@@ -117,7 +129,7 @@ class Normalised:
 
 
 def normalise(data: Image, mask: Mask, how: Normalisation) -> Normalised:
-    """Subtract the background, divide by the noise and stretch.
+    """Subtract the background, divide by the noise, resize and stretch.
 
     The background is `detection.background.Background`. The asinh stretch (Lupton et al. 2004) is
     linear in the noise and logarithmic in bright sources. Multiplying the data by a positive

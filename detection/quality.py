@@ -20,6 +20,9 @@ _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
 _MIN_SEEING_STARS = 3
 _LARGEST_STEP = 2.0  # that a centroid may take, pixels
 _TRAIL_ANGLES = 12
+# Standard error of a normal sample's scaled median absolute deviation, times the root of its size
+# (Rousseeuw & Croux 1993: its efficiency is 36.7 %).
+_MAD_ERROR = 1.167
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,10 @@ class Measurements:
     snr
         Response of a Gaussian matched filter over that response's scatter on this exposure, so that
         noise correlated by resampling or PSF matching is accounted for.
+    snr_err
+        Standard error of ``snr``: 1 for the noise under the source, and what the error of that
+        scatter adds in proportion to ``snr``. The source's own photon noise is not in it, since the
+        gain is unknown.
     amplitude
         Peak of the fitted Gaussian, in sigma of a pixel; negative for a fading source.
     flux, flux_err
@@ -55,6 +62,7 @@ class Measurements:
     """
 
     snr: Values
+    snr_err: Values
     amplitude: Values
     flux: Values
     flux_err: Values
@@ -67,26 +75,52 @@ class Measurements:
     masked_fraction: Values
 
 
-def centroids(significance: Image, mask: Mask, positions: Positions) -> Positions:
-    """Windowed centroids (SExtractor's XWIN, YWIN), float64 (N, 2), 0-based pixels.
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """How noise is correlated from pixel to pixel, as a matched filter feels it.
+
+    Attributes
+    ----------
+    scatter
+        Of the filter's response at random places; 1 if the noise is white.
+    error
+        Relative standard error of that; NaN if there was no place to measure it at.
+    """
+
+    scatter: float
+    error: float
+
+
+def centroids(
+    significance: Image, mask: Mask, positions: Positions
+) -> tuple[Positions, NDArray[np.int32]]:
+    """Windowed centroids (SExtractor's XWIN, YWIN), and what SEP says of their windows.
 
     A position on a masked pixel, or one that the iteration would move by more than 2 px, is left as
     it was.
+
+    Returns
+    -------
+    positions
+        float64 (N, 2), 0-based pixels.
+    flags
+        int32 (N,), SEP's flags of the window: 16 cut off by the edge, 32 some and 64 all of its
+        pixels masked.
     """
     if len(positions) == 0:
-        return positions
+        return positions, np.zeros(0, np.int32)
     column, row = np.rint(positions).astype(int).T
     masked = mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)]
-    x, y, _ = sep.winpos(
+    x, y, flags = sep.winpos(
         significance, positions[:, 0], positions[:, 1], DEFAULT_FWHM / PER_FWHM, mask=mask
     )
     moved = np.stack([x, y], axis=1)
     trusted = ~masked & (np.linalg.norm(moved - positions, axis=1) <= _LARGEST_STEP)
-    return np.where(trusted[:, None], moved, positions)
+    return np.where(trusted[:, None], moved, positions), flags.astype(np.int32)
 
 
-def noise_correlation(stamps: NDArray[np.float16], fwhm: float) -> float:
-    """Scatter of the matched filter's response at random places; 1 if the noise is white.
+def noise_correlation(stamps: NDArray[np.float16], fwhm: float) -> Correlation:
+    """Scatter of the matched filter's response at random places.
 
     Parameters
     ----------
@@ -107,9 +141,9 @@ def noise_correlation(stamps: NDArray[np.float16], fwhm: float) -> float:
         response = np.tensordot(values, profile, 2) / np.sqrt(power)
     response = response[power > 0.5 * np.sum(profile**2)]
     if response.size == 0:
-        return 1.0
+        return Correlation(1.0, math.nan)
     scatter = 1.4826 * float(np.median(np.abs(response - np.median(response))))
-    return max(scatter, 0.3)
+    return Correlation(max(scatter, 0.3), _MAD_ERROR / math.sqrt(response.size))
 
 
 def seeing(measured: Measurements, probability: Values) -> float | None:
@@ -120,12 +154,12 @@ def seeing(measured: Measurements, probability: Values) -> float | None:
     return float(np.clip(np.median(measured.fwhm[good]), 1.5, 10.0))
 
 
-def limiting_flux(fwhm: float, correlation: float) -> float:
+def limiting_flux(fwhm: float, correlation: Correlation) -> float:
     """Flux of a point source of SNR 5, in sigma of a pixel: the depth of the exposure."""
-    return 5.0 * correlation * 2.0 * math.sqrt(math.pi) * fwhm / PER_FWHM
+    return 5.0 * correlation.scatter * 2.0 * math.sqrt(math.pi) * fwhm / PER_FWHM
 
 
-def measure(spots: Spots, fwhm: float, correlation: float) -> Measurements:
+def measure(spots: Spots, fwhm: float, correlation: Correlation) -> Measurements:
     """Measure sources.
 
     Parameters
@@ -155,7 +189,7 @@ def _measure(
     stamps: NDArray[np.float16],
     positions: Positions,
     fwhm: float,
-    correlation: float,
+    correlation: Correlation,
     arms: NDArray[np.float64],
 ) -> Measurements:
     good = np.isfinite(stamps)
@@ -175,7 +209,7 @@ def _measure(
         power = total(profile**2)
         projection = total(profile * pixels)
         amplitude = projection / power
-        snr = projection / np.sqrt(power) / correlation
+        snr = projection / np.sqrt(power) / correlation.scatter
         flux = amplitude * 2.0 * np.pi * sigma**2
         core = distance <= fwhm
         cut, cut_profile = pixels * core, profile * core
@@ -185,6 +219,7 @@ def _measure(
         fwhm_measured, elongation = _moments(pixels * sign[:, None, None], dx, dy)
         return Measurements(
             snr=snr,
+            snr_err=np.hypot(1.0, snr * correlation.error),
             amplitude=amplitude,
             flux=flux,
             flux_err=np.abs(flux / snr),
@@ -192,7 +227,7 @@ def _measure(
             elongation=elongation,
             psf_match=psf_match,
             sharpness=highest / np.abs(amplitude),
-            negative_ratio=_negative_ratio(pixels, distance, sign, fwhm, correlation),
+            negative_ratio=_negative_ratio(pixels, distance, sign, fwhm, correlation.scatter),
             trail=_trail(pixels, arms),
             masked_fraction=total((core & ~good).astype(float)) / total(core.astype(float)),
         )

@@ -64,6 +64,7 @@ def distinct_sources(spots: Spots, candidates: int, radius: float) -> Sources:
         )
         matched = np.isfinite(distance)
         owner[asked.candidate[matched]] = nearest[matched]
+        np.bitwise_or.at(peaks.sep_flags, nearest[matched], asked.sep_flags[matched])
         # The farthest first, so that the nearest has the last word.
         for i in np.argsort(-np.where(matched, distance, np.inf), kind="stable"):
             if matched[i]:

@@ -49,6 +49,8 @@ class Spots:
         with a single view.
     saturated
         bool (N,), a saturated pixel lies within 2 px.
+    sep_flags
+        int32 (N,), what SEP flagged when it extracted the source and centred a window on it.
     stamps
         float16 (N, 25, 25), significance around the nearest pixel; NaN where masked or beyond the
         exposure's edge.
@@ -61,6 +63,7 @@ class Spots:
     probability_mean: Values
     spread: Values
     saturated: NDArray[np.bool_]
+    sep_flags: NDArray[np.int32]
     stamps: NDArray[np.float16]
 
     def __len__(self) -> int:
@@ -123,6 +126,7 @@ class Surroundings:
         origin: tuple[int, int],
         candidate: NDArray[np.intp],
         brightness: Values,
+        sep_flags: NDArray[np.int32],
     ) -> Spots:
         """The spots at positions (N, 2) of the tile, whose corner is at ``origin`` (x, y)."""
         column, row = self._pixels(positions)
@@ -144,6 +148,7 @@ class Surroundings:
             probability_mean=np.where(scored, average, np.nan),
             spread=np.where(scored, logit(np.maximum(each_view, 0.0)).std(axis=0), np.nan),
             saturated=(inside & self._saturated[rows, columns]).any(axis=1),
+            sep_flags=sep_flags,
             stamps=self.stamps(positions),
         )
 

@@ -78,8 +78,8 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
         full uncertainty was asked for and there are several.
     is_real
         Whether the confidence reaches the threshold.
-    snr, flux, flux_err
-        Matched-filter signal-to-noise ratio, and the flux and its 1-sigma error in counts.
+    snr, snr_err, flux, flux_err
+        Matched-filter signal-to-noise ratio, and the flux in counts, with their 1-sigma errors.
     fwhm, elongation
         Full width at half maximum in pixels; major over minor axis.
     psf_match, sharpness, negative_ratio, trail
@@ -87,6 +87,10 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
         `detection.quality.Measurements`.
     edge_distance
         Distance to the nearest edge of the exposure, pixels.
+    sep_flags
+        SEP's flags of the source and of the window around its centroid, or-ed: 1 deblended from a
+        neighbour, 2 or 16 cut off by the edge, 4 too complex to deblend, 8 all in one line, 32 some
+        and 64 all pixels masked. 1 to 8 are of sources that SEP extracted; None if merged.
     polarity
         1 for a brightening, -1 for a fading source.
     outcome
@@ -112,6 +116,7 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
     disagreement: float | None = None
     is_real: bool = False
     snr: float | None = None
+    snr_err: float | None = None
     flux: float | None = None
     flux_err: float | None = None
     fwhm: float | None = None
@@ -121,6 +126,7 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
     negative_ratio: float | None = None
     trail: float | None = None
     edge_distance: float | None = None
+    sep_flags: int | None = None
     polarity: Literal[1, -1] = 1
     outcome: Outcome = "kept"
     merged_into: int | None = None

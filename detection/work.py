@@ -15,6 +15,7 @@ from detection.model import UNetModel
 from detection.peaks import Positions, find_peaks
 from detection.preprocess import Normalised
 from detection.quality import centroids
+from detection.resize import resize
 from detection.spots import Spots, Surroundings
 from detection.tiling import Tile, padded, plan, undo_views, views_of
 from detection.types import Candidate
@@ -88,14 +89,15 @@ class Work:
         self.candidates = candidates
         self.views = views
         self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
-        self.tiles = plan(exposure.shape, card.answer_size, card.overlap)
+        self._seen, self._answered, overlap = card.footprint
+        self.tiles = plan(exposure.shape, self._answered, overlap)
         self._asked = np.array(
             [(one.x, one.y) for one in candidates or ()], dtype=np.float64
         ).reshape(-1, 2)
         # A network without padding sees this much around what it answers for.
         self._border = tuple(
             (seen - answered) // 2
-            for seen, answered in zip(card.tile_size, card.answer_size, strict=True)
+            for seen, answered in zip(self._seen, self._answered, strict=True)
         )
         self._lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
@@ -180,7 +182,7 @@ class Work:
             border[0] + rows.start - tile.rows.start,
             border[1] + columns.start - tile.columns.start,
         )
-        image = padded(self.normalised.stretch(significance), self.card.tile_size, place)
+        image = self.normalised.view(padded(significance, self._seen, place))
         answered = np.s_[
             tile.rows.start - rows.start : tile.rows.stop - rows.start,
             tile.columns.start - columns.start : tile.columns.stop - columns.start,
@@ -201,30 +203,37 @@ class Work:
         """Read off a tile what it answers for."""
         significance, mask = pending.significance, pending.mask
         height, width = mask.shape
-        answers = undo_views(pending.answers)[:, :height, :width]
+        whole = [resize(answer, self._answered) for answer in undo_views(pending.answers)]
+        answers = np.stack(whole)[:, :height, :width]
         around = Surroundings(significance, mask, pending.saturated, answers)
         origin = (tile.columns.start, tile.rows.start)
         mean = answers[0] if self.views == 1 else answers.mean(axis=0)
 
         peaks, _ = find_peaks(mean, mask, self.card.threshold, self.card.nms_radius)
-        peaks = centroids(significance, mask, peaks)
-        peaks = peaks[_answered(peaks, tile, _MARGIN)]
+        peaks, flags = centroids(significance, mask, peaks)
+        inside = _answered(peaks, tile, _MARGIN)
+        peaks, flags = peaks[inside], flags[inside]
         if self.candidates is None:
-            asked, brightness = extract(significance, mask)
+            asked, brightness, extracted = extract(significance, mask)
             inside = _answered(asked, tile, 0)
-            asked, brightness = asked[inside], brightness[inside]
+            asked, brightness, extracted = asked[inside], brightness[inside], extracted[inside]
             number = np.arange(len(asked))
         else:
             inside = _answered(self._asked - origin, tile, 0)
             number = np.flatnonzero(inside)
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
-        asked = centroids(significance, mask, asked)
+            extracted = np.zeros(len(number), np.int32)
+        asked, windows = centroids(significance, mask, asked)
         spots = Spots.join(
             [
                 around.read(
-                    peaks, origin, np.full(len(peaks), -1, np.intp), np.full(len(peaks), np.nan)
+                    peaks,
+                    origin,
+                    np.full(len(peaks), -1, np.intp),
+                    np.full(len(peaks), np.nan),
+                    flags,
                 ),
-                around.read(asked, origin, number.astype(np.intp), brightness),
+                around.read(asked, origin, number.astype(np.intp), brightness, windows | extracted),
             ]
         )
         own = pending.saturated[tile.rows.own, tile.columns.own]

@@ -24,6 +24,7 @@ _UNITS = {
     "edge_distance": u.pix,
     "entropy": u.bit,
 }
+_TYPES = {"rank": np.int32, "polarity": np.int16, "sep_flags": np.int16, "is_real": bool}
 _TEXTS = {"id", "candidate_id", "outcome", "merged_into", "flags", "run_id", "label"}
 _LEFT_OUT = {"model", "exposure", "created_at"}
 _RADIUS = 2.0 * u.arcsec
@@ -41,7 +42,7 @@ def _table(detections: Sequence[ScoredDetection], kind: type[ScoredDetection]) -
             texts = [" ".join(v) if isinstance(v, tuple) else str(v or "") for v in values]
             table[name] = MaskedColumn(texts, mask=unknown, dtype=str)
         else:
-            dtype = {"rank": np.int32, "polarity": np.int16, "is_real": bool}.get(name, np.float64)
+            dtype = _TYPES.get(name, np.float64)
             column = [0 if value is None else value for value in values]
             table[name] = MaskedColumn(column, mask=unknown, dtype=dtype, unit=_UNITS.get(name))
     table.meta["description"] = (

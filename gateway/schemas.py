@@ -207,6 +207,7 @@ class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     is_real: Annotated[bool, Meta(description="Whether the confidence reaches the threshold.")]
     snr: Annotated[float | None, Meta(description="Matched-filter signal-to-noise ratio.")]
+    snr_err: Annotated[float | None, Meta(description="Its 1-sigma error.")] = None
     flux: Annotated[float | None, Meta(description="Counts.")]
     flux_err: Annotated[float | None, Meta(description="1-sigma error of the flux, counts.")]
     fwhm: Annotated[float | None, Meta(description="Full width at half maximum, pixels.")]
@@ -225,6 +226,13 @@ class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
     trail: Annotated[float | None, Meta(description="Large for a trail.")] = None
     edge_distance: Annotated[
         float | None, Meta(description="To the nearest edge of the exposure, pixels.")
+    ] = None
+    sep_flags: Annotated[
+        int | None,
+        Meta(
+            description="SEP's flags, or-ed: 1 deblended from a neighbour, 2 or 16 cut off by the "
+            "edge, 4 too complex to deblend, 8 all in one line, 32 some and 64 all pixels masked."
+        ),
     ] = None
     polarity: Annotated[
         Literal[1, -1], Meta(description="1 for a brightening, -1 for a fading source.")

@@ -3,11 +3,14 @@
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
+import msgspec
 from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import Meta
 
 from detection.errors import InputError
 from detection.types import Outcome
@@ -53,7 +56,7 @@ class DetectionController(Controller):
         summary="Score an exposure",
         operation_id="infer",
         operation_class=InferOperation,
-        responses=problems(400, 401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
+        responses=problems(401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
         **requires("infer"),
     )
     async def infer(
@@ -113,10 +116,14 @@ class DetectionController(Controller):
         min_confidence: Annotated[float | None, QueryParameter(ge=0.0, le=1.0)] = None,
         label: Annotated[Label | None, QueryParameter()] = None,
         since: Annotated[
-            datetime | None, QueryParameter(description="Scored at this time or later.")
+            str | None,
+            QueryParameter(
+                description="Scored at this time or later, RFC 3339.", format="date-time"
+            ),
         ] = None,
         until: Annotated[
-            datetime | None, QueryParameter(description="Scored before this time.")
+            str | None,
+            QueryParameter(description="Scored before this time, RFC 3339.", format="date-time"),
         ] = None,
         ra: Annotated[
             float | None,
@@ -144,15 +151,17 @@ class DetectionController(Controller):
             outcome=outcome,
             min_confidence=min_confidence,
             label=label,
-            since=since,
-            until=until,
+            since=_time("since", since),
+            until=_time("until", until),
             cone=_cone(ra, dec, radius),
         )
         page = await context.detections.find(wanted, after, limit)
         answer = await detections_as(kind, page, page.detections, StoredDetection)
         if page.next is not None:
-            url = request.url.with_replacements(query=f"{_without_after(request)}after={page.next}")
-            answer.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+            asked = request.query_params.multi_items()
+            kept = [(name, value) for name, value in asked if name != "after"]
+            query = urlencode([*kept, ("after", page.next)])
+            answer.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
         return answer
 
     @get(
@@ -222,6 +231,14 @@ async def _see_run(context: Context, run_id: UUID) -> Response[Any]:
     return Response(status, status_code=202, headers={"Location": f"/runs/{run_id}"})
 
 
+def _time(field: str, given: str | None) -> datetime | None:
+    """A time with its zone; Litestar would take a number for one, and no zone for this machine's."""
+    try:
+        return msgspec.convert(given, Annotated[datetime, Meta(tz=True)] | None)
+    except msgspec.ValidationError as error:
+        raise InputError("invalid-request", field, f"{error}; with its zone, as RFC 3339") from None
+
+
 def _cone(
     ra: float | None, dec: float | None, radius: float | None
 ) -> tuple[float, float, float] | None:
@@ -233,9 +250,3 @@ def _cone(
     if len(missing) < len(given):
         raise InputError("invalid-request", missing[0], "a cone needs `ra`, `dec` and `radius`")
     return None
-
-
-def _without_after(request: Request[Any, Any, Any]) -> str:
-    return "".join(
-        f"{name}={value}&" for name, value in request.query_params.multi_items() if name != "after"
-    )

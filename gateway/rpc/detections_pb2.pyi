@@ -130,7 +130,7 @@ class Guarantee(_message.Message):
     def __init__(self, max_false_discovery_rate: _Optional[float] = ..., threshold: _Optional[float] = ..., confidence_level: _Optional[float] = ..., exposures: _Optional[int] = ..., assumption: _Optional[str] = ...) -> None: ...
 
 class Detection(_message.Message):
-    __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "augmentation", "disagreement", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags")
+    __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "augmentation", "disagreement", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags", "snr_err", "sep_flags")
     ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +161,8 @@ class Detection(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     MERGED_INTO_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    SNR_ERR_FIELD_NUMBER: _ClassVar[int]
+    SEP_FLAGS_FIELD_NUMBER: _ClassVar[int]
     id: str
     rank: int
     candidate_id: str
@@ -191,7 +193,9 @@ class Detection(_message.Message):
     outcome: str
     merged_into: str
     flags: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., augmentation: _Optional[float] = ..., disagreement: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
+    snr_err: float
+    sep_flags: int
+    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., augmentation: _Optional[float] = ..., disagreement: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., snr_err: _Optional[float] = ..., sep_flags: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("run_id", "created_at", "model", "exposure", "image", "tiles", "threshold", "uncertainty", "guarantee", "extracted", "flags")

@@ -1,6 +1,7 @@
 """The gRPC service."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -133,7 +134,8 @@ async def _answering(call: _Call) -> AsyncIterator[None]:
 
 async def _abort(call: _Call, error: Exception) -> None:
     problem = problem_of(error)
-    trailing = [("problem", msgspec.json.encode(problem).decode("ascii", "replace"))]
+    # Metadata are ASCII, so that other letters are escaped.
+    trailing = [("problem", json.dumps(msgspec.to_builtins(problem)))]
     if isinstance(error, GatewayError) and "Retry-After" in error.headers:
         trailing.append(("retry-after", error.headers["Retry-After"]))
     code = _CODES.get(problem.status, grpc.StatusCode.INTERNAL)
@@ -185,7 +187,11 @@ async def serve_rpc(context: Context) -> AsyncIterator[None]:
 async def _tell_health(context: Context, status: Any) -> None:
     kinds = health_pb2.HealthCheckResponse
     while True:
-        ready = (await context.health.ready()).status == "ready"
+        try:
+            ready = (await context.health.ready()).status == "ready"
+        except Exception as error:  # whatever it is, the next time may be better
+            _log.error("cannot tell whether the service is ready", exc_info=error)
+            ready = False
         for name in ("", NAME):
             await status.set(name, kinds.SERVING if ready else kinds.NOT_SERVING)
         await asyncio.sleep(_HEALTH_PAUSE)

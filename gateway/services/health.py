@@ -1,6 +1,7 @@
 """Whether the service can do its work."""
 
 import asyncio
+import logging
 import time
 
 from gateway.errors import GatewayError
@@ -17,6 +18,8 @@ from gateway.triton import Triton
 _PATIENCE = 15.0
 _SHORTEST_PAUSE = 2.0
 _OLD = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 class HealthService:
@@ -117,6 +120,9 @@ class HealthService:
                     self._canary = await asyncio.shield(self._asking)
             except TimeoutError:
                 return Part(ready=False, detail=f"no answer to the golden tile in {_PATIENCE:g} s")
+            except Exception as error:  # whatever it is, the next one may do better
+                _log.error("the canary failed", exc_info=error)
+                self._canary = Part(ready=False, detail=f"the canary failed: {error!r}")
             self._asking = None
         return self._canary
 

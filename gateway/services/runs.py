@@ -110,9 +110,7 @@ class RunService:
                 run = await self._scoring.score(submission, ticket, progress)
             if run is not None:
                 return Asked(run.run_id, run)
-            run_id = await self._scoring.earlier(ticket)
-            if run_id is None:
-                raise RunGivenUpError("another run with this key has just failed; send it again")
+            run_id = await self._faster(ticket)
         async with self._database.transaction() as connection:
             return Asked(run_id, await find_run(connection, run_id))
 
@@ -130,6 +128,11 @@ class RunService:
         ----------
         held
             What is closed when the run has ended: its place.
+
+        Raises
+        ------
+        GatewayError
+            As `score` does.
         """
         ticket = await self._scoring.ticket(submission, caller, key)
         if (run_id := await self._scoring.earlier(ticket)) is not None:
@@ -139,14 +142,19 @@ class RunService:
                 await insert_job(connection, ticket.run_id)
                 run_id = ticket.run_id
         if run_id is None:
-            # Somebody was faster with the same key.
-            run_id = await self._scoring.earlier(ticket)
-            return run_id or ticket.run_id
+            return await self._faster(ticket)
         ticket = replace(ticket, in_background=True)
         self._progress[run_id] = (0, 0)
         task = asyncio.create_task(self._work(submission, ticket, place, held.pop_all()))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        return run_id
+
+    async def _faster(self, ticket: Ticket) -> UUID:
+        """The run that took the ticket's key first."""
+        run_id = await self._scoring.earlier(ticket)
+        if run_id is None:
+            raise RunGivenUpError("another run with this key has just failed; send it again")
         return run_id
 
     async def get(self, run_id: UUID) -> RunStatus:

@@ -127,20 +127,12 @@ class Scorer:
                 max_false_discovery_rate=request.max_false_discovery_rate,
                 limits=self._limits,
             )
-        opinions = [await self._opinion(submission, other, scored) for other in others]
+        opinions = [await self._opinion(work, other, scored) for other in others]
         return work, with_disagreement(scored, opinions)
 
-    async def _opinion(self, submission: Submission, other: ServedModel, scored: Scored) -> Scored:
+    async def _opinion(self, asked: Work, other: ServedModel, scored: Scored) -> Scored:
         """What another version says of the same sources, each tile shown once."""
-        work = await asyncio.to_thread(
-            prepare,
-            submission.content,
-            other.card,
-            candidates_of(scored),
-            hdu=submission.request.hdu,
-            planes=submission.planes,
-            limits=self._limits,
-        )
+        work = await asyncio.to_thread(Work, asked.exposure, other.card, candidates_of(scored))
         with stage("infer"):
             await self._infer(work, other, lambda done, of: None)
         return await asyncio.to_thread(finish, work)

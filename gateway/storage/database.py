@@ -13,16 +13,20 @@ DEPENDENCY = "postgresql"
 
 Connection = PoolConnectionProxy | asyncpg.Connection
 
-# What says that PostgreSQL is away or full, as opposed to a statement of ours being wrong.
+# What says that a statement of ours is wrong. All else that PostgreSQL says is about itself: that
+# it is full, starts, stops, has failed to read its disk, or has given way to another transaction.
+_OURS = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.FeatureNotSupportedError,
+)
 _AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresError,
 )
 
 
@@ -59,6 +63,8 @@ class Database:
         except asyncpg.UndefinedTableError as error:
             remedy = "run `python -m gateway migrate`"
             raise DependencyError(DEPENDENCY, f"{error}: {remedy}") from error
+        except _OURS:
+            raise
         except _AWAY as error:
             detail = str(error) or type(error).__name__
             raise DependencyError(DEPENDENCY, detail) from error

@@ -41,10 +41,12 @@ async def empty_database(postgres: str) -> AsyncIterator[str]:
 async def new_database(postgres: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(postgres)
-    await connection.execute(f"CREATE DATABASE {name}")
-    yield postgres.replace("/postgres?", f"/{name}?")
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+        yield postgres.replace("/postgres?", f"/{name}?")
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -276,9 +276,11 @@ async def serve(settings: Settings, **config: object) -> AsyncIterator[httpx.Asy
     async with httpx.AsyncClient(
         base_url=f"http://{settings.host}:{settings.port}", timeout=60, trust_env=False
     ) as client:
-        yield client
-    server.should_exit = True
-    await task
+        try:
+            yield client
+        finally:
+            server.should_exit = True
+            await task
 
 
 def exposure() -> np.ndarray:

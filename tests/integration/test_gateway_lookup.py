@@ -210,10 +210,10 @@ async def test_detections_are_found_by_what_they_are(client):
 
 
 async def test_pages_hold_every_detection_once(client):
-    ids = {
-        d["id"] for _ in range(3) for d in (await infer(client, with_wcs())).json()["detections"]
-    }
-    seen, url = [], "/detections/?limit=4&min_confidence=0"
+    named = {"exposure_id": "night&day+.fits"}
+    runs = [(await infer(client, with_wcs(), named)).json() for _ in range(3)]
+    ids = {d["id"] for run in runs for d in run["detections"]}
+    seen, url = [], "/detections/?limit=4&min_confidence=0&exposure=night%26day%2B.fits"
     while url:
         response = await client.get(url)
         page = response.json()
@@ -444,7 +444,9 @@ async def test_a_caller_who_leaves_makes_room(settings, deaf_triton):
     deaf = settings.model_copy(update={"triton_grpc": deaf_triton, "max_runs": 1, "max_waiting": 0})
     async with serve(deaf) as client:
         asking = asyncio.create_task(infer(client, with_wcs()))
-        await asyncio.sleep(1.0)
+        async with asyncio.timeout(20):
+            while "astrotriton_requests_inside 1.0" not in (await client.get("/metrics")).text:
+                await asyncio.sleep(0.05)
         assert (await infer(client, with_wcs())).json()["type"].endswith("busy")
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):

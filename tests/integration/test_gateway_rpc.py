@@ -103,6 +103,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "uncertainty": ({"uncertainty": "much"}, "uncertainty"),
     "version": ({"model_version": pb.Model(alias="best")}, "model_version"),
     "unknown version": ({"model_version": pb.Model(version=9)}, "model_version"),
+    "letters": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(name="Ωμέγα")}, "hdu"),
     "no such HDU": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(index=4)}, "hdu"),
     "mask": ({"mask": npy(np.zeros((3, 3)))}, "mask"),
     "NUL": ({"exposure_id": "a\0"}, "exposure_id"),

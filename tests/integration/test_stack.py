@@ -37,7 +37,7 @@ from stack import (
 )
 from stack.parts.triton import triton as describe_triton
 from stack.process import PartProcess
-from stack.site import Site, State, owner_of, read_state, region_prefix
+from stack.site import MARK, Site, State, owner_of, read_state, region_prefix
 from tests.integration.stack_parts import ROOT, left_of, wait_for
 
 NAME = "unet_astronomical"
@@ -97,21 +97,18 @@ def state_of(data: Path) -> State:
     return state
 
 
-def stubs_of() -> list[psutil.Process]:
-    """The processes of the model's instances, below this one."""
+def kill(data: Path, word: str) -> None:
+    """Kill the process of a stack's that has this word in its command line; not its guard."""
     found = []
-    for child in psutil.Process().children(recursive=True):
-        # One may end while they are looked at.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if child.name().startswith("triton_python_b"):
-                found.append(child)
-    return found
-
-
-def kill(data: Path, name: str) -> None:
-    """Kill the part of that name, not its guard."""
-    owner = psutil.Process(state_of(data).owner)
-    (part,) = (child for child in owner.children(recursive=True) if child.name() == name)
+    for process in psutil.process_iter():
+        # Others come and go while they are looked at.
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+            command = process.cmdline()
+            named = word in command or Path(*command[:1]).name == word
+            if named and f"{MARK}={data}".encode() in environment.split(b"\0"):
+                found.append(process)
+    (part,) = found
     part.kill()
 
 
@@ -258,9 +255,7 @@ async def test_a_corrupt_cluster_is_postgres_failing(tmp_path: Path) -> None:
 async def test_a_part_that_dies_ends_the_block(tmp_path: Path) -> None:
     def kill_triton(part: str, what: str) -> None:
         if part == "triton" and what.startswith("ready"):
-            for process in psutil.Process().children(recursive=True):
-                if process.name() == "tritonserver":
-                    process.kill()
+            kill(tmp_path / "var", "tritonserver")
 
     async def start() -> None:
         async with Stack(
@@ -293,9 +288,7 @@ async def test_golden_check_reaches_every_instance(tmp_path: Path) -> None:
             ]
 
             # A killed instance answers with an error, though server and model say they are ready.
-            # The one that completed the configuration takes a moment to go.
-            wait_for(lambda: len(stubs_of()) == 2, "the two instances")
-            stubs_of()[-1].kill()
+            kill(site.data, f"{NAME}_0_1")
             with pytest.raises(GoldenMismatchError, match=NAME):
                 await check_golden(address, version)
     finally:

@@ -42,7 +42,8 @@ def test_a_plane_of_another_shape(card: UNetModel, name: str) -> None:
     assert (caught.value.code, caught.value.field) == ("plane-shape", name)
 
 
-def test_a_plane_that_cannot_be_read(card: UNetModel) -> None:
+@pytest.mark.parametrize("content", [b"rubbish", b""])
+def test_a_plane_that_cannot_be_read(card: UNetModel, content: bytes) -> None:
     with pytest.raises(InputError) as caught:
-        score(card, Planes(mask=b"rubbish"))
+        score(card, Planes(mask=content))
     assert (caught.value.code, caught.value.field) == ("not-fits", "mask")

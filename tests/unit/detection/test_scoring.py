@@ -204,6 +204,13 @@ def test_versions_that_disagree_say_so(card: UNetModel) -> None:
     assert with_disagreement(scored, []) is scored
 
 
+def test_a_centroid_off_the_image_is_put_to_others_on_it(card: UNetModel) -> None:
+    scored = finish(answer(prepare(to_npy(field(sources=SOURCES)), card)), threshold=0.5)
+    off = msgspec.structs.replace(scored.detections[0], x=-0.8, y=float(scored.shape[0]))
+    asked = candidates_of(msgspec.structs.replace(scored, detections=[off]))
+    assert [(one.x, one.y) for one in asked] == [(0.0, scored.shape[0] - 1.0)]
+
+
 def test_full_uncertainty_shows_eight_views(card: UNetModel) -> None:
     content = to_npy(field(sources=SOURCES))
     cheap = finish(answer(prepare(content, card)), threshold=0.5)
