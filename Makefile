@@ -22,7 +22,7 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.stamp ## every test, on the real servers
+test: .venv/.stamp ## the tests, on the real servers; ARGS= goes to pytest
 	@$(BIN)/pytest $(ARGS)
 
 test-long: .venv/.stamp ## the tests that take many minutes: promotions killed at every step

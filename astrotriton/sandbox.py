@@ -12,8 +12,8 @@ import psutil
 from export.errors import ServingError
 from stack import PartError
 from stack.parts.triton import triton
-from stack.process import PartProcess
-from stack.site import MARK, Site
+from stack.process import alone
+from stack.site import MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +51,13 @@ def open_sandbox(repository: Path) -> Iterator[LocalSandbox]:
         If it does not start.
     """
     with TemporaryDirectory(prefix="astrotriton-triton-") as folder, asyncio.Runner() as runner:
-        site = Site(Path(folder))
+        held = contextlib.AsyncExitStack()
+        server = alone(lambda site: triton(site, repository), Path(folder))
         try:
-            process = runner.run(_start(site, repository))
-            try:
-                yield LocalSandbox(site.addresses.triton_grpc, site.data)
-            finally:
-                runner.run(process.stop())
+            site = runner.run(held.enter_async_context(server))
+        except PartError as error:
+            raise ServingError(f"the sandbox cannot be used: {error}") from error
+        try:
+            yield LocalSandbox(site.addresses.triton_grpc, site.data)
         finally:
-            site.release()
-
-
-async def _start(site: Site, repository: Path) -> PartProcess:
-    try:
-        process = await PartProcess.launch(triton(site, repository), site)
-        try:
-            await process.until_ready()
-        except BaseException:
-            await process.stop()
-            raise
-    except PartError as error:
-        raise ServingError(f"the sandbox cannot be used: {error}") from error
-    return process
+            runner.run(held.aclose())

@@ -16,9 +16,7 @@ _DEADLINE = 60.0
 _UNAVAILABLE = "StatusCode.UNAVAILABLE"
 
 
-async def check_golden(
-    address: str, version_dir: Path, *, thorough: bool = True, tolerance: float = TOLERANCE
-) -> float:
+async def check_golden(address: str, version_dir: Path, *, thorough: bool = True) -> float:
     """Send the golden tile to every instance of a model version and compare the answers.
 
     Which instance answers can't be chosen. But an instance takes one batch at a time, and requests
@@ -35,8 +33,6 @@ async def check_golden(
         and ``probability``, float32 (1, 1, H, W).
     thorough
         Whether to be sure of every instance.
-    tolerance
-        Largest absolute difference in probability that passes.
 
     Returns
     -------
@@ -66,7 +62,7 @@ async def check_golden(
             async def ask() -> client.InferResult:
                 return await server.infer(name, [tensor], version, client_timeout=_DEADLINE)
 
-            instances = sum(group.count for group in config.instance_group)
+            instances = max(sum(group.count for group in config.instance_group), 1)
             if thorough:
                 answers = await asyncio.gather(*(ask() for _ in range(instances)))
             else:
@@ -77,14 +73,12 @@ async def check_golden(
                 f"{name} version {version} does not answer its golden tile: {error.message()}"
             ) from error
     return max(
-        _compare(name, version, answer.as_numpy(card.output.name), golden.probability, tolerance)
+        _compare(name, version, answer.as_numpy(card.output.name), golden.probability)
         for answer in answers
     )
 
 
-def _compare(
-    name: str, version: str, answer: np.ndarray | None, expected: np.ndarray, tolerance: float
-) -> float:
+def _compare(name: str, version: str, answer: np.ndarray | None, expected: np.ndarray) -> float:
     if answer is None or answer.shape[1:] != expected.shape[1:]:
         shape = None if answer is None else answer.shape
         raise GoldenMismatchError(
@@ -93,11 +87,11 @@ def _compare(
         )
     difference = np.abs(answer - expected)
     largest = float(difference.max())
-    if not largest <= tolerance:  # NaN too.
+    if not largest <= TOLERANCE:  # NaN too.
         where = np.unravel_index(difference.argmax(), difference.shape)
         raise GoldenMismatchError(
             f"{name} version {version} differs from its reference on the golden tile by "
-            f"{largest:.3g}, more than {tolerance:g}: at row {where[2]}, column {where[3]} it "
+            f"{largest:.3g}, more than {TOLERANCE:g}: at row {where[2]}, column {where[3]} it "
             f"answers {answer[where]:.6g} instead of {expected[0, *where[1:]]:.6g}"
         )
     return largest

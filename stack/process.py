@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,34 @@ class Part:
     grace: float = 10.0
     user: str | None = None
     leftovers: Sequence[str] = ()
+
+
+@asynccontextmanager
+async def alone(describe: Callable[[Site], Part], data: Path) -> AsyncIterator[Site]:
+    """Run one part without the rest of a stack, until the block ends.
+
+    Parameters
+    ----------
+    describe
+        What is run.
+    data
+        A folder of its own.
+
+    Raises
+    ------
+    PartError
+        If it does not become ready.
+    """
+    site = Site(data)
+    try:
+        process = await PartProcess.launch(describe(site), site)
+        try:
+            await process.until_ready()
+            yield site
+        finally:
+            await process.stop()
+    finally:
+        site.release()
 
 
 class PartProcess:

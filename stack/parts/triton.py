@@ -84,7 +84,8 @@ def _backends(site: Site, install: Path) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = install / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.exists():
-        raise PartError("triton", f"has no Python backend for Python {version}: use 3.11 or 3.12")
+        known = ", ".join(sorted(path.name for path in stub.parents[1].iterdir()))
+        raise PartError("triton", f"has no Python backend for Python {version}: use one of {known}")
     _require_libpython()
 
     folder = site.folder("triton") / "backends"

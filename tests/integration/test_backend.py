@@ -15,8 +15,7 @@ from tritonclient.grpc.service_pb2 import ModelStatistics
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from stack.parts.triton import triton
-from stack.process import PartProcess
-from stack.site import Site
+from stack.process import alone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -102,15 +101,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(repository: Path, log: Path) -> AsyncIterator[client.InferenceServerClient]:
     """A Triton of its own on that repository."""
-    site = Site(log.parents[1])
-    process = await PartProcess.launch(triton(site, repository), site)
-    try:
-        await process.until_ready()
-        async with client.InferenceServerClient(site.addresses.triton_grpc) as connection:
-            yield connection
-    finally:
-        await process.stop()
-        site.release()
+    async with (
+        alone(lambda site: triton(site, repository), log.parents[1]) as site,
+        client.InferenceServerClient(site.addresses.triton_grpc) as connection,
+    ):
+        yield connection
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:

@@ -36,7 +36,7 @@ from stack import (
     up,
 )
 from stack.parts.triton import triton as describe_triton
-from stack.process import PartProcess
+from stack.process import alone
 from stack.site import MARK, Site, State, owner_of, read_state, region_prefix
 from tests.integration.stack_parts import ROOT, left_of, wait_for
 
@@ -273,47 +273,36 @@ async def test_a_part_that_dies_ends_the_block(tmp_path: Path) -> None:
 async def test_golden_check_reaches_every_instance(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     version = publish_version(repository)
-    site = Site(tmp_path / "var")
-    process = await PartProcess.launch(describe_triton(site, repository), site)
-    try:
-        await process.until_ready()
-        address = site.addresses.triton_grpc
-        async with triton.InferenceServerClient(address) as client:
-            await client.load_model(NAME)
-            assert await check_golden(address, version) <= 1e-4
-            statistics = (await client.get_inference_statistics(NAME)).model_stats[0]
-            # Two instances were given five tiles each, in two runs: they could not be joined.
-            assert [(b.batch_size, b.compute_infer.count) for b in statistics.batch_stats] == [
-                (5, 2)
-            ]
+    async with (
+        alone(lambda site: describe_triton(site, repository), tmp_path / "var") as site,
+        triton.InferenceServerClient(site.addresses.triton_grpc) as client,
+    ):
+        await client.load_model(NAME)
+        assert await check_golden(site.addresses.triton_grpc, version) <= 1e-4
+        statistics = (await client.get_inference_statistics(NAME)).model_stats[0]
+        # Two instances were given five tiles each, in two runs: they could not be joined.
+        assert [(b.batch_size, b.compute_infer.count) for b in statistics.batch_stats] == [(5, 2)]
 
-            # A killed instance answers with an error, though server and model say they are ready.
-            kill(site.data, f"{NAME}_0_1")
-            with pytest.raises(GoldenMismatchError, match=NAME):
-                await check_golden(address, version)
-    finally:
-        await process.stop()
-        site.release()
+        # A killed instance answers with an error, though server and model say they are ready.
+        kill(site.data, f"{NAME}_0_1")
+        with pytest.raises(GoldenMismatchError, match=NAME):
+            await check_golden(site.addresses.triton_grpc, version)
     assert left_of(site.data) == []
 
 
 async def test_a_wrong_answer_names_its_figures(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     version = publish_version(repository, wrong_by=0.25)
-    site = Site(tmp_path / "var")
-    stale = Path("/dev/shm", f"{region_prefix(site.data)}of_a_killed_server")
+    stale = Path("/dev/shm", f"{region_prefix((tmp_path / 'var').resolve())}of_a_killed_server")
     stale.touch()
-    process = await PartProcess.launch(describe_triton(site, repository), site)
-    try:
+    async with (
+        alone(lambda site: describe_triton(site, repository), tmp_path / "var") as site,
+        triton.InferenceServerClient(site.addresses.triton_grpc) as client,
+    ):
         assert not stale.exists()
-        await process.until_ready()
-        async with triton.InferenceServerClient(site.addresses.triton_grpc) as client:
-            await client.load_model(NAME)
+        await client.load_model(NAME)
         with pytest.raises(GoldenMismatchError, match=r"by 0.25, .* row 5, column 7"):
             await check_golden(site.addresses.triton_grpc, version)
-    finally:
-        await process.stop()
-        site.release()
 
 
 def test_an_owner_that_fails_says_why(tmp_path: Path) -> None:
