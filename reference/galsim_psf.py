@@ -4,8 +4,10 @@ Kolmogorov turbulence behind an obscured aperture, integrated over the pixels by
 2015), and galaxies with Sersic profiles. Training renders Moffat profiles at the pixels' centres.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import galsim
 import numpy as np
@@ -19,6 +21,10 @@ _OBSCURATION = 0.3
 _SERSIC_INDICES = (1.0, 2.5, 4.0)
 _OVERSAMPLING = 4
 _HALF = 85 * _OVERSAMPLING  # of the finely sampled PSF, in fine pixels
+_NUDGES = 10
+
+Seen = Callable[[galsim.GSObject], galsim.GSObject]
+"""What is drawn, as a function of the PSF that it is seen through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,9 @@ class Kolmogorov:
         galaxy = galsim.Sersic(n=index, half_light_radius=radius, trunc=6 * radius).shear(
             q=shape.axis_ratio, beta=shape.angle * galsim.radians
         )
-        seen = galsim.Convolve(galaxy.withFlux(flux), self.profile())
-        _draw(seen, image, x, y, int(np.clip(6 * shape.size * self.fwhm, 10, 80)))
+        galaxy = galaxy.withFlux(flux)
+        reach = int(np.clip(6 * shape.size * self.fwhm, 10, 80))
+        _draw(self, lambda psf: galsim.Convolve(galaxy, psf), image, x, y, reach)
 
     def image(self, shape: tuple[int, int]) -> FloatArray:
         """The PSF centred on pixel (0, 0) of a periodic (H, W) image, of unit sum."""
@@ -79,11 +86,21 @@ class Kolmogorov:
 def _spline(psf: Kolmogorov) -> FloatArray:
     """Cubic spline of the pixel-integrated PSF on a finer grid: drawing each star anew is slow."""
     fine = galsim.Image(2 * _HALF + 1, 2 * _HALF + 1, dtype=float)
-    seen = galsim.Convolve(psf.profile(), galsim.Pixel(1.0))
-    seen.drawImage(image=fine, scale=1.0 / _OVERSAMPLING, method="no_pixel")
+    _render(
+        psf,
+        lambda psf: galsim.Convolve(psf, galsim.Pixel(1.0)),
+        image=fine,
+        scale=1.0 / _OVERSAMPLING,
+        method="no_pixel",
+    )
     # GalSim gives flux per fine pixel; a star's pixel holds the flux per pixel.
     spline: FloatArray = ndimage.spline_filter(fine.array * _OVERSAMPLING**2)
     return spline
+
+
+def use_one_thread() -> None:
+    """Keep GalSim's threads from competing: each process of a pool has a core of its own."""
+    galsim.set_omp_threads(1)
 
 
 def random_kolmogorov(rng: Generator, fwhm: float) -> Kolmogorov:
@@ -92,12 +109,25 @@ def random_kolmogorov(rng: Generator, fwhm: float) -> Kolmogorov:
     return Kolmogorov(fwhm, float(size * np.cos(angle)), float(size * np.sin(angle)))
 
 
-def _draw(source: galsim.GSObject, image: FloatArray, x: float, y: float, radius: int) -> None:
+def _render(psf: Kolmogorov, seen: Seen, **how: Any) -> None:
+    """Draw what is seen through a PSF.
+
+    GalSim 2.8's obscured aperture is NaN at a few wave numbers. Where the Fourier grid of a PSF
+    meets one, the whole image is; the grid of one that is a hundred-thousandth wider does not.
+    """
+    for nudge in range(_NUDGES):
+        image = seen(psf.stretched(1.0 + 1e-5 * nudge).profile()).drawImage(**how)
+        if np.isfinite(image.array).all():
+            return
+    raise ArithmeticError(f"GalSim draws NaN through {psf}")
+
+
+def _draw(psf: Kolmogorov, seen: Seen, image: FloatArray, x: float, y: float, radius: int) -> None:
     column, row = round(x), round(y)
     stamp = galsim.Image(
         galsim.BoundsI(column - radius, column + radius, row - radius, row + radius), dtype=float
     )
-    source.drawImage(image=stamp, scale=1.0, center=galsim.PositionD(x, y))
+    _render(psf, seen, image=stamp, scale=1.0, center=galsim.PositionD(x, y))
     height, width = image.shape
     inside = stamp.bounds & galsim.BoundsI(0, width - 1, 0, height - 1)
     if inside.isDefined():
