@@ -184,6 +184,12 @@ def risk_coverage_area(certainty: Values, wrong: Flags) -> float:
     return float(np.mean(np.cumsum(ordered) / np.arange(1, len(ordered) + 1)))
 
 
+def aurc(sample: Sample) -> float:
+    """Area under the risk-coverage curve of calling real what is more likely so than not."""
+    wrong = (sample.score >= 0.5) != sample.real
+    return risk_coverage_area(np.abs(sample.score - 0.5), wrong)
+
+
 def false_discovery_proportions(
     score: Values, real: Flags, field: Indices, fields: int, threshold: float
 ) -> Values:

@@ -36,6 +36,9 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
         Figures that training reported, and the settings it ran with, by name.
     input, output
         What Triton takes and gives.
+    further_outputs
+        Shapes of what else it gives, by name, with -1 for what is dynamic: for those who ask Triton
+        themselves. Export fills it in.
     normalisation
         How an exposure is prepared for the network.
     overlap
@@ -63,6 +66,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     training_parameters: dict[str, int | float] = {}
     input: TensorSpec
     output: TensorSpec
+    further_outputs: dict[str, tuple[int, ...]] = {}
     normalisation: Normalisation = Normalisation()
     overlap: int = 96
     threshold: float = 0.5

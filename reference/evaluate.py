@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from detection.confidence import ConfidenceModel
+from detection.coverage import interval_coverage
 from detection.evaluation import (
     Sample,
+    aurc,
     brier,
     expected_calibration_error,
     false_discovery_proportions,
-    risk_coverage_area,
 )
 from detection.measured import Measured
 from detection.model import UNetModel
 from detection.preprocess import normalise
-from detection.spots import Values, logit
+from detection.spots import Values
+from detection.validation import FDR_ASKED
 from detection.work import Predict
 from reference.baselines import (
     SEP_THRESHOLDS,
@@ -33,11 +35,10 @@ from reference.baselines import (
     sep_sources,
 )
 from reference.calibrate import score_field, transients_of
-from reference.galsim_psf import random_kolmogorov
+from reference.galsim_psf import random_kolmogorov, use_one_thread
 from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, mixed_recipe, simulate
 
 DEFAULT_SEED = 7_000_000
-FDR_ASKED = 0.05
 FALSE_POSITIVES = 0.25  # a tile: where completeness on noise is read
 
 # One kind of artefact at a time, with transients, in white noise.
@@ -63,7 +64,6 @@ ARTEFACT_CLASSES: dict[str, Recipe] = {
 # another or on the edge cannot be told apart by anything.
 LIMIT = replace(NOISE_ONLY, fwhm=(4.3, 4.3), transients=(25, 25), snr=(3.0, 13.0), separation=30.0)
 _CLASS_FIELDS = 32
-_COVERAGE_BINS = ((0.02, 0.3), (0.3, 0.7), (0.7, 0.98))
 
 Progress = Callable[[str], None]
 
@@ -156,7 +156,7 @@ def evaluate(
 def _simulated(seed: int, recipes: list[Recipe]) -> Iterator[Field]:
     """The fields, made by other processes while this one scores."""
     context = multiprocessing.get_context("forkserver")  # TensorFlow does not survive a fork
-    with ProcessPoolExecutor(mp_context=context) as pool:
+    with ProcessPoolExecutor(mp_context=context, initializer=use_one_thread) as pool:
         seeds = range(seed, seed + len(recipes))
         yield from pool.map(_simulate, seeds, recipes, chunksize=4)
 
@@ -249,15 +249,9 @@ def _figures(mixed: Scores, noise: Scores, cheap: ConfidenceModel, seed: int) ->
         "fdr_standard_error": float(np.std(proportions) / np.sqrt(len(proportions))),
         "fdr_threshold": guarantee.threshold,
         "fdr_fields": sample.fields,
-        "aurc_confidence": _aurc(sample),
-        "aurc_full": _aurc(full),
+        "aurc_confidence": aurc(sample),
+        "aurc_full": aurc(full),
     }
-
-
-def _aurc(sample: Sample) -> float:
-    """Area under the risk-coverage curve of calling real what is more likely so than not."""
-    wrong = (sample.score >= 0.5) != sample.real
-    return risk_coverage_area(np.abs(sample.score - 0.5), wrong)
 
 
 def _class_figures(scores: Scores) -> dict[str, float]:
@@ -284,38 +278,3 @@ def threshold_of_false_positives(sample: Sample, per_field: float) -> float:
     false = np.sort(sample.score[~sample.real])[::-1]
     allowed = int(per_field * sample.fields)
     return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0
-
-
-def interval_coverage(sample: Sample, field: NDArray[np.intp], scatter: float, seed: int) -> float:
-    """How often the 90 % intervals hold.
-
-    An interval speaks of the chance in this exposure, which shows in how many of the exposure's
-    sources turn out real. For each exposure and three ranges of confidence the number that does is
-    compared with the distribution that the intervals imply; it should lie in the central 90 % of it
-    nine times in ten (randomised probability integral transform, Czado et al. 2009).
-    """
-    rng = np.random.default_rng(seed)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(21)
-    weights = weights / weights.sum()
-    logits = logit(sample.score)
-    inside = []
-    for low, high in _COVERAGE_BINS:
-        chosen = (sample.score >= low) & (sample.score < high)
-        for number in range(sample.fields):
-            members = chosen & (field == number)
-            if not members.any():
-                continue
-            chances = expit(logits[members][:, None] + scatter * nodes)
-            distribution = weights @ np.stack([_poisson_binomial(c) for c in chances.T])
-            count = int(np.count_nonzero(sample.real[members]))
-            below = distribution[:count].sum() + rng.random() * distribution[count]
-            inside.append(0.05 <= below <= 0.95)
-    return float(np.mean(inside))
-
-
-def _poisson_binomial(chances: Values) -> Values:
-    """Distribution of the number of successes of independent trials, float64 (N + 1,)."""
-    distribution = np.ones(1)
-    for chance in chances:
-        distribution = np.convolve(distribution, [1.0 - chance, chance])
-    return distribution

@@ -9,9 +9,11 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from detection.background import Image
+from detection.labelled import LabelledField, ValidationSet
 from detection.model import UNetModel
 from detection.scoring import prepare
-from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, simulate
+from reference.calibrate import transients_of
+from reference.simulate import ARTEFACTS, NOISE_ONLY, Field, Recipe, mixed_recipe, simulate
 
 DEMO_SEED = 20_260_003
 DEMO_RECIPE = Recipe(
@@ -20,6 +22,7 @@ DEMO_RECIPE = Recipe(
 _PIXEL_SCALE = 0.26  # arcsec
 _CENTRE = (318.1, -66.0)  # ICRS degrees
 _GOLDEN_SEEDS = 3_000_000
+_VALIDATION_SEEDS = 5_000_000
 _MOST = 2  # golden tiles of one exposure
 
 
@@ -67,3 +70,12 @@ def golden_tiles(card: UNetModel) -> Mapping[str, Image]:
         kind: np.concatenate([prepare(content, card, []).sample(_MOST) for content in contents])
         for kind, contents in (("simulated", simulated), ("real", [m13.read_bytes()]))
     }
+
+
+def validation_set(count: int) -> ValidationSet:
+    """Simulated fields that neither training nor calibration has seen."""
+    fields = []
+    for i in range(count):
+        field = simulate(_VALIDATION_SEEDS + i, mixed_recipe(i))
+        fields.append(LabelledField(field.difference, *transients_of(field)))
+    return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEEDS}")

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from detection.coverage import interval_coverage
 from detection.evaluation import Sample, false_discovery_proportions
 from reference.calibrate import Labelled, fit_calibration, fit_confidence, fit_scatter
-from reference.evaluate import interval_coverage, threshold_of_false_positives
+from reference.evaluate import threshold_of_false_positives
 
 FIELDS, EACH = 200, 30
 

@@ -1,0 +1,99 @@
+"""Exposures of one simulated camera, before and after it changed, described by the trained network.
+
+``python -m tests.science.drift_rows`` makes ``data/drift_rows.npz`` anew, in some minutes; do so
+when the network or a descriptor changes. A test compares some of its rows with fresh ones.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from detection.drift import DESCRIPTORS, describe
+from detection.exposure import Exposure
+from detection.model import UNetModel
+from detection.scoring import finish, prepare_exposure
+from reference.simulate import Recipe, simulate
+
+FILE = Path(__file__).parent / "data" / "drift_rows.npz"
+STEADY, WINDOW, SLOW = 560, 40, 150
+
+CAMERA = Recipe(
+    fwhm=(3.0, 4.5),
+    transients=(10, 20),
+    snr=(5.0, 30.0),
+    stars=(40, 80),
+    galaxies=(5, 15),
+    shift=(0.05, 0.2),
+    cosmic_rays=(0, 3),
+    trails=(0, 0),
+    bad_columns=(0, 0),
+    gaps=(0, 0),
+)
+# What changes, and what should be named for it.
+CHANGES = {
+    "gain": ("noise", {"gain": 1.4}),
+    "seeing": ("seeing_fwhm", {"recipe": replace(CAMERA, fwhm=(4.5, 6.0))}),
+    "background": ("background", {"level": 20.0}),
+    "trails": ("trail_p90", {"recipe": replace(CAMERA, trails=(2, 4))}),
+    "cosmic rays": ("sharpness_p90", {"recipe": replace(CAMERA, cosmic_rays=(15, 30))}),
+}
+
+
+def slow(step: int) -> Recipe:
+    """The camera while its registration gets worse, by 0.006 pixels an exposure."""
+    return replace(CAMERA, shift=(0.05 + 0.006 * step, 0.2 + 0.006 * step))
+
+
+def row(
+    card: UNetModel,
+    predict: Callable,
+    seed: int,
+    recipe: Recipe = CAMERA,
+    gain: float = 1.0,
+    level: float = 0.0,
+) -> np.ndarray:
+    """One exposure; the noise is 10 counts and the background 0, both give or take a little."""
+    rng = np.random.default_rng(seed)
+    image = simulate(seed, recipe).difference
+    middle = np.median(image)
+    scatter = 1.4826 * np.median(np.abs(image - middle))
+    image = (image - middle) / scatter * 10.0 * np.exp(0.1 * rng.normal()) + 5.0 * rng.normal()
+    exposure = Exposure.from_array((gain * (image + level)).astype(np.float32))
+    return describe(finish(prepare_exposure(exposure, card).answer(predict, 4)))
+
+
+def seeds(name: str, count: int) -> range:
+    """Those of a set's exposures."""
+    start = 8_000_000 + 10_000 * ["steady", "slow", *CHANGES].index(name)
+    return range(start, start + count)
+
+
+def _main() -> None:
+    import onnxruntime
+
+    from export.convert import convert
+    from reference.weights import load_card, load_network
+
+    os.nice(10)
+    card = load_card()
+    session = onnxruntime.InferenceSession(convert(load_network(), card, "tests"))
+
+    def predict(tiles: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {"image": tiles})[0])
+
+    found = {"steady": np.array([row(card, predict, seed) for seed in seeds("steady", STEADY)])}
+    for name, (_, how) in CHANGES.items():
+        found[name] = np.array([row(card, predict, s, **how) for s in seeds(name, WINDOW)])
+        print(name, flush=True)
+    found["slow"] = np.array(
+        [row(card, predict, s, slow(k)) for k, s in enumerate(seeds("slow", SLOW))]
+    )
+    FILE.parent.mkdir(exist_ok=True)
+    np.savez_compressed(FILE, names=np.array(DESCRIPTORS), **found)
+
+
+if __name__ == "__main__":
+    _main()
