@@ -181,6 +181,18 @@ FAULTS: dict[str, Fault] = {
 }
 
 
+#: Further ones, too long for a test.
+LONG_FAULTS: dict[str, Fault] = {
+    f"stop {title} for 20 s": stop(name, 20.0)
+    for name, title in (
+        ("postgres", "PostgreSQL"),
+        ("triton", "Triton"),
+        ("nats", "NATS"),
+        ("gateway", "the gateway"),
+    )
+}
+
+
 def can_fill_disk(data: Path) -> bool:
     """Whether PostgreSQL's folder is a file system of its own."""
     return (data / "postgres").is_mount()
@@ -271,15 +283,15 @@ async def hurt(victim: Victim, faults: Sequence[str], report: Report) -> None:
         for name in faults:
             await asyncio.sleep(1.0)
             started = time.monotonic()
-            await FAULTS[name](victim)
+            await (FAULTS | LONG_FAULTS)[name](victim)
             recovery = await victim.recover(started)
             report.recoveries.setdefault(name, []).append(recovery)
         await asyncio.sleep(1.0)
 
 
-async def audit(addresses: Addresses, report: Report) -> None:
+async def audit(database_url: str, nats_url: str, report: Report) -> None:
     """Compare what clients were answered with the database and the stream."""
-    database = await asyncpg.connect(addresses.database_url)
+    database = await asyncpg.connect(database_url)
     try:
         while await database.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL"):
             await asyncio.sleep(0.2)
@@ -316,7 +328,7 @@ async def audit(addresses: Addresses, report: Report) -> None:
     told = Counter(row["run"] for row in outbox)
     for row in runs:
         promise(told[row["id"]] == 1, f"run {row['id']} has {told[row['id']]} events")
-    seen = await _events(addresses)
+    seen = await _events(nats_url)
     report.events = len(seen)
     report.events_repeated = sum(count > 1 for count in seen.values())
     for row in outbox:
@@ -324,9 +336,9 @@ async def audit(addresses: Addresses, report: Report) -> None:
     promise(len({row["id"] for row in outbox}) == len(outbox), "two events share an id")
 
 
-async def _events(addresses: Addresses) -> Counter[str]:
+async def _events(nats_url: str) -> Counter[str]:
     """How often each event of the stream is on it, by id."""
-    client = await nats.connect(addresses.nats_url)
+    client = await nats.connect(nats_url)
     seen: Counter[str] = Counter()
     try:
         stream = client.jetstream()
@@ -355,7 +367,7 @@ def main(minutes: float, seed: int) -> None:
             *("env", "ASTROTRITON_STACK_RESTARTS=1000"),
             *(sys.executable, "-m", "astrotriton.owner", str(data)),
         ]
-        names = [name for name in FAULTS if "disk" not in name]
+        names = [name for name in FAULTS | LONG_FAULTS if "disk" not in name]
         report = Report()
         try:
             addresses = up(data, owner, on_progress=lambda part, what: click.echo(f"{part} {what}"))
@@ -365,7 +377,7 @@ def main(minutes: float, seed: int) -> None:
                 end = time.monotonic() + 60.0 * minutes
                 while time.monotonic() < end:
                     await hurt(victim, [choose.choice(names)], report)
-                await audit(addresses, report)
+                await audit(addresses.database_url, addresses.nats_url, report)
 
             asyncio.run(run())
         finally:

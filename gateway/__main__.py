@@ -1,15 +1,24 @@
-"""``python -m gateway``: serve, or bring the database's schema up to date."""
+"""``python -m gateway``: serve, and what has to be done before."""
 
 import asyncio
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import click
 from pydantic import ValidationError
 
 from detection.config import ModelConfig
+from detection.errors import InputError
 from gateway.config import Settings
+from gateway.errors import GatewayError
+from gateway.fetch import FetchError, Pin, fetch
+from gateway.objects import ObjectStore
 from gateway.server import serve
 from gateway.storage.migrate import head, migrate
+
+# Seconds for one file of a model.
+_PATIENCE = 300.0
 
 _Settings = TypeVar("_Settings", Settings, ModelConfig)
 
@@ -30,6 +39,49 @@ def migrate_command() -> None:
     """Bring the database's schema up to date. Safe to run from several places at once."""
     asyncio.run(migrate(_checked(Settings).database_url.get_secret_value()))
     click.echo(f"schema {head()}")
+
+
+@main.command("fetch-model")
+@click.argument("location")
+@click.argument("name")
+@click.option(
+    "--pin",
+    "pins",
+    multiple=True,
+    required=True,
+    metavar="N@sha256:DIGEST",
+    help="A version, and the SHA-256 of its card.json; several may be given.",
+)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that the copy is made in.",
+)
+@click.option("--endpoint", envvar="AWS_ENDPOINT_URL_S3", help="The store, where it is not AWS's.")
+@click.option("--region", envvar="AWS_DEFAULT_REGION", default="auto", show_default=True)
+def fetch_command(
+    location: str,
+    name: str,
+    pins: tuple[str, ...],
+    folder: Path,
+    endpoint: str | None,
+    region: str,
+) -> None:
+    """Copy pinned versions of the model NAME from LOCATION, s3://bucket/prefix.
+
+    Every file is checked against its digest, and nothing is there before all of them are right.
+    """
+    objects = ObjectStore(
+        [urlsplit(location).netloc], endpoint=endpoint, region=region, timeout=_PATIENCE
+    )
+    try:
+        pinned = [Pin.parse(pin) for pin in pins]
+        asyncio.run(fetch(location, name, pinned, folder, objects))
+    except (FetchError, GatewayError, InputError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{name} version {', '.join(str(pin.version) for pin in pinned)} in {folder / name}")
 
 
 def _checked(settings: type[_Settings]) -> _Settings:

@@ -11,11 +11,14 @@ from detection.config import ModelConfig
 from gateway.config import Settings
 from gateway.context import Context, open_context
 from gateway.errors import problem_details
+from gateway.handlers.dashboard import pages, templates
 from gateway.handlers.detections import DetectionController
 from gateway.handlers.health import HealthController, metrics
 from gateway.handlers.models import ModelController
+from gateway.handlers.monitoring import DriftController, ValidationController
 from gateway.handlers.runs import RunController
-from gateway.openapi import add_form_schemas, openapi_config, page_assets
+from gateway.middleware import name_methods
+from gateway.openapi import add_schemas, openapi_config, page_assets
 from gateway.rpc.service import serve_rpc
 
 
@@ -33,18 +36,23 @@ def create_app(settings: Settings, config: ModelConfig) -> Litestar:
             DetectionController,
             RunController,
             ModelController,
+            ValidationController,
+            DriftController,
             HealthController,
             metrics,
             page_assets(),
+            pages(),
         ],
         dependencies={"context": Provide(_context, sync_to_thread=False)},
         lifespan=[lifespan],
+        before_send=[name_methods],
         plugins=[problem_details],
+        template_config=templates(),
         openapi_config=openapi_config(),
         request_max_body_size=settings.max_body,
         logging_config=None,
     )
-    add_form_schemas(app.openapi_schema)
+    add_schemas(app.openapi_schema)
     return app
 
 

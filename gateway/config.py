@@ -1,5 +1,6 @@
 """Every setting of the gateway, each readable from the environment as ``ASTROTRITON_<NAME>``."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
@@ -101,10 +102,18 @@ class Settings(BaseSettings):
         description="Most requests that one run has with Triton at a time.",
         ge=1,
     )
-    model_repository: Path = Field(
-        Path("model_repository"),
+    triton_metrics_port: int | None = Field(
+        None,
+        title="Triton metrics port",
+        description="Port of the metrics of every Triton; left out: their memory is not known.",
+        ge=1,
+        le=65535,
+    )
+    model_repository: str | Path = Field(
+        "model_repository",
         title="Model repository",
-        description="Folder that Triton serves, where the gateway reads model cards.",
+        description="What Triton serves from, where the gateway reads model cards: a folder, or "
+        "`s3://bucket/prefix` in the store of `s3_endpoint`.",
     )
     canary_interval: float = Field(
         60.0,
@@ -156,6 +165,45 @@ class Settings(BaseSettings):
         gt=0,
     )
 
+    mlflow_uri: str | None = Field(
+        None,
+        title="MLflow",
+        description="Tracking server that performance and validations are logged to; left out: "
+        "none. Needs the extra `tracking`.",
+        pattern="^https?://",
+    )
+    tracking_interval: float = Field(
+        30.0,
+        title="Tracking interval",
+        description="Seconds between looks at what MLflow has not got yet.",
+        gt=0,
+    )
+    drift_window: str = Field(
+        "24h",
+        title="Drift window",
+        description="What a scheduled look for drift is at: `15m`, `24h`, `7d`.",
+        pattern="^[1-9][0-9]{0,4}[mhd]$",
+    )
+    drift_interval: float = Field(
+        3600.0,
+        title="Drift interval",
+        description="Seconds between scheduled looks for drift.",
+        gt=0,
+    )
+    drift_samples: int = Field(
+        20,
+        title="Drift samples",
+        description="Exposures of a minute that are kept for looks for drift, on one gateway.",
+        ge=1,
+    )
+    report_url: str | None = Field(
+        None,
+        title="Reports",
+        description="`s3://bucket/prefix` for reports on drift, in the store of `s3_endpoint`; "
+        "left out: none are made. Needs the extra `drift`.",
+        pattern="^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$",
+    )
+
     max_bytes: int = Field(
         512 * _MIB, title="Largest exposure", description="Bytes of an exposure's file.", ge=1
     )
@@ -190,6 +238,13 @@ class Settings(BaseSettings):
         title="Most waiting",
         description="Requests that wait for their turn; further ones are told to come back.",
         ge=0,
+    )
+    max_held_bytes: int = Field(
+        4096 * _MIB,
+        title="Most bytes held",
+        description="Bytes of all the files that are worked on, or wait for it; requests that "
+        "bring more are told to come back.",
+        ge=1,
     )
     request_timeout: float = Field(
         300.0,
@@ -231,6 +286,11 @@ class Settings(BaseSettings):
             )
         if (self.oidc_issuer is None) != (self.oidc_audience is None):
             raise ValueError("set both of oidc_issuer and oidc_audience, or neither")
+        if self.max_held_bytes < self.max_body:
+            raise ValueError(
+                f"max_held_bytes is {self.max_held_bytes}, but one request may have "
+                f"{self.max_body} bytes: raise it, or lower max_bytes"
+            )
         return self
 
     @property
@@ -241,6 +301,17 @@ class Settings(BaseSettings):
             max_pixels=self.max_pixels,
             max_candidates=self.max_candidates,
         )
+
+    @property
+    def repository_buckets(self) -> list[str]:
+        """The bucket of the model repository; none if that is a folder."""
+        found = re.match("s3://([^/]+)", str(self.model_repository))
+        return [found[1]] if found else []
+
+    @property
+    def report_buckets(self) -> list[str]:
+        """The bucket that reports are kept in."""
+        return [] if self.report_url is None else [self.report_url.split("/")[2]]
 
     @property
     def max_body(self) -> int:

@@ -6,21 +6,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from detection.config import ModelConfig
+from detection.gates import GateLimits
 from gateway.config import Settings
+from gateway.mlflow_runs import MlflowRuns
 from gateway.objects import ObjectStore
 from gateway.oidc import TokenVerifier
 from gateway.services.access import AccessService
 from gateway.services.admission import Admission
 from gateway.services.catalogue import CatalogueService
+from gateway.services.datasets import Datasets
 from gateway.services.detections import DetectionService
+from gateway.services.drift import DriftSampler, DriftService
+from gateway.services.exposures import ExposureService
 from gateway.services.health import HealthService
-from gateway.services.models import ModelService
+from gateway.services.models import ModelFiles, ModelService
 from gateway.services.outbox import OutboxPublisher
+from gateway.services.performance import PerformanceService
+from gateway.services.recorder import Recorder
 from gateway.services.routing import RoutingService
 from gateway.services.runs import RunService
 from gateway.services.scorer import Scorer
 from gateway.services.scoring import ScoringService
 from gateway.services.shadow import ShadowService
+from gateway.services.tracking import TrackingService
+from gateway.services.validation import ValidationService
 from gateway.storage.database import Database, open_database
 from gateway.triton import Triton
 
@@ -30,13 +39,18 @@ class Context:
     """What handlers are given."""
 
     settings: Settings
+    model: str
     access: AccessService
     admission: Admission
     objects: ObjectStore
     runs: RunService
     detections: DetectionService
+    exposures: ExposureService
     catalogue: CatalogueService
     routing: RoutingService
+    performance: PerformanceService
+    validations: ValidationService
+    drift: DriftService
     health: HealthService
 
 
@@ -53,8 +67,11 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             timeout=settings.nats_timeout,
             poll=settings.outbox_poll,
         )
-        admission = Admission(settings.max_runs, settings.max_waiting)
-        models = ModelService(config, settings.model_repository, triton)
+        admission = Admission(settings.max_runs, settings.max_waiting, settings.max_held_bytes)
+        files = ModelFiles(
+            settings.model_repository, _objects(settings, settings.repository_buckets)
+        )
+        models = ModelService(config, files, triton)
         routing = RoutingService(
             database=database, models=models, outbox=outbox, event_source=settings.event_source
         )
@@ -65,6 +82,8 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             triton=triton,
         )
         shadow = ShadowService(admission=admission, scorer=scorer, models=models, database=database)
+        recorder = Recorder(models.name, database, triton, settings.triton_metrics_port)
+        sampler = DriftSampler(models.name, database, settings.drift_samples)
         scoring = ScoringService(
             event_source=settings.event_source,
             event_detections=settings.event_detections,
@@ -75,21 +94,57 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             shadow=shadow,
             database=database,
             outbox=outbox,
+            recorder=recorder,
+            sampler=sampler,
+        )
+        catalogue = CatalogueService(database, models)
+        objects = _objects(settings, settings.s3_buckets)
+        limits = GateLimits()
+        tracking = TrackingService(
+            runs=None if settings.mlflow_uri is None else MlflowRuns(settings.mlflow_uri),
+            interval=settings.tracking_interval,
+            config=config,
+            limits=limits,
+            database=database,
+            models=models,
+        )
+        validations = ValidationService(
+            event_source=settings.event_source,
+            limits=limits,
+            database=database,
+            catalogue=catalogue,
+            models=models,
+            datasets=Datasets(models, objects, settings.max_bytes, tracking.find_input),
+            scorer=scorer,
+            admission=admission,
+            outbox=outbox,
+        )
+        drift = DriftService(
+            event_source=settings.event_source,
+            window=settings.drift_window,
+            interval=settings.drift_interval,
+            report_url=settings.report_url,
+            reports=_objects(settings, settings.report_buckets),
+            database=database,
+            catalogue=catalogue,
+            models=models,
+            sampler=sampler,
+            outbox=outbox,
         )
         context = Context(
             settings=settings,
+            model=models.name,
             access=_access(settings, database),
             admission=admission,
-            objects=ObjectStore(
-                settings.s3_buckets,
-                endpoint=settings.s3_endpoint,
-                region=settings.s3_region,
-                timeout=settings.s3_timeout,
-            ),
+            objects=objects,
             runs=RunService(scoring, database),
             detections=DetectionService(database),
-            catalogue=CatalogueService(database, models),
+            exposures=ExposureService(database),
+            catalogue=catalogue,
             routing=routing,
+            performance=PerformanceService(database, catalogue, recorder),
+            validations=validations,
+            drift=drift,
             health=HealthService(
                 database=database,
                 models=models,
@@ -102,6 +157,11 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
         background = [
             asyncio.create_task(outbox.run(), name="outbox publisher"),
             asyncio.create_task(shadow.run(), name="challenger in the shadow"),
+            asyncio.create_task(recorder.run(), name="recorder"),
+            asyncio.create_task(sampler.run(), name="drift samples"),
+            asyncio.create_task(drift.run(), name="drift"),
+            asyncio.create_task(validations.run(), name="validations"),
+            asyncio.create_task(tracking.run(), name="tracking"),
         ]
         try:
             async with context.runs.keeping_house():
@@ -125,4 +185,13 @@ def _access(settings: Settings, database: Database) -> AccessService:
         verifier=verifier,
         rate_per_minute=settings.rate_per_minute,
         concurrency=settings.concurrency,
+    )
+
+
+def _objects(settings: Settings, buckets: list[str]) -> ObjectStore:
+    return ObjectStore(
+        buckets,
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        timeout=settings.s3_timeout,
     )

@@ -111,6 +111,14 @@ class VersionError(GatewayError):
         return {"field": self.field}
 
 
+class TooLittleDataError(GatewayError):
+    """Something that there is too little data for, so far."""
+
+    status = 409
+    code = "too-little-data"
+    title = "There is too little data for this"
+
+
 class UnauthenticatedError(GatewayError):
     """A caller who does not say, or cannot show, who it is."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from gateway.config import Settings
 from gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from gateway.objects import ObjectStore
 from gateway.schemas import InferByReference, InferRequest, printable
+from gateway.services.admission import Place
 from gateway.services.scorer import Submission
 
 _Request = TypeVar("_Request", InferRequest, InferByReference)
@@ -37,12 +38,19 @@ class _Part:
 
 
 async def read_infer_form(
-    request: Request[Any, Any, Any], settings: Settings, objects: ObjectStore
+    request: Request[Any, Any, Any], settings: Settings, objects: ObjectStore, place: Place
 ) -> Submission:
     """What a request's body wants scored: the parts of a form, or objects that it names.
 
+    Parameters
+    ----------
+    place
+        Holds the bytes, before they are read where their number is known.
+
     Raises
     ------
+    BusyError
+        If there are too many bytes inside already.
     MediaTypeError, MalformedBodyError, UploadTimeoutError
         If the body is neither a form nor JSON, breaks off, or comes too slowly.
     InputError
@@ -63,10 +71,11 @@ async def read_infer_form(
     }
     try:
         async with asyncio.timeout(settings.upload_timeout):
+            stream = _holding(request, settings, place)
             if kind == "application/json":
-                body = await _read_whole(request.stream(), settings.max_request_part)
+                body = await _read_whole(stream, settings.max_request_part)
             else:
-                parts = await _read_parts(request.stream(), options.get("boundary", ""), bounds)
+                parts = await _read_parts(stream, options.get("boundary", ""), bounds)
     except TimeoutError:
         raise UploadTimeoutError(f"the body took over {settings.upload_timeout:g} s") from None
     except RequestEntityTooLarge:
@@ -76,7 +85,7 @@ async def read_infer_form(
     except InternalServerException as error:
         raise MalformedBodyError(f"the body broke off: {error.detail}") from error
     if kind == "application/json":
-        return await _fetch(_decode(body, InferByReference), settings, objects)
+        return await _fetch(_decode(body, InferByReference), settings, objects, place)
 
     if "exposure" not in parts:
         raise InputError("missing-part", "exposure", "send the file as the part `exposure`")
@@ -94,16 +103,31 @@ async def read_infer_form(
     )
 
 
-async def _fetch(given: InferByReference, settings: Settings, objects: ObjectStore) -> Submission:
-    planes = {
-        name: None if url is None else await objects.read(url, name, settings.max_bytes)
-        for name, url in (("mask", given.mask), ("weight", given.weight))
-    }
+async def _holding(
+    request: Request[Any, Any, Any], settings: Settings, place: Place
+) -> AsyncIterator[bytes]:
+    """The body, which the place holds: at once if its length is said, or else as it comes."""
+    said = request.headers.get("content-length")
+    if said is not None:
+        # A longer one is refused for its length.
+        place.hold(min(int(said), settings.max_body))
+    async for chunk in request.stream():
+        if said is None:
+            place.hold(len(chunk))
+        yield chunk
+
+
+async def _fetch(
+    given: InferByReference, settings: Settings, objects: ObjectStore, place: Place
+) -> Submission:
+    async def read(field: str, url: str) -> bytes:
+        return await objects.read(url, field, settings.max_bytes, place.hold)
+
     return Submission(
-        content=await objects.read(given.exposure, "exposure", settings.max_bytes),
+        content=await read("exposure", given.exposure),
         filename=printable(given.exposure.rpartition("/")[2]),
-        mask=planes["mask"],
-        weight=planes["weight"],
+        mask=None if given.mask is None else await read("mask", given.mask),
+        weight=None if given.weight is None else await read("weight", given.weight),
         request=InferRequest(
             **{name: getattr(given, name) for name in InferRequest.__struct_fields__}
         ),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -47,10 +48,35 @@ SHADOW_RUNS = Counter(
     "astrotriton_shadow_runs", "Runs of a challenger in the shadow.", ("outcome",)
 )
 INSIDE = Gauge("astrotriton_requests_inside", "Exposures being scored, or waiting for it.")
+HELD = Gauge("astrotriton_held_bytes", "Bytes of the files being scored, or waiting for it.")
 READY = Gauge("astrotriton_ready", "Whether the gateway was ready when it was last asked.")
 OUTBOX_WAITING = Gauge("astrotriton_outbox_waiting_events", "Events that wait to be published.")
 OUTBOX_LAG = Gauge("astrotriton_outbox_lag_seconds", "How long the oldest of them has waited.")
 OUTBOX_PUBLISHED = Counter("astrotriton_outbox_published_events", "Events published.")
+SAMPLES_DROPPED = Counter(
+    "astrotriton_samples_dropped", "What was measured and not kept, by kind.", ("kind",)
+)
+TRITON_QUEUE = Gauge(
+    "astrotriton_triton_queue_seconds", "Mean time of late in Triton's queue.", ("version",)
+)
+DRIFTED = Gauge(
+    "astrotriton_drift_detected", "Whether the last look found drift.", ("model", "version")
+)
+DRIFT_DISTANCE = Gauge(
+    "astrotriton_drift_distance",
+    "Kolmogorov-Smirnov distance of a descriptor from the reference, at the last look.",
+    ("model", "version", "descriptor"),
+)
+VALIDATION_ECE = Gauge(
+    "astrotriton_validation_calibration_error",
+    "Expected calibration error at the last validation.",
+    ("model", "version"),
+)
+VALIDATION_PASSED = Gauge(
+    "astrotriton_validation_passed", "Whether the last validation passed.", ("model", "version")
+)
+
+_run: ContextVar[dict[str, float] | None] = ContextVar("parts of the run", default=None)
 
 
 @contextmanager
@@ -59,4 +85,14 @@ def stage(name: str) -> Iterator[None]:
     started = time.perf_counter()
     with tracing.span(name):
         yield
-    STAGES.labels(name).observe(time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    STAGES.labels(name).observe(seconds)
+    if (parts := _run.get()) is not None:
+        parts[name] = parts.get(name, 0.0) + seconds
+
+
+def measure_parts() -> dict[str, float]:
+    """Seconds of each part of the run that begins in this task, as they become known."""
+    parts: dict[str, float] = {}
+    _run.set(parts)
+    return parts

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
+from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
@@ -60,16 +61,24 @@ def _with_headers(scope: Scope, send: Send, identity: str) -> Callable[[Message]
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             _measure(scope, message["status"], time.perf_counter() - started)
-            headers = [*message.get("headers", []), (_REQUEST_ID, identity.encode()), *_HEADERS]
+            headers = [*message.get("headers", []), (_REQUEST_ID, identity.encode())]
             names = {name.lower(): value for name, value in headers}
             page = names.get(b"content-type", b"").startswith(b"text/html")
-            headers.append(_OF_PAGES if page else _OF_DATA)
-            if b"cache-control" not in names and b"etag" not in names:
-                headers.append(_NOT_KEPT)
+            defaults = [*_HEADERS, _OF_PAGES if page else _OF_DATA]
+            if b"etag" not in names:
+                defaults.append(_NOT_KEPT)
+            headers += [default for default in defaults if default[0] not in names]
             message = {**message, "headers": headers}
         await send(message)
 
     return send_with_headers
+
+
+async def name_methods(message: Message, scope: Scope) -> None:
+    """Let the answer to OPTIONS name every method of a path; Litestar's own names the first."""
+    if message["type"] == "http.response.start" and message["status"] == 204:
+        methods = scope["litestar_app"].route_handler_method_map[scope["path_template"]]
+        MutableScopeHeaders.from_message(message)["Allow"] = ", ".join(sorted(methods))
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:

@@ -29,7 +29,15 @@ from litestar.static_files import create_static_files_router
 
 from gateway.examples import REQUEST, RESPONSE
 from gateway.formats import WRITERS
-from gateway.schemas import InferByReference, InferRequest, Problem, RunStatus
+from gateway.monitoring import ReferenceIn, ValidateIn
+from gateway.schemas import (
+    InferByReference,
+    InferRequest,
+    LabelIn,
+    Problem,
+    RouteIn,
+    RunStatus,
+)
 
 _DESCRIPTION = """\
 Scores the sources of a difference exposure with the served version of an astronomical U-Net.
@@ -52,7 +60,7 @@ _PROBLEMS = {
     404: "No such resource.",
     406: "There is no answer in an accepted format.",
     408: "The body came too slowly.",
-    409: "A model version cannot answer; the detail says why.",
+    409: "What there is does not allow it; the detail says why.",
     413: "The exposure, or the list of candidates, is too large.",
     415: "The body is neither multipart/form-data nor JSON.",
     422: "The exposure or the request cannot be scored; `field` says which part is wrong.",
@@ -72,7 +80,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
             media_type="application/problem+json",
             generate_examples=False,
         )
-        for status in statuses
+        for status in (400, *statuses)
     }
 
 
@@ -155,6 +163,16 @@ class PictureOperation(Operation):
             answer.content = {"image/png": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
 
 
+@dataclass
+class PageOperation(Operation):
+    """An operation that answers a page."""
+
+    def __post_init__(self) -> None:
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse):
+            answer.content = {"text/html": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+
+
 def _add_formats(answer: object) -> None:
     if isinstance(answer, OpenAPIResponse) and answer.content is not None:
         for kind in WRITERS:
@@ -192,10 +210,14 @@ _ACCEPTED = OpenAPIResponse(
 )
 
 
-def add_form_schemas(document: OpenAPI) -> None:
-    """Add the schemas of the form, which Litestar does not see in a handler's signature."""
+def add_schemas(document: OpenAPI) -> None:
+    """Add the schemas that Litestar does not see in a handler's signature.
+
+    Those of other bodies it sees, but not that they allow no further fields.
+    """
     _, schemas = msgspec.json.schema_components(
-        [InferRequest, InferByReference, RunStatus], ref_template="#/components/schemas/{name}"
+        [InferRequest, InferByReference, RunStatus, LabelIn, RouteIn, ValidateIn, ReferenceIn],
+        ref_template="#/components/schemas/{name}",
     )
     document.components.schemas.update(schemas)
 

@@ -78,7 +78,7 @@ class DetectionController(Controller):
             await held.enter_async_context(context.access.working(caller))
             place = await held.enter_async_context(context.admission.enter())
             async with patience(request, context.settings.request_timeout):
-                form = await read_infer_form(request, context.settings, context.objects)
+                form = await read_infer_form(request, context.settings, context.objects, place)
                 large = len(form.content) >= context.settings.async_bytes
                 if large or prefers_async(request):
                     run_id = await context.runs.start(form, place, held, caller.subject, key)
@@ -232,11 +232,12 @@ async def _see_run(context: Context, run_id: UUID) -> Response[Any]:
 
 
 def _time(field: str, given: str | None) -> datetime | None:
-    """A time with its zone; Litestar would take a number for one, and no zone for this machine's."""
+    """A time with its zone, which Litestar would take from a number and without a zone too."""
     try:
-        return msgspec.convert(given, Annotated[datetime, Meta(tz=True)] | None)
+        time: datetime | None = msgspec.convert(given, Annotated[datetime, Meta(tz=True)] | None)
     except msgspec.ValidationError as error:
         raise InputError("invalid-request", field, f"{error}; with its zone, as RFC 3339") from None
+    return time
 
 
 def _cone(

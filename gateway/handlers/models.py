@@ -1,17 +1,39 @@
-"""Which versions of a model answer."""
+"""Which versions of a model answer, and how well they do."""
 
-from litestar import Controller, get, put
+from typing import Annotated, Any
+
+from litestar import Controller, Request, Response, get, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.openapi.spec import Example
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from gateway.context import Context
-from gateway.handlers.access import requires
+from gateway.handlers.access import caller_of, requires
+from gateway.monitoring import (
+    WINDOWS,
+    DriftCheck,
+    DriftReference,
+    Performance,
+    ReferenceIn,
+    ValidateIn,
+    Validation,
+)
 from gateway.openapi import problems
 from gateway.schemas import ModelInfo, Route, RouteIn
 
+Window = Annotated[
+    str,
+    QueryParameter(
+        description="The time up to now: minutes, hours or days, 30 days at most.",
+        examples=[Example(summary="A day", value="24h")],
+        schema_extra={"pattern": WINDOWS},
+    ),
+]
+Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+
 
 class ModelController(Controller):
-    """Models and their routes."""
+    """Models, their routes, and how well they do."""
 
     path = "/models"
     tags = ("models",)
@@ -68,3 +90,115 @@ class ModelController(Controller):
         Another champion than before is told as a CloudEvent `model.promoted`.
         """
         return await context.routing.change(name, data)
+
+    @get(
+        "/{model_id:str}/performance",
+        summary="How a version does",
+        operation_id="get_performance",
+        responses=problems(401, 403, 404, 422, 429, 503),
+        **requires("read"),
+    )
+    async def performance(
+        self,
+        model_id: FromPath[str],
+        context: NamedDependency[Context],
+        window: Window = "1h",
+    ) -> Performance:
+        """Speed, errors, memory, accuracy, calibration, people's labels and drift.
+
+        Added up over all gateways and Tritons. Each figure comes with its window, its count and its
+        source; one that cannot be told is null, with the reason.
+        """
+        return await context.performance.get(model_id, window)
+
+    @post(
+        "/{model_id:str}/validate",
+        status_code=202,
+        summary="Validate a version",
+        operation_id="validate_model",
+        responses=problems(401, 403, 404, 422, 429, 503),
+        **requires("admin"),
+    )
+    async def validate(
+        self,
+        model_id: FromPath[str],
+        data: JSONBody[ValidateIn],
+        request: Request[Any, Any, Any],
+        context: NamedDependency[Context],
+    ) -> Response[Validation]:
+        """Scores labelled exposures with a version as it is served, in the background.
+
+        `Location` is where to ask for the figures and the gates. When they are there, a CloudEvent
+        `model.validated` tells of it.
+        """
+        begun = await context.validations.start(model_id, data, caller_of(request).subject)
+        return Response(begun, status_code=202, headers={"Location": f"/validations/{begun.id}"})
+
+    @get(
+        "/{model_id:str}/validations",
+        summary="Validations of a version",
+        operation_id="list_validations",
+        responses=problems(401, 403, 404, 422, 429, 503),
+        **requires("read"),
+    )
+    async def validations(
+        self, model_id: FromPath[str], context: NamedDependency[Context], limit: Limit = 20
+    ) -> list[Validation]:
+        """The newest first, those under way and those that failed too."""
+        return await context.validations.of_model(model_id, limit)
+
+    @post(
+        "/{model_id:str}/drift",
+        status_code=201,
+        summary="Look for drift",
+        operation_id="check_drift",
+        responses=problems(401, 403, 404, 422, 429, 503),
+        **requires("admin"),
+    )
+    async def check_drift(
+        self,
+        model_id: FromPath[str],
+        context: NamedDependency[Context],
+        window: Window = "24h",
+    ) -> Response[DriftCheck]:
+        """Compares the exposures of a window with those that the version was measured on.
+
+        The report is made afterwards: ask again where `Location` says. Drift that the look before
+        did not find is told as a CloudEvent `model.drifted`.
+        """
+        check = await context.drift.check(model_id, window)
+        return Response(check, status_code=201, headers={"Location": f"/drift/{check.id}"})
+
+    @get(
+        "/{model_id:str}/drift",
+        summary="Looks for drift",
+        operation_id="list_drift",
+        responses=problems(401, 403, 404, 422, 429, 503),
+        **requires("read"),
+    )
+    async def list_drift(
+        self, model_id: FromPath[str], context: NamedDependency[Context], limit: Limit = 20
+    ) -> list[DriftCheck]:
+        """The newest first, scheduled and asked for."""
+        return await context.drift.of_model(model_id, limit)
+
+    @put(
+        "/{model_id:str}/drift/reference",
+        summary="Choose what is expected",
+        operation_id="put_drift_reference",
+        responses=problems(401, 403, 404, 409, 422, 429, 503),
+        **requires("admin"),
+    )
+    async def accept(
+        self,
+        model_id: FromPath[str],
+        data: JSONBody[ReferenceIn],
+        request: Request[Any, Any, Any],
+        context: NamedDependency[Context],
+    ) -> DriftReference:
+        """Compares a version with exposures of its own camera from now on.
+
+        For a camera that is not like the exposures that the version was measured on and whose
+        detections have been found good, by a validation for instance. The trend begins anew.
+        """
+        return await context.drift.accept(model_id, data, caller_of(request).subject)

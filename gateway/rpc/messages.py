@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 
 from detection.errors import InputError, TooLargeError
 from gateway.forms import validated
@@ -18,19 +19,25 @@ _FILES = ("exposure", "mask", "weight")
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "model_version")
 
 
-def to_submission(message: InferRequest, most: int) -> Submission:
+def to_submission(content: bytes, most: int) -> Submission:
     """What a request wants scored, checked as over HTTP.
 
     Parameters
     ----------
+    content
+        An `InferRequest` as it came.
     most
         Bytes that a file may have.
 
     Raises
     ------
     InputError
-        If a field is not what it should be.
+        If it is none, or a field is not what it should be.
     """
+    try:
+        message = InferRequest.FromString(content)
+    except DecodeError as error:
+        raise InputError("invalid-message", "request", f"no InferRequest: {error}") from error
     fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     for name in _FILES:
         if len(fields.get(name, b"")) > most:

@@ -22,13 +22,8 @@ from gateway.rpc.detections_pb2 import (
     DESCRIPTOR,
     DetectionPart,
     InferEvent,
-    InferRequest,
     InferResponse,
     Progress,
-)
-from gateway.rpc.detections_pb2_grpc import (
-    DetectionsServicer,
-    add_DetectionsServicer_to_server,
 )
 from gateway.rpc.messages import from_detections, from_run, to_submission
 from gateway.schemas import InferResponse as Answer
@@ -57,11 +52,27 @@ _Call: TypeAlias = grpc.aio.ServicerContext
 _log = logging.getLogger(__name__)
 
 
-class _Service(DetectionsServicer):
+class _Service:
+    """The methods, which take a request as it came: it is read once the caller is known."""
+
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def Infer(self, request: InferRequest, call: _Call) -> InferResponse:  # noqa: N802
+    @property
+    def handlers(self) -> Any:
+        """What a server is given."""
+        methods = {
+            "Infer": grpc.unary_unary_rpc_method_handler(
+                self.infer, response_serializer=InferResponse.SerializeToString
+            ),
+            "InferStream": grpc.unary_stream_rpc_method_handler(
+                self.infer_stream, response_serializer=InferEvent.SerializeToString
+            ),
+        }
+        return grpc.method_handlers_generic_handler(NAME, methods)
+
+    async def infer(self, request: bytes, call: _Call) -> InferResponse:
+        """Score an exposure."""
         async with _answering(call):
             run = await self._score(request, call, lambda done, of: None)
             return InferResponse(
@@ -69,9 +80,8 @@ class _Service(DetectionsServicer):
                 detections=await asyncio.to_thread(from_detections, run.detections),
             )
 
-    async def InferStream(  # noqa: N802
-        self, request: InferRequest, call: _Call
-    ) -> AsyncIterator[InferEvent]:
+    async def infer_stream(self, request: bytes, call: _Call) -> AsyncIterator[InferEvent]:
+        """Score an exposure, and tell how far that is."""
         async with _answering(call):
             told: asyncio.Queue[Progress] = asyncio.Queue(1)
 
@@ -99,7 +109,7 @@ class _Service(DetectionsServicer):
                 found = await asyncio.to_thread(from_detections, part)
                 yield InferEvent(part=DetectionPart(detections=found))
 
-    async def _score(self, request: InferRequest, call: _Call, progress: Any) -> Answer:
+    async def _score(self, request: bytes, call: _Call, progress: Any) -> Answer:
         context = self._context
         caller = await self._admit(call, "infer")
         key = check_key(_metadata(call, "idempotency-key"))
@@ -109,7 +119,8 @@ class _Service(DetectionsServicer):
             await held.enter_async_context(deadline(most if left is None else min(left, most)))
             await held.enter_async_context(context.access.working(caller))
             place = await held.enter_async_context(context.admission.enter())
-            submission = to_submission(request, context.settings.max_bytes)
+            place.hold(len(request))
+            submission = await asyncio.to_thread(to_submission, request, context.settings.max_bytes)
             asked = await context.runs.score(submission, place, caller.subject, key, progress)
         if asked.result is None:
             raise RunGivenUpError(f"run {asked.run_id} of this key is in the background; ask later")
@@ -164,7 +175,7 @@ async def serve_rpc(context: Context) -> AsyncIterator[None]:
         ],
         maximum_concurrent_rpcs=settings.max_runs + settings.max_waiting + 32,
     )
-    add_DetectionsServicer_to_server(_Service(context), server)  # type: ignore[no-untyped-call]
+    server.add_generic_rpc_handlers((_Service(context).handlers,))
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflection.enable_server_reflection(

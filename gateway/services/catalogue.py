@@ -1,6 +1,7 @@
 """The model versions that there are."""
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -8,7 +9,7 @@ from gateway.errors import GatewayError, NotFoundError
 from gateway.schemas import ModelInfo, Route
 from gateway.services.models import ModelService
 from gateway.storage.database import Database
-from gateway.storage.models import find_models
+from gateway.storage.models import find_card, find_models
 from gateway.storage.routes import find_route
 
 _VERSION = re.compile(r"(?P<name>[A-Za-z0-9_-]+):(?P<version>[1-9][0-9]{0,8})")
@@ -24,7 +25,7 @@ class CatalogueService:
 
     async def all(self) -> list[ModelInfo]:
         """Every version, the newest first; without their cards."""
-        return [msgspec.structs.replace(info, card=None) for info in await self._infos()]
+        return await self._infos()
 
     async def get(self, model_id: str) -> ModelInfo:
         """A version.
@@ -51,7 +52,15 @@ class CatalogueService:
             raise NotFoundError(
                 f"no model version is {model_id!r}: give a UUID, NAME:VERSION or NAME@champion"
             )
-        return infos[0]
+        return msgspec.structs.replace(infos[0], card=await self._card(infos[0]))
+
+    async def _card(self, info: ModelInfo) -> dict[str, Any]:
+        if info.first_used_at is None:
+            content: str | bytes = (await self._models.get(info.version)).card_json
+        else:
+            async with self._database.transaction() as connection:
+                content = await find_card(connection, info.id)
+        return msgspec.json.decode(content, type=dict[str, Any])
 
     async def _infos(self) -> list[ModelInfo]:
         async with self._database.transaction() as connection:
@@ -73,7 +82,6 @@ class CatalogueService:
                 if served is None
                 else row["name"] == self._models.name and row["version"] in served,
                 first_used_at=row["created_at"],
-                card=msgspec.json.decode(row["card"]),
             )
             for row in rows
         ]
@@ -93,7 +101,6 @@ class CatalogueService:
                     roles=self._roles(route, model.ref.name, version),
                     served=True,
                     first_used_at=None,
-                    card=msgspec.json.decode(model.card_json),
                 )
             )
         return sorted(infos, key=lambda info: (info.name, -info.version))

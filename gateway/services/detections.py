@@ -28,6 +28,7 @@ from gateway.storage.detections import (
     set_label,
     stored_detection,
 )
+from gateway.storage.models import find_card
 from gateway.storage.runs import guarantee_of
 
 _AS_ANSWERED = frozenset(ConfidenceDerivation.__struct_fields__) & frozenset(
@@ -67,10 +68,12 @@ class DetectionService:
             If there is none of that id.
         """
         row = await self._row(detection_id)
+        async with self._database.transaction() as connection:
+            card = await find_card(connection, row["model_id"])
         detection = stored_detection(row)
         return ConfidenceDerivation(
             detection_id=detection.id,
-            derivation=_derivation(row),
+            derivation=_derivation(row, card),
             uncertainty=row["uncertainty"],
             guarantee=msgspec.convert(guarantee_of(row), Guarantee | None),
             **{name: getattr(detection, name) for name in _AS_ANSWERED},
@@ -121,9 +124,9 @@ def _unknown(detection_id: UUID) -> NotFoundError:
     return NotFoundError(f"no detection has the id {detection_id}")
 
 
-def _derivation(row: Record) -> Derivation | None:
+def _derivation(row: Record, content: str) -> Derivation | None:
     try:
-        card = UNetModel.from_json(row["card"])
+        card = UNetModel.from_json(content)
     except CardError:
         # Stored by an earlier release, whose confidence was made otherwise.
         return None

@@ -7,6 +7,7 @@ import msgspec
 from cloudevents.conversion import to_json
 from cloudevents.http import CloudEvent
 
+from gateway.monitoring import DriftCheck, DriftedEvent, ValidatedEvent
 from gateway.schemas import (
     Counts,
     EventDetection,
@@ -18,6 +19,8 @@ from gateway.schemas import (
 
 SUBJECT = "detection.scored"
 PROMOTED = "model.promoted"
+VALIDATED = "model.validated"
+DRIFTED = "model.drifted"
 
 
 def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> bytes:
@@ -63,6 +66,26 @@ def promoted_event(route: Route, event_id: UUID, source: str) -> bytes:
         name=route.name, champion=route.champion, previous_champion=route.previous_champion
     )
     return _event(PROMOTED, route.name, route.updated_at, event_id, source, data)
+
+
+def validated_event(data: ValidatedEvent, time: datetime, event_id: UUID, source: str) -> bytes:
+    """``model.validated`` in structured JSON."""
+    return _event(VALIDATED, f"{data.name}:{data.version}", time, event_id, source, data)
+
+
+def drifted_event(check: DriftCheck, event_id: UUID, source: str) -> bytes:
+    """``model.drifted`` in structured JSON, for a look that found what the one before did not."""
+    data = DriftedEvent(
+        check_id=check.id,
+        name=check.model.name,
+        version=check.model.version,
+        drifted=check.drifted,
+        exposures=check.exposures,
+        since=check.window.since,
+        until=check.window.until,
+    )
+    subject = f"{data.name}:{data.version}"
+    return _event(DRIFTED, subject, check.created_at, event_id, source, data)
 
 
 def _event(

@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.config import ModelConfig
-from detection.errors import CardError
+from detection.errors import CardError, InputError
 from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
 from detection.model import UNetModel
 from gateway.errors import DependencyError, GatewayError, ModelNotServedError
+from gateway.objects import ObjectStore
 from gateway.replicas import Replica
 from gateway.schemas import ModelRef
 from gateway.triton import Triton
 
 DEPENDENCY = "model_repository"
-_WEIGHTS = "model.onnx"
+_CARD, _WEIGHTS = "card.json", "model.onnx"
 _KEPT = 8
+_LARGEST = 256 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +62,38 @@ class Proof:
     detail: str
 
 
+class ModelFiles:
+    """Reads the files of published versions where Triton reads them: in a folder or a bucket.
+
+    Parameters
+    ----------
+    location
+        The folder, or ``s3://bucket/prefix``.
+    objects
+        Reads from that bucket.
+    """
+
+    def __init__(self, location: str | Path, objects: ObjectStore) -> None:
+        self._location = str(location).rstrip("/")
+        self._objects = objects
+
+    async def read(self, name: str, version: int, file: str) -> bytes:
+        """Content of a file.
+
+        Raises
+        ------
+        DependencyError
+            If it cannot be read.
+        """
+        where = f"{self._location}/{name}/{version}/{file}"
+        try:
+            if where.startswith("s3://"):
+                return await self._objects.read(where, file, _LARGEST)
+            return await asyncio.to_thread(Path(where).read_bytes)
+        except (OSError, InputError) as error:
+            raise DependencyError(DEPENDENCY, f"{where} cannot be read: {error}") from error
+
+
 class ModelService:
     """Knows the versions that Triton serves, and reads the card of each once.
 
@@ -67,15 +101,15 @@ class ModelService:
     ----------
     config
         The model's name, and its version or ``latest``.
-    repository
-        The folder that Triton serves.
+    files
+        Of the versions.
     triton
         Says which versions are ready.
     """
 
-    def __init__(self, config: ModelConfig, repository: Path, triton: Triton) -> None:
+    def __init__(self, config: ModelConfig, files: ModelFiles, triton: Triton) -> None:
         self._config = config
-        self._repository = repository
+        self._files = files
         self._triton = triton
         self._lock = asyncio.Lock()
         self._known: dict[int, ServedModel] = {}
@@ -96,12 +130,30 @@ class ModelService:
         async with self._lock:
             model = self._known.get(version)
             if model is None:
-                model = await asyncio.to_thread(self._read, version)
+                model = await self._read(version)
                 _log.info("read %s version %d", self.name, version)
                 if len(self._known) >= _KEPT:
                     del self._known[next(iter(self._known))]
                 self._known[version] = model
         return model
+
+    async def file(self, version: int, name: str) -> bytes | None:
+        """A further file that travels with a version; None if its card names none of that name.
+
+        Raises
+        ------
+        DependencyError
+            If it cannot be read, or is not the one that the card names.
+        """
+        model = await self.get(version)
+        if name not in model.card.digests:
+            return None
+        content = await self._files.read(self.name, version, name)
+        if _sha256(content) != model.card.digests[name]:
+            raise DependencyError(
+                DEPENDENCY, f"{name} of version {version} is not the file that card.json names"
+            )
+        return content
 
     async def served_versions(self) -> list[int]:
         """The versions that Triton serves, ascending.
@@ -144,11 +196,13 @@ class ModelService:
         )
         return [_proof(model, replica, answer) for replica, answer in answers.items()]
 
-    def _read(self, version: int) -> ServedModel:
-        folder = self._repository / self._config.model_name / str(version)
+    async def _read(self, version: int) -> ServedModel:
+        card, golden = [
+            await self._files.read(self.name, version, file) for file in (_CARD, GOLDEN_FILE)
+        ]
         try:
-            return _read_version(folder, self._config.model_name, version)
-        except (OSError, CardError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return await asyncio.to_thread(_assembled, self.name, version, card, golden)
+        except (CardError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DependencyError(
                 DEPENDENCY,
                 f"version {version} of {self._config.model_name!r} is not as exported: {error}; "
@@ -174,14 +228,12 @@ def _proof(
     )
 
 
-def _read_version(folder: Path, name: str, version: int) -> ServedModel:
-    card_json = (folder / "card.json").read_bytes()
+def _assembled(name: str, version: int, card_json: bytes, content: bytes) -> ServedModel:
     card = UNetModel.from_json(card_json)
     if (card.name, card.version) != (name, version):
-        raise CardError(f"card.json is of {card.name!r} version {card.version}")
-    content = (folder / GOLDEN_FILE).read_bytes()
+        raise CardError(f"{_CARD} is of {card.name!r} version {card.version}")
     if _sha256(content) != card.digests[GOLDEN_FILE]:
-        raise ValueError(f"{GOLDEN_FILE} is not the file that card.json names")
+        raise ValueError(f"{GOLDEN_FILE} is not the file that {_CARD} names")
     golden = Golden.from_npz(content)
     for array, spec in ((golden.image, card.input), (golden.probability, card.output)):
         if array.shape != (1, *spec.shape[1:]):

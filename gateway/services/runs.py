@@ -23,8 +23,8 @@ from gateway.services.scoring import ScoringService, Ticket
 from gateway.storage.database import Database
 from gateway.storage.jobs import (
     beat,
-    fail_abandoned_jobs,
     fail_job,
+    find_abandoned_jobs,
     find_job,
     forget,
     insert_job,
@@ -252,9 +252,11 @@ class RunService:
                 await beat(connection, dict(self._progress))
 
     async def _sweep(self) -> None:
-        problem = problem_of(RunGivenUpError("the gateway that worked on the run has ended"))
         async with self._database.transaction() as connection:
-            given_up = await fail_abandoned_jobs(connection, _SILENCE, msgspec.json.encode(problem))
+            given_up = await find_abandoned_jobs(connection, _SILENCE)
+            for run_id in given_up:
+                error = RunGivenUpError("the gateway that worked on the run has ended")
+                await fail_job(connection, run_id, msgspec.json.encode(problem_of(error)))
             await forget(connection, _KEYS_KEPT, _EVENTS_KEPT)
             waiting, lag = await measure_waiting(connection)
         OUTBOX_WAITING.set(waiting)

@@ -41,6 +41,11 @@ class Submission:
     request: InferRequest
 
     @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(len(file or b"") for file in (self.content, self.mask, self.weight))
+
+    @property
     def planes(self) -> Planes:
         """The planes, and where they are."""
         return Planes(

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,12 +15,14 @@ from detection.scoring import FULL_VIEWS, Scored
 from detection.types import Detection
 from detection.work import Work
 from gateway.errors import GatewayError, KeyReusedError, RouteChangedError, RunGivenUpError
-from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, stage
+from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, measure_parts, stage
 from gateway.schemas import ExposureInfo, InferResponse, ScoredDetection, printable
 from gateway.services.cutouts import picture
+from gateway.services.drift import DriftSampler
 from gateway.services.events import SUBJECT, scored_event
 from gateway.services.models import ModelService, ServedModel
 from gateway.services.outbox import OutboxPublisher
+from gateway.services.recorder import Recorder
 from gateway.services.routing import Choice, RoutingService
 from gateway.services.scorer import Progress, Scorer, Submission
 from gateway.services.shadow import ShadowService
@@ -29,8 +32,6 @@ from gateway.storage.jobs import complete_job, find_key, take_key
 from gateway.storage.models import insert_model
 from gateway.storage.outbox import insert_event
 from gateway.storage.runs import insert_run
-
-_FIELDS = frozenset(ScoredDetection.__struct_fields__)
 
 _log = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ class Ticket:
     key
         The idempotency key, if there is one.
     digest
-        SHA-256 of all that was asked.
+        SHA-256 of all that was asked under the key; empty without one.
     exposure_digest
         SHA-256 of the exposure's file.
+    began, parts
+        When it arrived (`time.perf_counter`), and the seconds of its parts as they become known.
     in_background
         Whether it is a job, which has taken the key already.
     """
@@ -60,7 +63,20 @@ class Ticket:
     key: str | None
     digest: str
     exposure_digest: str
+    began: float
+    parts: dict[str, float]
     in_background: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What is stored of a run. With many detections it takes a while to make."""
+
+    run: InferResponse
+    features: list[list[float] | None]
+    pictures: dict[UUID, bytes]
+    event_id: UUID
+    event: bytes
 
 
 class ScoringService:
@@ -74,6 +90,8 @@ class ScoringService:
         How many pictures of a run's detections are kept.
     scorer, models, routing, shadow, database, outbox
         What a run needs.
+    recorder, sampler
+        What is told of it.
     """
 
     def __init__(
@@ -88,6 +106,8 @@ class ScoringService:
         shadow: ShadowService,
         database: Database,
         outbox: OutboxPublisher,
+        recorder: Recorder,
+        sampler: DriftSampler,
     ) -> None:
         self._event_source = event_source
         self._event_detections = event_detections
@@ -98,12 +118,22 @@ class ScoringService:
         self._shadow = shadow
         self._database = database
         self._outbox = outbox
+        self._recorder = recorder
+        self._sampler = sampler
 
     async def ticket(self, submission: Submission, caller: str, key: str | None) -> Ticket:
         """A ticket for a new run."""
-        exposure, digest = await asyncio.to_thread(_digests, submission)
+        began, parts = time.perf_counter(), measure_parts()
+        exposure = await asyncio.to_thread(_sha256, submission.content)
+        digest = "" if key is None else await asyncio.to_thread(_digest_of, submission, exposure)
         return Ticket(
-            run_id=uuid7(), caller=caller, key=key, digest=digest, exposure_digest=exposure
+            run_id=uuid7(),
+            caller=caller,
+            key=key,
+            digest=digest,
+            exposure_digest=exposure,
+            began=began,
+            parts=parts,
         )
 
     async def earlier(self, ticket: Ticket) -> UUID | None:
@@ -160,10 +190,12 @@ class ScoringService:
         choice = await self._routing.choose(wanted, sticky)
         try:
             run = await self._run(submission, ticket, choice, progress)
-        except GatewayError:
+        except GatewayError as error:
             # The version may have been replaced meanwhile, and even unloaded.
             previous, choice = choice, await self._routing.choose(wanted, sticky)
             if choice.version == previous.version:
+                seconds = time.perf_counter() - ticket.began
+                self._recorder.run_failed(choice.version, error.code, seconds)
                 raise
             run = await self._run(submission, ticket, choice, progress)
         if run is not None and choice.shadow is not None:
@@ -177,15 +209,16 @@ class ScoringService:
         work, scored = await self._scorer.score(
             submission, model, progress, others=await self._others(submission, model)
         )
-        run = _answer(submission, scored, model, ticket)
-        pictures = await asyncio.to_thread(_pictures, work, run, self._cutouts)
+        made = await asyncio.to_thread(self._make, submission, work, scored, model, ticket)
         with stage("store"):
-            stored = await self._store(
-                run, _features(scored, model, run), pictures, model, choice, ticket
-            )
+            stored = await self._store(made, model, choice, ticket)
         if not stored:
             return None
-        _count(run)
+        run = made.run
+        await asyncio.to_thread(_count, run)
+        request = time.perf_counter() - ticket.began
+        self._recorder.run_stored(run, ticket.parts | {"request": request})
+        self._sampler.offer(run, scored)
         _log.info(
             "scored run %s: %d detections in %d tiles, %s version %d",
             run.run_id,
@@ -203,17 +236,25 @@ class ScoringService:
         versions = await self._models.served_versions()
         return [await self._models.get(one) for one in versions if one != model.ref.version]
 
-    async def _store(
+    def _make(
         self,
-        run: InferResponse,
-        features: list[list[float] | None],
-        pictures: dict[UUID, bytes],
+        submission: Submission,
+        work: Work,
+        scored: Scored,
         model: ServedModel,
-        choice: Choice,
         ticket: Ticket,
-    ) -> bool:
-        event_id = uuid7()
-        event = scored_event(run, event_id, self._event_source, self._event_detections)
+    ) -> _Made:
+        run, event_id = _answer(submission, scored, model, ticket), uuid7()
+        return _Made(
+            run=run,
+            features=_features(scored, model, run),
+            pictures=_pictures(work, run, self._cutouts),
+            event_id=event_id,
+            event=scored_event(run, event_id, self._event_source, self._event_detections),
+        )
+
+    async def _store(self, made: _Made, model: ServedModel, choice: Choice, ticket: Ticket) -> bool:
+        run = made.run
         async with self._database.transaction() as connection:
             if ticket.in_background:
                 if not await complete_job(connection, run.run_id):
@@ -228,9 +269,9 @@ class ScoringService:
                 )
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_run(connection, model.id, run)
-            await insert_detections(connection, run.run_id, run.detections, features)
-            await insert_cutouts(connection, pictures)
-            await insert_event(connection, event_id, SUBJECT, event)
+            await insert_detections(connection, run.run_id, run.detections, made.features)
+            await insert_cutouts(connection, made.pictures)
+            await insert_event(connection, made.event_id, SUBJECT, made.event)
         self._outbox.wake()
         return True
 
@@ -243,15 +284,18 @@ def _count(run: InferResponse) -> None:
             CONFIDENCES.observe(detection.confidence)
 
 
-def _digests(submission: Submission) -> tuple[str, str]:
-    """SHA-256 of the exposure, and of everything."""
-    exposure = hashlib.sha256(submission.content).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(submission: Submission, exposure: str) -> str:
+    """SHA-256 of everything, given that of the exposure."""
     whole = hashlib.sha256(exposure.encode())
     for plane in (submission.mask, submission.weight):
         whole.update(b"-" if plane is None else hashlib.sha256(plane).digest())
     whole.update((submission.filename or "").encode() + b"\0")
     whole.update(msgspec.json.encode(submission.request))
-    return exposure, whole.hexdigest()
+    return whole.hexdigest()
 
 
 def _features(scored: Scored, model: ServedModel, run: InferResponse) -> list[list[float] | None]:
@@ -282,8 +326,7 @@ def _answer(
         values = msgspec.structs.asdict(detection)
         if detection.merged_into is not None:
             values["merged_into"] = ids[detection.merged_into]
-        fields = {name: value for name, value in values.items() if name in _FIELDS}
-        return ScoredDetection(id=ids[index], rank=index + 1, **fields)
+        return ScoredDetection(id=ids[index], rank=index + 1, **values)
 
     request = submission.request
     height, width = scored.shape

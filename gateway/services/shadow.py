@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from detection.types import Detection
+from gateway.errors import BusyError
 from gateway.metrics import SHADOW_RUNS
 from gateway.schemas import InferResponse
 from gateway.services.admission import Admission
@@ -26,6 +28,7 @@ class _Job(NamedTuple):
     submission: Submission
     run: InferResponse
     version: int
+    held: ExitStack
 
 
 class ShadowService:
@@ -52,17 +55,23 @@ class ShadowService:
 
     def offer(self, submission: Submission, run: InferResponse, version: int) -> None:
         """Let a challenger score an exposure too, if there is room."""
-        if self._admission.crowded or self._jobs.full():
+        held = ExitStack()
+        try:
+            if self._admission.crowded or self._jobs.full():
+                raise BusyError("callers go first")
+            held.enter_context(self._admission.holding(submission.size))
+        except BusyError:
             SHADOW_RUNS.labels("dropped").inc()
             return
-        self._jobs.put_nowait(_Job(submission, run, version))
+        self._jobs.put_nowait(_Job(submission, run, version, held))
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
             job = await self._jobs.get()
             try:
-                await self._score(job)
+                with job.held:
+                    await self._score(job)
                 SHADOW_RUNS.labels("compared").inc()
             except Exception as error:  # whatever it is, the champion's runs go on
                 SHADOW_RUNS.labels("failed").inc()

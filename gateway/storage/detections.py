@@ -19,8 +19,7 @@ _COLUMNS = ScoredDetection.__struct_fields__
 _SELECT = """
     SELECT d.*, r.created_at, r.threshold, r.uncertainty, r.guarantee,
            r.exposure_name, r.exposure_hdu, r.exposure_digest, r.height, r.width,
-           m.name AS model_name, m.version AS model_version, m.digest AS model_digest,
-           m.card_digest
+           m.name AS model_name, m.version AS model_version, m.digest AS model_digest, r.model_id
 """
 _JOINS = "JOIN runs r ON r.id = d.run_id JOIN models m ON m.id = r.model_id"
 
@@ -87,7 +86,7 @@ async def find_cutout(connection: Connection, detection_id: UUID) -> bytes | Non
 async def find_detection(connection: Connection, detection_id: UUID) -> Record | None:
     """A detection with what is known of its run; None if there is none of that id."""
     return await connection.fetchrow(
-        f"{_SELECT}, m.card FROM detections d {_JOINS} WHERE d.id = $1", detection_id
+        f"{_SELECT} FROM detections d {_JOINS} WHERE d.id = $1", detection_id
     )
 
 
@@ -185,3 +184,55 @@ async def set_label(
         author,
     )
     return True
+
+
+class GivenLabel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person said of a detection; no label: they withdrew it."""
+
+    label: Label | None
+    comment: str | None
+    author: str
+    created_at: datetime
+
+
+async def list_labels(connection: Connection, detection_id: UUID) -> list[GivenLabel]:
+    """What was said of a detection, the latest first."""
+    rows = await connection.fetch(
+        """
+        SELECT label, comment, author, created_at FROM labels
+        WHERE detection_id = $1 ORDER BY id DESC
+        """,
+        detection_id,
+    )
+    return [GivenLabel(**row) for row in rows]
+
+
+async def first_of_run(connection: Connection, run_id: UUID, limit: int) -> list[StoredDetection]:
+    """The most confident detections of a run."""
+    rows = await connection.fetch(
+        f"{_SELECT} FROM detections d {_JOINS} WHERE d.run_id = $1 ORDER BY d.rank LIMIT $2",
+        *(run_id, limit),
+    )
+    return [stored_detection(row) for row in rows]
+
+
+async def pictured(connection: Connection, run_id: UUID) -> set[UUID]:
+    """The detections of a run that a cut-out is kept of."""
+    rows = await connection.fetch(
+        "SELECT c.detection_id FROM cutouts c JOIN detections d ON d.id = c.detection_id"
+        " WHERE d.run_id = $1",
+        run_id,
+    )
+    return {row["detection_id"] for row in rows}
+
+
+async def beside(
+    connection: Connection, run_id: UUID, rank: int
+) -> tuple[UUID | None, UUID | None]:
+    """The detections of a run before and after a rank."""
+    rows = await connection.fetch(
+        "SELECT rank, id FROM detections WHERE run_id = $1 AND rank IN ($2 - 1, $2 + 1)",
+        *(run_id, rank),
+    )
+    found = {row["rank"]: row["id"] for row in rows}
+    return found.get(rank - 1), found.get(rank + 1)

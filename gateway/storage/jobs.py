@@ -59,21 +59,14 @@ async def fail_job(connection: Connection, run_id: UUID, problem: bytes) -> None
     )
 
 
-async def fail_abandoned_jobs(
-    connection: Connection, silence: timedelta, problem: bytes
-) -> list[UUID]:
-    """Give up the runs that nobody has worked on for so long."""
+async def find_abandoned_jobs(connection: Connection, silence: timedelta) -> list[UUID]:
+    """The runs that nobody has worked on for so long, out of other gateways' reach."""
     rows = await connection.fetch(
         """
-        WITH failed AS (
-            UPDATE jobs SET status = 'failed', finished_at = now(), problem = $2
-            WHERE finished_at IS NULL AND heartbeat_at < now() - $1::interval RETURNING id
-        ), freed AS (
-            DELETE FROM idempotency_keys WHERE run_id IN (SELECT id FROM failed)
-        ) SELECT id FROM failed
+        SELECT id FROM jobs WHERE finished_at IS NULL AND heartbeat_at < now() - $1::interval
+        FOR UPDATE SKIP LOCKED
         """,
         silence,
-        problem.decode(),
     )
     return [row["id"] for row in rows]
 

@@ -12,6 +12,9 @@ async def insert_model(
     connection: Connection, model_id: UUID, model: ModelRef, card: bytes, card_digest: str
 ) -> None:
     """Add a model version, unless it is there already."""
+    # Asked first, so that not every run sends the card.
+    if await connection.fetchval("SELECT true FROM models WHERE id = $1", model_id):
+        return
     await connection.execute(
         """
         INSERT INTO models (id, name, version, digest, card_digest, card)
@@ -28,5 +31,16 @@ async def insert_model(
 
 
 async def find_models(connection: Connection) -> list[Record]:
-    """Every version, the newest card of it first."""
-    return await connection.fetch("SELECT * FROM models ORDER BY name, version, created_at DESC")
+    """Every version, the newest card of it first, without the cards: `find_card` has them."""
+    return await connection.fetch(
+        """
+        SELECT id, name, version, digest, card_digest, created_at FROM models
+        ORDER BY name, version, created_at DESC
+        """
+    )
+
+
+async def find_card(connection: Connection, model_id: UUID) -> str:
+    """The card of a version that has answered, JSON."""
+    card: str = await connection.fetchval("SELECT card FROM models WHERE id = $1", model_id)
+    return card

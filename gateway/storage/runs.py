@@ -1,12 +1,14 @@
 """The table `runs`: one row for each exposure scored."""
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from asyncpg import Record
 
+from detection.guarantee import Guarantee
 from detection.types import ImageQuality
-from gateway.schemas import InferResponse, ScoredDetection
+from gateway.schemas import ExposureInfo, InferResponse, ModelRef, ScoredDetection, Uncertainty
 from gateway.storage.database import Connection
 
 _QUALITY = ImageQuality.__struct_fields__
@@ -32,6 +34,25 @@ _INSERT = (
     f"INSERT INTO runs ({', '.join(_COLUMNS)}) "
     f"VALUES ({', '.join(f'${i}' for i in range(1, len(_COLUMNS) + 1))})"
 )
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A complete run, with counts in place of its detections."""
+
+    run_id: UUID
+    created_at: datetime
+    model: ModelRef
+    exposure: ExposureInfo
+    image: ImageQuality
+    tiles: int
+    threshold: float
+    uncertainty: Uncertainty
+    guarantee: Guarantee | None
+    extracted: bool
+    flags: tuple[str, ...]
+    detections: int
+    real: int
+    labelled: int
 
 
 async def insert_run(connection: Connection, model_id: UUID, run: InferResponse) -> None:
@@ -106,3 +127,49 @@ def exposure_of(row: Record) -> dict[str, object]:
 def guarantee_of(row: Record) -> object:
     """What was promised of a run's detections."""
     return None if row["guarantee"] is None else msgspec.json.decode(row["guarantee"])
+
+
+async def list_runs(
+    connection: Connection, run_id: UUID | None, after: UUID | None, limit: int
+) -> list[RunSummary]:
+    """The newest complete runs, from one on.
+
+    Parameters
+    ----------
+    run_id
+        The only one that is wanted; None: any.
+    after
+        The last run of the page before.
+    """
+    rows = await connection.fetch(
+        """
+        SELECT r.*, m.name AS model_name, m.version AS model_version, m.digest AS model_digest,
+            found.real, found.labelled
+        FROM (
+            SELECT * FROM runs
+            WHERE ($1::uuid IS NULL OR id = $1) AND ($2::uuid IS NULL OR id < $2)
+            ORDER BY id DESC LIMIT $3
+        ) r
+        JOIN models m ON m.id = r.model_id
+        CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE is_real) AS real, count(label) AS labelled
+            FROM detections WHERE run_id = r.id
+        ) found
+        ORDER BY r.id DESC
+        """,
+        *(run_id, after, limit),
+    )
+    return [
+        msgspec.convert(
+            {
+                **row,
+                "run_id": row["id"],
+                "model": model_of(row),
+                "exposure": exposure_of(row),
+                "image": {name: row[name] for name in _QUALITY},
+                "guarantee": guarantee_of(row),
+            },
+            RunSummary,
+        )
+        for row in rows
+    ]

@@ -20,13 +20,22 @@ def gateway(site: Site, repository: Path) -> Part:
     repository
         The model repository, whose cards the gateway reads.
     """
-    port = site.ports["gateway"]
+    port, addresses = site.ports["gateway"], site.addresses
+    monitoring = {
+        "ASTROTRITON_MLFLOW_URI": addresses.mlflow_url,
+        "ASTROTRITON_TRITON_METRICS_PORT": str(site.ports["triton_metrics"]),
+        "ASTROTRITON_S3_ENDPOINT": addresses.s3_url,
+        "ASTROTRITON_S3_REGION": "us-east-1",
+        "ASTROTRITON_REPORT_URL": f"s3://{addresses.s3_bucket}/drift",
+        "AWS_ACCESS_KEY_ID": addresses.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": addresses.s3_secret_key,
+    }
     settings = {name: text for name, text in os.environ.items() if name.startswith("ASTROTRITON_")}
     python = [sys.executable, "-m", "gateway"]
 
     async def check() -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.get(f"{site.addresses.gateway_url}/health/ready")
+            answer = await client.get(f"{addresses.gateway_url}/health/ready")
             if answer.is_error:
                 raise ConnectionError(f"{answer.status_code} {answer.text}")
 
@@ -35,8 +44,9 @@ def gateway(site: Site, repository: Path) -> Part:
         command=[*python, "serve"],
         steps=[[*python, "migrate"]],
         environment=site.environment(
-            **settings
-            | site.addresses.environment()
+            **monitoring
+            | settings
+            | addresses.environment()
             | {
                 "ASTROTRITON_MODEL_REPOSITORY": str(repository.resolve()),
                 "ASTROTRITON_HOST": "127.0.0.1",

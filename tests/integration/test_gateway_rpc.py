@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.integration.gateway_parts import (
     npy,
     serve,
 )
+from tests.integration.mutants import mutant
 
 
 @pytest.fixture
@@ -133,6 +135,44 @@ async def test_bad_input_is_refused_by_name(channel):
             problem = json.loads(dict(error.trailing_metadata())["problem"])
             assert problem["field"] == field, name
             assert problem["detail"] == error.details()
+
+
+async def test_broken_files_are_scored_or_refused(client, channel, capsys):
+    stub = DetectionsStub(channel)
+    outcomes: Counter[str] = Counter()
+    unexpected = []
+
+    async def send(seeds: range) -> None:
+        for seed in seeds:
+            # Every part may be broken, and is sent to both methods in turn.
+            part = ("exposure", "exposure", "mask", "weight")[seed // 2 % 4]
+            request = pb.InferRequest(**{"exposure": npy(exposure()), part: mutant(seed)})
+            try:
+                if seed % 2:
+                    await stub.Infer(request)
+                else:
+                    async for _ in stub.InferStream(request):
+                        pass
+                outcomes["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                outcomes[error.code().name] += 1
+                if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                    unexpected.append(f"seed {seed}: {error.code()} {error.details()}")
+
+    await asyncio.gather(send(range(10_000, 10_200)), send(range(10_200, 10_400)))
+    with capsys.disabled():
+        print(f"\n400 broken files over gRPC: {dict(outcomes)}")
+    assert outcomes["OK"]
+    assert unexpected == []
+
+
+async def test_bytes_that_are_no_message_are_refused(channel):
+    good = pb.InferRequest(exposure=npy(exposure()), filename="a").SerializeToString()
+    broken = [b"\xff", b"\x0a", good[:-1], good[1:], b"\x12\x02\xff\xfe" + good, b"\x08\x01"]
+    for method, ask in (("Infer", channel.unary_unary), ("InferStream", channel.unary_stream)):
+        for content in broken:
+            call = ask(f"/{NAME}/{method}")(content)
+            assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT, (method, content[:9])
 
 
 async def test_a_key_gets_the_first_answer_again(channel):

@@ -9,7 +9,7 @@ from gateway.services.admission import Admission
 
 
 async def test_some_run_some_wait_and_the_rest_are_turned_away():
-    admission = Admission(running=2, waiting=1)
+    admission = Admission(running=2, waiting=1, most_bytes=0)
     leave = asyncio.Event()
     inside = 0
 
@@ -31,9 +31,26 @@ async def test_some_run_some_wait_and_the_rest_are_turned_away():
 
 
 async def test_one_that_fails_or_leaves_makes_room():
-    admission = Admission(running=1, waiting=0)
+    admission = Admission(running=1, waiting=0, most_bytes=0)
     with pytest.raises(ValueError, match="oops"):
         async with admission.enter():
             raise ValueError("oops")
     async with admission.enter():
         pass
+
+
+async def test_bytes_are_held_until_the_place_is_left():
+    admission = Admission(running=1, waiting=1, most_bytes=10)
+    async with admission.enter() as place:
+        place.hold(4)
+        place.hold(4)
+        async with admission.enter() as other:
+            with pytest.raises(BusyError):
+                other.hold(3)
+            other.hold(2)
+            with pytest.raises(BusyError), admission.holding(1):
+                pass
+        with admission.holding(2):
+            pass
+    async with admission.enter() as place:
+        place.hold(10)

@@ -1,0 +1,1 @@
+"""The pages that people look at: what they show, as HTML and SVG that need no script."""

@@ -1,0 +1,509 @@
+"""Drift: a bounded sample of what is scored, beside what the version was made for."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+import zipfile
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from detection.drift import (
+    DESCRIPTORS,
+    LEAST_EXPOSURES,
+    REFERENCE_FILE,
+    Feature,
+    Reference,
+    Trend,
+    compare,
+    describe,
+    follow,
+    rows_of,
+)
+from detection.errors import InputError
+from detection.scoring import Scored
+from gateway.errors import DependencyError, GatewayError, NotFoundError, TooLittleDataError
+from gateway.metrics import DRIFT_DISTANCE, DRIFTED, SAMPLES_DROPPED
+from gateway.monitoring import DriftCheck, DriftReference, ReferenceIn, VersionRef
+from gateway.objects import ObjectStore
+from gateway.reports import make_report
+from gateway.schemas import InferResponse
+from gateway.services.catalogue import CatalogueService
+from gateway.services.events import DRIFTED as DRIFTED_SUBJECT
+from gateway.services.events import drifted_event
+from gateway.services.models import DEPENDENCY, ModelService
+from gateway.services.outbox import OutboxPublisher
+from gateway.services.performance import read_window
+from gateway.storage.database import Database
+from gateway.storage.drift import (
+    Accepted,
+    Described,
+    Found,
+    Sample,
+    count_scored,
+    find_check,
+    find_reference,
+    find_samples,
+    forget_samples,
+    hold_checks,
+    insert_check,
+    insert_samples,
+    last_checked,
+    latest_checks,
+    list_checks,
+    put_report_off,
+    sampled_versions,
+    set_reference,
+    set_report_ready,
+    take_pending,
+)
+from gateway.storage.outbox import insert_event
+
+#: How long samples are kept.
+KEPT = timedelta(days=7)
+
+_WAITING = 16
+_UNSTORED = 500
+_PAUSE = 5.0
+_HOUR = 3600.0
+_MOST = 5000
+_LEASE = timedelta(minutes=10)
+_RETRY = timedelta(seconds=30)
+_LARGEST_REPORT = 64 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class _Offer(NamedTuple):
+    run_id: UUID
+    version: int
+    created_at: datetime
+    scored: Scored
+
+
+class DriftSampler:
+    """Describes some of the exposures that this gateway scores, and stores that in the background.
+
+    So many of each minute, chosen by chance (Vitter's reservoir). What does not fit is dropped, and
+    counted.
+
+    Parameters
+    ----------
+    name
+        The model's.
+    database
+        Where samples go.
+    per_minute
+        Most exposures of a minute that are kept.
+    """
+
+    def __init__(self, name: str, database: Database, per_minute: int) -> None:
+        self._name = name
+        self._database = database
+        self._per_minute = per_minute
+        self._offers: asyncio.Queue[_Offer] = asyncio.Queue(_WAITING)
+        self._minute: list[Sample] = []
+        self._began = 0.0
+        self._seen = 0
+        self._room = per_minute
+        self._unstored: list[Sample] = []
+        self._lock = asyncio.Lock()
+
+    def offer(self, run: InferResponse, scored: Scored) -> None:
+        """Let an exposure be described too, if there is room."""
+        try:
+            self._offers.put_nowait(_Offer(run.run_id, run.model.version, run.created_at, scored))
+        except asyncio.QueueFull:
+            SAMPLES_DROPPED.labels("exposure").inc()
+
+    async def run(self) -> None:
+        """Describe until cancelled, and store; once more in the end."""
+        storing = asyncio.create_task(self._store(), name="drift samples")
+        try:
+            while True:
+                offer = await self._offers.get()
+                try:
+                    row = await asyncio.to_thread(describe, offer.scored)
+                except Exception as error:  # whatever it is, runs go on
+                    SAMPLES_DROPPED.labels("exposure").inc()
+                    _log.warning("run %s cannot be described: %s", offer.run_id, error)
+                else:
+                    described = {
+                        name: float(value) if math.isfinite(value) else None
+                        for name, value in zip(DESCRIPTORS, row, strict=True)
+                    }
+                    self._keep(Sample(offer.run_id, offer.version, offer.created_at, described))
+                finally:
+                    self._offers.task_done()
+        finally:
+            storing.cancel()
+            with suppress(asyncio.CancelledError):
+                await storing
+            with suppress(Exception):  # the last samples are not worth a delay
+                async with asyncio.timeout(_PAUSE):
+                    await self.flush()
+
+    async def flush(self) -> None:
+        """Store what is there.
+
+        Raises
+        ------
+        DependencyError
+            If PostgreSQL is away; the samples wait then, as far as there is room.
+        """
+        async with self._lock:
+            self._room -= len(self._minute)
+            self._unstored += self._minute
+            self._minute, self._seen = [], 0
+            over = len(self._unstored) - _UNSTORED
+            if over > 0:
+                SAMPLES_DROPPED.labels("exposure").inc(over)
+                del self._unstored[:over]
+            samples = list(self._unstored)
+            if samples:
+                async with self._database.transaction() as connection:
+                    await insert_samples(connection, self._name, samples)
+                self._unstored = self._unstored[len(samples) :]
+
+    async def settle(self) -> None:
+        """Describe and store all that was offered before."""
+        await self._offers.join()
+        await self.flush()
+
+    async def _store(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE)
+            try:
+                await self.flush()
+            except Exception as error:  # the next time may be better
+                _log.warning("drift samples wait: %s: %s", type(error).__name__, error)
+
+    def _keep(self, sample: Sample) -> None:
+        now = time.monotonic()
+        if now - self._began >= 60.0:
+            self._began, self._room = now, self._per_minute
+        self._seen += 1
+        if len(self._minute) < self._room:
+            self._minute.append(sample)
+            return
+        SAMPLES_DROPPED.labels("exposure").inc()
+        place = random.randrange(self._seen)
+        if place < len(self._minute):
+            self._minute[place] = sample
+
+
+class DriftService:
+    """Looks for drift, on request and on schedule, and has reports made of it.
+
+    Parameters
+    ----------
+    event_source
+        ``source`` of an event.
+    window
+        What a scheduled look is at, as `read_window` takes it.
+    interval
+        Seconds between them.
+    report_url
+        ``s3://bucket/prefix`` that reports are kept under; None: there are none.
+    reports
+        May touch that bucket.
+    database, catalogue, models, sampler, outbox
+        What a look needs.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_source: str,
+        window: str,
+        interval: float,
+        report_url: str | None,
+        reports: ObjectStore,
+        database: Database,
+        catalogue: CatalogueService,
+        models: ModelService,
+        sampler: DriftSampler,
+        outbox: OutboxPublisher,
+    ) -> None:
+        self._event_source = event_source
+        self._window = window
+        self._interval = interval
+        self._report_url = report_url and report_url.rstrip("/")
+        self._reports = reports
+        self._database = database
+        self._catalogue = catalogue
+        self._models = models
+        self._sampler = sampler
+        self._outbox = outbox
+        self._wake = asyncio.Event()
+
+    async def check(self, model_id: str, text: str) -> DriftCheck:
+        """Look for drift now.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such version.
+        InputError
+            If the window is none.
+        DependencyError
+            If PostgreSQL or the model repository is away.
+        """
+        read_window(text)
+        info = await self._catalogue.get(model_id)
+        await self._sampler.settle()
+        return await self._check(VersionRef(name=info.name, version=info.version), text)
+
+    async def get(self, check_id: UUID) -> DriftCheck:
+        """A look for drift.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        async with self._database.transaction() as connection:
+            found = await find_check(connection, check_id)
+        if found is None:
+            raise NotFoundError(f"no look for drift has the id {check_id}")
+        return found
+
+    async def of_model(self, model_id: str, limit: int) -> list[DriftCheck]:
+        """The newest looks at a version.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such version.
+        """
+        info = await self._catalogue.get(model_id)
+        async with self._database.transaction() as connection:
+            return await list_checks(connection, info.name, info.version, limit)
+
+    async def accept(self, model_id: str, asked: ReferenceIn, caller: str) -> DriftReference:
+        """Compare a version with other exposures from now on.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such version.
+        InputError
+            If the window is none.
+        TooLittleDataError
+            If it has too few exposures.
+        """
+        window = None if asked.window is None else read_window(asked.window)
+        info = await self._catalogue.get(model_id)
+        model = VersionRef(name=info.name, version=info.version)
+        await self._sampler.settle()
+        async with self._database.transaction() as connection:
+            await hold_checks(connection, model.name)
+            accepted = None
+            if window is not None:
+                now = datetime.now(UTC)
+                rows = await find_samples(
+                    connection, model.name, model.version, window.since, now, _MOST
+                )
+                if len(rows) < LEAST_EXPOSURES:
+                    raise TooLittleDataError(
+                        f"{len(rows)} exposures in the window; {LEAST_EXPOSURES} are needed"
+                    )
+                since = window.since.isoformat(timespec="minutes")
+                description = f"{len(rows)} exposures since {since}, accepted by {caller}"
+                accepted = Accepted(rows, description, now)
+            await set_reference(connection, model.name, model.version, accepted)
+        reference, _ = await self._reference(model)
+        return DriftReference(
+            model=model,
+            description=None if reference is None else reference.description,
+            exposures=0 if reference is None else len(reference.rows),
+        )
+
+    async def report(self, check_id: UUID) -> bytes:
+        """Evidently's report, HTML.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none, or not yet.
+        DependencyError
+            If the store does not answer.
+        """
+        check = await self.get(check_id)
+        if check.report.status != "ready":
+            detail = check.report.detail or f"it is {check.report.status}"
+            raise NotFoundError(f"no report of {check_id}: {detail}")
+        try:
+            return await self._reports.read(self._address(check), "report", _LARGEST_REPORT)
+        except InputError as error:
+            raise NotFoundError(f"the report of {check_id} is gone: {error.detail}") from error
+
+    async def run(self) -> None:
+        """Look on schedule, tell Prometheus, and make reports, until cancelled."""
+        forgot_at = 0.0
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._check_due()
+                await self._tell_prometheus()
+                await self._make_report()
+                if time.monotonic() - forgot_at > _HOUR:
+                    async with self._database.transaction() as connection:
+                        await forget_samples(connection, KEPT)
+                    forgot_at = time.monotonic()
+            except Exception as error:  # whatever it is, the next time may be better
+                _log.warning("drift waits: %s: %s", type(error).__name__, error)
+
+    async def _check_due(self) -> None:
+        name, now = self._models.name, datetime.now(UTC)
+        since = read_window(self._window).since
+        async with self._database.transaction() as connection:
+            versions = await sampled_versions(connection, name, since)
+            due = [
+                version
+                for version in versions
+                if (last := await last_checked(connection, name, version)) is None
+                or now - last >= timedelta(seconds=self._interval)
+            ]
+        for version in due:
+            await self._check(
+                VersionRef(name=name, version=version),
+                self._window,
+                unless_since=now - timedelta(seconds=self._interval),
+            )
+
+    async def _check(
+        self, model: VersionRef, text: str, unless_since: datetime | None = None
+    ) -> DriftCheck:
+        reference, set_at = await self._reference(model)
+        async with self._database.transaction() as connection:
+            await hold_checks(connection, model.name)
+            check_id = uuid7()
+            earlier = await list_checks(connection, model.name, model.version, 1)
+            if unless_since is not None and earlier and earlier[0].created_at > unless_since:
+                return earlier[0]  # another gateway was faster
+            window = read_window(text)
+            span = (window.since, window.until)
+            rows = await find_samples(connection, model.name, model.version, *span, _MOST)
+            since = max(window.until - KEPT, set_at) if set_at else window.until - KEPT
+            stream = await find_samples(
+                connection, model.name, model.version, since, window.until, _MOST
+            )
+            scored = await count_scored(connection, model.name, model.version, *span)
+            features, trend = await asyncio.to_thread(_compared, reference, rows, stream)
+            found, status = _judge(reference, len(rows), scored, features, trend)
+            wanted = self._report_url is not None and len(rows) >= LEAST_EXPOSURES
+            report = "pending" if wanted and reference is not None else "off"
+            await insert_check(connection, check_id, model, window, status, found, report)
+            check = await find_check(connection, check_id)
+            assert check is not None
+            before = set(earlier[0].drifted) if earlier else set()
+            if set(check.drifted) - before:
+                event_id = uuid7()
+                event = drifted_event(check, event_id, self._event_source)
+                await insert_event(connection, event_id, DRIFTED_SUBJECT, event)
+        self._outbox.wake()
+        self._wake.set()
+        return check
+
+    async def _reference(self, model: VersionRef) -> tuple[Reference | None, datetime | None]:
+        """What a version is compared with, and since when if a person chose it."""
+        async with self._database.transaction() as connection:
+            accepted = await find_reference(connection, model.name, model.version)
+        if accepted is not None:
+            rows = rows_of(accepted.described)
+            return Reference(rows, accepted.description), accepted.set_at
+        content = await self._models.file(model.version, REFERENCE_FILE)
+        if content is None:
+            return None, None
+        try:
+            return await asyncio.to_thread(Reference.from_npz, content), None
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise DependencyError(
+                DEPENDENCY, f"{REFERENCE_FILE} of version {model.version}: {error}"
+            ) from error
+
+    async def _tell_prometheus(self) -> None:
+        async with self._database.transaction() as connection:
+            checks = await latest_checks(connection, self._models.name)
+        for check in checks:
+            labels = (check.model.name, check.model.version)
+            DRIFTED.labels(*labels).set(check.status == "drifted")
+            for feature in check.features:
+                if feature.distance is not None:
+                    DRIFT_DISTANCE.labels(*labels, feature.name).set(feature.distance)
+
+    async def _make_report(self) -> None:
+        """Make the newest report that is missing; if that fails, it is tried again later."""
+        async with self._database.transaction() as connection:
+            check = await take_pending(connection, self._models.name, _LEASE)
+        if check is None:
+            return
+        try:
+            reference, _ = await self._reference(check.model)
+            async with self._database.transaction() as connection:
+                model, window = check.model, check.window
+                rows = await find_samples(
+                    connection, model.name, model.version, window.since, window.until, _MOST
+                )
+            if reference is None:
+                raise DependencyError(DEPENDENCY, f"there is no {REFERENCE_FILE} any more")
+            content = await make_report(reference.rows, rows_of(rows))
+            await self._reports.write(self._address(check), content)
+        except (GatewayError, InputError, OSError, RuntimeError) as error:
+            _log.warning("the report of %s waits: %s", check.id, error)
+            async with self._database.transaction() as connection:
+                await put_report_off(connection, check.id, _RETRY, str(error)[-500:])
+        else:
+            async with self._database.transaction() as connection:
+                await set_report_ready(connection, check.id)
+
+    def _address(self, check: DriftCheck) -> str:
+        return f"{self._report_url}/{check.model.name}/{check.model.version}/{check.id}.html"
+
+
+def _compared(
+    reference: Reference | None, rows: list[Described], stream: list[Described]
+) -> tuple[list[Feature], Trend | None]:
+    if reference is None:
+        return [], None
+    return compare(reference.rows, rows_of(rows)), follow(reference.rows, rows_of(stream))
+
+
+def _judge(
+    reference: Reference | None,
+    exposures: int,
+    scored: int,
+    features: list[Feature],
+    trend: Trend | None,
+) -> tuple[Found, str]:
+    drifted = [feature.name for feature in features if feature.drifted]
+    if trend is not None and trend.alarmed_after is not None:
+        drifted.append("trend")
+    reason, status = None, "steady"
+    if reference is None:
+        status = "no-reference"
+        reason = f"the version came without {REFERENCE_FILE}: export it again"
+    elif drifted:
+        status = "drifted"
+    elif exposures < LEAST_EXPOSURES:
+        status = "too-little-data"
+        reason = f"{exposures} exposures in the window; {LEAST_EXPOSURES} are needed"
+    found = Found(
+        exposures=exposures,
+        scored=scored,
+        reason=reason,
+        drifted=drifted,
+        features=features,
+        trend=trend,
+        reference=None if reference is None else reference.description,
+    )
+    return found, status

@@ -1,0 +1,314 @@
+"""Validating a version: the evaluation of the science, through the model as it is served."""
+
+import asyncio
+import logging
+import math
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from detection.errors import InputError
+from detection.gates import Gate, GateLimits, accuracy, accuracy_change, calibration
+from detection.validation import ScoredField, curves, figures
+from gateway.errors import (
+    PROBLEM_PREFIX,
+    BusyError,
+    NotFoundError,
+    RetryLaterError,
+    RunGivenUpError,
+    problem_of,
+)
+from gateway.metrics import VALIDATION_ECE, VALIDATION_PASSED
+from gateway.monitoring import ValidatedEvent, ValidateIn, Validation, VersionRef
+from gateway.schemas import InferRequest, Problem
+from gateway.services.admission import Admission
+from gateway.services.catalogue import CatalogueService
+from gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
+from gateway.services.events import VALIDATED, validated_event
+from gateway.services.models import ModelService, ServedModel
+from gateway.services.outbox import OutboxPublisher
+from gateway.services.scorer import Scorer, Submission
+from gateway.storage.database import Database
+from gateway.storage.outbox import insert_event
+from gateway.storage.validations import (
+    Result,
+    beat,
+    complete,
+    fail,
+    fail_abandoned,
+    find_validation,
+    insert_validation,
+    latest_of_versions,
+    list_validations,
+)
+
+_MOST = 4
+_BEAT = 5.0
+_SILENCE = timedelta(seconds=60)
+_TRIES = 5
+_WAIT_FOR_CALLERS = 30.0
+
+_ABANDONED = Problem(
+    type=PROBLEM_PREFIX + RunGivenUpError.code,
+    title=RunGivenUpError.title,
+    status=RunGivenUpError.status,
+    detail="the gateway that validated has ended",
+)
+
+_log = logging.getLogger(__name__)
+
+
+class ValidationService:
+    """Scores labelled exposures with a version in the background, one validation at a time.
+
+    A validation belongs to the gateway that took it, which says every few seconds that it is still
+    at it; one that nobody has spoken for in a minute is given up by whichever gateway notices.
+
+    Parameters
+    ----------
+    event_source
+        ``source`` of an event.
+    limits
+        Of the gates, those of promotion.
+    database, catalogue, models, datasets, scorer, admission, outbox
+        What a validation needs.
+    """
+
+    def __init__(
+        self,
+        *,
+        event_source: str,
+        limits: GateLimits,
+        database: Database,
+        catalogue: CatalogueService,
+        models: ModelService,
+        datasets: Datasets,
+        scorer: Scorer,
+        admission: Admission,
+        outbox: OutboxPublisher,
+    ) -> None:
+        self._event_source = event_source
+        self._limits = limits
+        self._database = database
+        self._catalogue = catalogue
+        self._models = models
+        self._datasets = datasets
+        self._scorer = scorer
+        self._admission = admission
+        self._outbox = outbox
+        self._turn = asyncio.Lock()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._progress: dict[UUID, tuple[int, int]] = {}
+
+    async def start(self, model_id: str, asked: ValidateIn, caller: str) -> Validation:
+        """Begin to validate a version.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such version, or no such one to compare with.
+        InputError
+            If the one to compare with is of another model.
+        BusyError
+            If enough validations wait already.
+        """
+        model = await self._version(model_id)
+        other, compared = None, None
+        if asked.compare_with is not None:
+            other = await self._version(asked.compare_with)
+            if other.name != model.name:
+                raise InputError("other-model", "compare_with", f"{other.name} is another model")
+            compared = other.version
+        if len(self._jobs) >= _MOST:
+            raise BusyError(f"{len(self._jobs)} validations wait already; try again later")
+        validation_id = uuid7()
+        dataset = asked.dataset or DEFAULT
+        async with self._database.transaction() as connection:
+            await insert_validation(connection, validation_id, model, compared, dataset, caller)
+        self._progress[validation_id] = (0, 0)
+        task = asyncio.create_task(
+            self._work(validation_id, model, other, dataset), name=f"validation {validation_id}"
+        )
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return await self.get(validation_id)
+
+    async def get(self, validation_id: UUID) -> Validation:
+        """A validation, and how far it is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        async with self._database.transaction() as connection:
+            found = await find_validation(connection, validation_id)
+        if found is None:
+            raise NotFoundError(f"no validation has the id {validation_id}")
+        return found
+
+    async def of_model(self, model_id: str, limit: int) -> list[Validation]:
+        """The newest validations of a version.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such version.
+        """
+        model = await self._version(model_id)
+        async with self._database.transaction() as connection:
+            return await list_validations(connection, model.name, model.version, limit)
+
+    async def run(self) -> None:
+        """Speak for the validations under way, and give up those that nobody speaks for."""
+        try:
+            while True:
+                await asyncio.sleep(_BEAT)
+                try:
+                    await self._keep_house()
+                except Exception as error:  # the next time may be better
+                    _log.warning("%s: %s", type(error).__name__, error)
+        finally:
+            for task in self._jobs:
+                task.cancel()
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    async def _keep_house(self) -> None:
+        async with self._database.transaction() as connection:
+            for validation_id, (done, of) in self._progress.items():
+                await beat(connection, validation_id, done, of)
+            await fail_abandoned(connection, _SILENCE, _ABANDONED)
+            for row in await latest_of_versions(connection, self._models.name):
+                labels = (self._models.name, row["model_version"])
+                VALIDATION_ECE.labels(*labels).set(math.nan if row["ece"] is None else row["ece"])
+                VALIDATION_PASSED.labels(*labels).set(row["passed"])
+
+    async def _work(
+        self, validation_id: UUID, model: VersionRef, other: VersionRef | None, dataset: str
+    ) -> None:
+        error: BaseException | None = None
+        try:
+            async with self._turn:
+                await self._validate(validation_id, model, other, dataset)
+        except asyncio.CancelledError:
+            error = RunGivenUpError("the gateway that validated was stopped")
+        except Exception as fault:  # whatever it is, the validation tells it
+            error = fault
+        finally:
+            self._progress.pop(validation_id, None)
+        if error is not None:
+            _log.warning("validation %s failed: %s", validation_id, error)
+            with suppress(Exception):  # then it falls silent, and is given up for that
+                async with self._database.transaction() as connection:
+                    await fail(connection, validation_id, problem_of(error))
+
+    async def _validate(
+        self, validation_id: UUID, ref: VersionRef, other_ref: VersionRef | None, name: str
+    ) -> None:
+        model = await self._models.get(ref.version)
+        other = None if other_ref is None else await self._models.get(other_ref.version)
+        opened = await self._datasets.open(name, ref.version)
+        of = len(opened.exposures)
+        scored: list[ScoredField] = []
+        compared: list[ScoredField] = []
+        for done, exposure in enumerate(opened.exposures):
+            self._progress[validation_id] = (done, of)
+            content = await exposure.read()
+            scored.append(await self._score(exposure, content, model))
+            if other is not None:
+                compared.append(await self._score(exposure, content, other))
+        self._progress[validation_id] = (of, of)
+        result, passed = await asyncio.to_thread(
+            _judge, opened, self._limits, model, scored, other, compared
+        )
+        await self._store(validation_id, ref, name, result, passed)
+
+    async def _score(
+        self, exposure: LabelledExposure, content: bytes, model: ServedModel
+    ) -> ScoredField:
+        submission = Submission(
+            content=content, filename=exposure.name, request=InferRequest(hdu=exposure.hdu)
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT_FOR_CALLERS):
+                while self._admission.crowded:
+                    await asyncio.sleep(0.1)
+        for left in reversed(range(_TRIES)):
+            try:
+                _, scored = await self._scorer.score(submission, model)
+            except InputError as error:
+                raise InputError(error.code, exposure.name, error.detail) from error
+            except RetryLaterError as error:
+                if not left:
+                    raise
+                await asyncio.sleep(error.retry_after)
+            else:
+                return await asyncio.to_thread(
+                    ScoredField.of, scored.detections, exposure.truth, exposure.snr
+                )
+        raise AssertionError("unreachable")
+
+    async def _store(
+        self, validation_id: UUID, ref: VersionRef, dataset: str, result: Result, passed: bool
+    ) -> None:
+        event_id = uuid7()
+        event = validated_event(
+            ValidatedEvent(
+                validation_id=validation_id,
+                name=ref.name,
+                version=ref.version,
+                dataset=dataset,
+                passed=passed,
+                failed_gates=[gate.name for gate in result.gates if not gate.passed],
+                figures=result.figures,
+            ),
+            datetime.now(UTC),
+            event_id,
+            self._event_source,
+        )
+        async with self._database.transaction() as connection:
+            done, of = self._progress[validation_id]
+            await beat(connection, validation_id, done, of)
+            if not await complete(connection, validation_id, result, passed):
+                raise RunGivenUpError("the validation was given up before it was complete")
+            await insert_event(connection, event_id, VALIDATED, event)
+        self._outbox.wake()
+
+    async def _version(self, model_id: str) -> VersionRef:
+        info = await self._catalogue.get(model_id)
+        return VersionRef(name=info.name, version=info.version)
+
+
+def _judge(
+    dataset: Dataset,
+    limits: GateLimits,
+    model: ServedModel,
+    scored: list[ScoredField],
+    other: ServedModel | None,
+    compared: list[ScoredField],
+) -> tuple[Result, bool]:
+    """The figures, and whether every gate lets them pass."""
+    own = figures(scored, model.card)
+    gates: list[Gate] = [accuracy(own, limits)]
+    theirs: dict[str, float] = {}
+    if other is not None:
+        theirs = figures(compared, other.card)
+        gates.append(accuracy_change(own, theirs, limits))
+    gates.append(calibration(own, limits, champion=theirs or None))
+    result = Result(
+        description=dataset.description,
+        dataset_digest=dataset.digest,
+        source=dataset.source,
+        gates=gates,
+        figures=_finite(own),
+        compared=_finite(theirs),
+        curves=curves(scored),
+        compared_curves=curves(compared) if compared else None,
+    )
+    return result, all(gate.passed for gate in gates)
+
+
+def _finite(found: dict[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if math.isfinite(value) else None for name, value in found.items()}

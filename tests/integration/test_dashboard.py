@@ -1,0 +1,417 @@
+"""The pages in a real browser, on live data: PostgreSQL, Triton, NATS and S3 behind them."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, ViewportSize, expect
+
+from gateway.config import Settings
+from tests.integration.dashboard_parts import Site, browser, keep, site
+from tests.integration.gateway_parts import NAME, SOURCES, exposure, free_port, infer, npy, serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+V3, V4 = quote(f"{NAME}:3"), quote(f"{NAME}:4")
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+# A machine may be slow, and Evidently's page is heavy.
+PATIENCE = 60_000
+# Colours are all that the dark changes.
+CONTRAST = "axe.run(document, {runOnly: ['color-contrast']}).then(found => found.violations)"
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    async with browser() as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(
+    chromium: Browser, postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Site]:
+    async with site(postgres, tmp_path_factory.mktemp("site")) as found:
+        yield found
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What pages complained of; there must be none."""
+    return []
+
+
+async def enter(chromium: Browser, gateway: Site, key: str) -> Page:
+    """A page that is logged in."""
+    context = await chromium.new_context(base_url=gateway.url, viewport=DESKTOP)
+    page = await context.new_page()
+    page.set_default_timeout(PATIENCE)
+    await page.goto("/dashboard")
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    return page
+
+
+def listen(page: Page, complaints: list[str]) -> None:
+    page.on("console", lambda said: complaints.append(f"{page.url}: {said.type} {said.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+    page.on("requestfailed", lambda one: complaints.append(f"{one.url}: {one.failure}"))
+
+
+async def links(page: Page, inside: str) -> list[str]:
+    return [
+        await link.get_attribute("href") or "" for link in await page.locator(f"{inside} a").all()
+    ]
+
+
+async def test_every_page_opens_and_everybody_can_use_it(chromium, gateway, complaints, tmp_path):
+    page = await enter(chromium, gateway, gateway.every)
+    listen(page, complaints)
+    await page.goto("/dashboard/exposures")
+    exposure = (await links(page, "tbody"))[0]
+    await page.goto(exposure)
+    first, *_, last = await links(page, ".cutouts")
+    await page.goto(f"/dashboard/validations?model={V4}")
+    validation = (await links(page, "tbody"))[0]
+    pages = {
+        "overview": "/dashboard",
+        "exposures": "/dashboard/exposures",
+        "exposure": exposure,
+        "detection": first,
+        "doubtful": last,
+        "performance": f"/dashboard/performance?model={V3}",
+        "versions": f"/dashboard/performance?model={V3}&against={V4}",
+        "validations": f"/dashboard/validations?model={V4}&against={V3}",
+        "validation": validation,
+        "drift": f"/dashboard/drift?model={V4}",
+        "system": "/dashboard/system",
+    }
+    violations = {}
+    for name, path in pages.items():
+        answer = await page.goto(path)
+        assert answer is not None
+        assert answer.status == 200, (name, await answer.text())
+        found = (await Axe().run(page)).response["violations"]
+        await page.screenshot(path=tmp_path / f"{name}-light.png", full_page=True)
+        await page.emulate_media(color_scheme="dark")
+        found += await page.evaluate(CONTRAST)
+        await page.screenshot(path=tmp_path / f"{name}-dark.png", full_page=True)
+        await page.emulate_media(color_scheme="light")
+        await page.set_viewport_size(PHONE)
+        # Nothing sticks out, so that nobody has to scroll sideways.
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        await page.screenshot(path=tmp_path / f"{name}-phone.png", full_page=True)
+        await page.set_viewport_size(DESKTOP)
+        if found:
+            violations[name] = [(one["id"], one["nodes"][0]["html"]) for one in found]
+    keep(tmp_path)
+    assert violations == {}
+    assert complaints == []
+
+
+async def test_windows_are_switched_and_versions_compared(chromium, gateway, complaints):
+    page = await enter(chromium, gateway, gateway.every)
+    listen(page, complaints)
+    await page.get_by_role("link", name="Performance").first.click()
+    window = page.get_by_role("navigation", name="Window")
+    await expect(window.get_by_role("link", name="24 hours")).to_have_attribute(
+        "aria-current", "true"
+    )
+    day = await page.locator(".lead strong").inner_text()
+    await window.get_by_role("link", name="1 hour").click()
+    await expect(window.get_by_role("link", name="1 hour")).to_have_attribute(
+        "aria-current", "true"
+    )
+    assert int(await page.locator(".lead strong").inner_text()) < int(day)
+    await page.get_by_role("combobox", name="against").select_option(f"{NAME}:4")
+    await page.get_by_role("button", name="Show").click()
+    # The window stays as it was, and both versions are there.
+    await expect(window.get_by_role("link", name="1 hour")).to_have_attribute(
+        "aria-current", "true"
+    )
+    await expect(page.locator(".legend").first).to_contain_text("version 4, p95")
+    await expect(page.get_by_role("columnheader", name="Version 4")).to_be_visible()
+    await page.locator("summary", has_text="Figures of “Runs”").click()
+    await expect(page.get_by_role("region", name="Figures of “Runs”")).to_be_visible()
+    await page.get_by_role("link", name="Validations").click()
+    await page.get_by_role("combobox", name="Version").select_option(f"{NAME}:4")
+    await page.get_by_role("combobox", name="against").select_option(f"{NAME}:3")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page.get_by_role("img", name="Reliability")).to_be_visible()
+    await expect(page.get_by_role("columnheader", name="Difference")).to_be_visible()
+    await expect(page.get_by_text("accuracy change")).to_be_visible()
+    assert complaints == []
+
+
+async def test_a_detection_is_labelled_and_the_next_one_follows(chromium, gateway, complaints):
+    page = await enter(chromium, gateway, gateway.every)
+    listen(page, complaints)
+    await page.goto("/dashboard/exposures")
+    await page.locator("tbody a").first.click()
+    await page.locator("tbody a").first.click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Detection 1")
+    await expect(page.get_by_role("img", name="What the score is made of")).to_be_visible()
+    await page.get_by_label("Comment").fill("a <b>dipole</b>")
+    await page.get_by_role("button", name="Artefact").click()
+    await expect(page.get_by_role("button", name="Artefact")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    await expect(page.locator(".history")).to_contain_text("artefact by key:")
+    await expect(page.locator(".history")).to_contain_text("a <b>dipole</b>")
+    await page.get_by_role("button", name="Withdraw").click()
+    await expect(page.get_by_text("Labelled: not yet")).to_be_visible()
+    await page.get_by_label("go on").check()
+    await page.get_by_role("button", name="Real").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Detection 2")
+    await expect(page.get_by_label("go on")).to_be_checked()
+    await page.get_by_role("link", name="More confident").click()
+    await expect(page.get_by_text("Labelled: real")).to_be_visible()
+    await expect(page.locator(".history li")).to_have_count(3)
+    assert complaints == []
+
+
+async def test_a_detection_is_found_on_the_plot(chromium, gateway):
+    page = await enter(chromium, gateway, gateway.every)
+    await page.goto("/dashboard/exposures")
+    await page.locator("tbody a").first.click()
+    spot = page.locator("svg a").last
+    name = await spot.get_attribute("aria-label") or ""
+    await spot.locator(".touch").click(force=True)
+    rank = re.match(r"#(\d+)", name)
+    assert rank
+    await expect(page.get_by_role("heading", level=1)).to_have_text(f"Detection {rank[1]}")
+
+
+async def test_the_keyboard_reaches_everything(chromium, gateway):
+    page = await enter(chromium, gateway, gateway.every)
+    await page.goto("/dashboard/performance")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_text("Skip to the content")).to_be_focused()
+    await expect(page.get_by_text("Skip to the content")).to_be_in_viewport()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("combobox", name="Version")).to_be_focused()
+    width = await page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+    assert width == "3px"
+    for _ in range(3):
+        await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="1 hour")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("link", name="1 hour")).to_have_attribute("aria-current", "true")
+
+
+async def test_the_report_on_drift_opens_on_its_own(chromium, gateway, complaints):
+    page = await enter(chromium, gateway, gateway.every)
+    listen(page, complaints)
+    report = page.get_by_role("link", name="Evidently's report").first
+    await page.goto(f"/dashboard/drift?model={V4}")
+    await expect(page.get_by_text("What changed, most first")).to_contain_text("seeing fwhm")
+
+    while not await report.count():
+        await page.wait_for_timeout(500)
+        await page.reload()
+    await report.click()
+    await expect(page.get_by_text("Drift is detected for")).to_be_visible()
+    # Its scripts run, but as nobody: the cookie is out of their reach, and so is the service.
+    assert await page.evaluate("origin") == "null"
+    assert complaints == []
+
+
+async def test_who_gets_in(chromium, gateway):
+    context = await chromium.new_context(base_url=gateway.url)
+    page = await context.new_page()
+    await page.goto("/dashboard/system")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+    assert (await Axe().run(page)).response["violations"] == []
+    await page.get_by_label("API key").fill("at_000000000000_" + "A" * 43)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.get_by_role("alert")).to_contain_text("not valid")
+    await page.get_by_label("API key").fill(gateway.reader)
+    await page.get_by_role("button", name="Log in").click()
+    # One goes on to where one wanted to.
+    await expect(page.get_by_role("heading", level=1)).to_have_text("System")
+    (cookie,) = await context.cookies()
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    assert cookie["path"] == "/dashboard"
+    assert gateway.reader not in await page.content()
+    await page.goto("/dashboard/exposures")
+    await page.locator("tbody a").first.click()
+    await page.locator("tbody a").first.click()
+    await expect(page.get_by_text("Your key may not label")).to_be_visible()
+    # A link on another site's page leads in all the same.
+    elsewhere = gateway.url.replace("127.0.0.1", "localhost")
+    await page.goto(f"{elsewhere}/dashboard/login")
+    await page.evaluate(f"location = '{gateway.url}/dashboard/system'")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("System")
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+    await page.goto("/dashboard")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
+async def test_no_key_is_logged(gateway):
+    log = gateway.log.read_text()
+    assert "/dashboard/login" in log
+    for key in (gateway.every, gateway.reader):
+        assert key.rpartition("_")[2] not in log
+
+
+async def test_forms_of_other_sites_are_refused(gateway):
+    cookies = {"astrotriton_key": gateway.every}
+    async with httpx.AsyncClient(base_url=gateway.url, cookies=cookies, trust_env=False) as client:
+        page = (await client.get("/dashboard/exposures")).text
+        exposure = re.search(r"/dashboard/exposures/[0-9a-f-]{36}", page)
+        assert exposure
+        path = re.search(
+            r"/dashboard/detections/[0-9a-f-]{36}", (await client.get(exposure[0])).text
+        )
+        assert path
+        form = {"label": "real"}
+        own = {"Origin": gateway.url}
+        for headers, status in (
+            ({}, 403),
+            ({"Origin": "https://elsewhere.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site", **own}, 403),
+            ({"Sec-Fetch-Site": "same-site", **own}, 403),
+            ({"Sec-Fetch-Site": "same-origin"}, 303),
+            (own, 303),
+        ):
+            answer = await client.post(f"{path[0]}/label", data=form, headers=headers)
+            assert answer.status_code == status, (headers, answer.text)
+            for where in ("login", "logout"):
+                answer = await client.post(
+                    f"/dashboard/{where}", data={"key": gateway.every}, headers=headers
+                )
+                assert answer.status_code == status, (where, headers)
+        assert (
+            await client.post(f"{path[0]}/label", data={"label": "x"}, headers=own)
+        ).status_code == 422
+        large = {"label": "real", "comment": "x" * 20_000}
+        assert (await client.post(f"{path[0]}/label", data=large, headers=own)).status_code == 413
+        # The cookie is of no use for the API, and a key that may only look does not label.
+        assert (await client.get("/detections/")).status_code == 401
+        client.cookies.set("astrotriton_key", gateway.reader)
+        assert (await client.post(f"{path[0]}/label", data=form, headers=own)).status_code == 403
+
+
+async def test_pages_allow_nothing_that_they_do_not_need(gateway):
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
+        page = await client.get("/dashboard/login?next=https://elsewhere.example")
+        assert 'value="/dashboard"' in page.text
+        policy = page.headers.get_list("content-security-policy")
+        assert len(policy) == 1
+        assert "default-src 'none'" in policy[0]
+        assert "script" not in policy[0]
+        assert "unsafe" not in policy[0]
+        assert page.headers["referrer-policy"] == "same-origin"
+        assert page.headers["cache-control"] == "no-store"
+        assert "<script" not in page.text
+        secure = await client.post(
+            "/dashboard/login",
+            data={"key": gateway.reader},
+            headers={"Origin": gateway.url, "X-Forwarded-Proto": "https"},
+        )
+        assert "Secure" in secure.headers["set-cookie"]
+        headers = {"Authorization": f"Bearer {gateway.reader}"}
+        for path, status in (
+            ("/dashboard/performance?window=1y", 422),
+            ("/dashboard/performance?model=none:1", 404),
+            ("/dashboard/exposures?after=x", 422),
+            ("/dashboard/detections/019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d", 404),
+            ("/dashboard/exposures/019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d", 404),
+            ("/dashboard/nowhere/at/all", 404),
+            ("/dashboard/static/../views.py", 404),
+            ("/dashboard/drift", 200),
+        ):
+            answer = await client.get(path, headers=headers)
+            assert answer.status_code == status, (path, answer.text)
+            if status != 200 and "static" not in path:
+                assert answer.headers["content-type"].startswith("text/html")
+                assert f"<strong>{status}</strong>" in answer.text
+
+
+async def test_pages_say_what_is_away(settings: Settings):
+    """Without a login, and with nothing to show yet; then without Triton, then PostgreSQL."""
+    nobody = f"127.0.0.1:{free_port()}"
+    async with serve(settings) as client:
+        assert (await client.get("/dashboard/login")).status_code == 303
+        for path in ("", "/exposures", "/performance", "/validations", "/drift", "/system"):
+            page = await client.get(f"/dashboard{path}")
+            assert page.status_code == 200, page.text
+            assert "Log out" not in page.text
+        assert "No exposure has been scored yet" in (await client.get("/dashboard")).text
+        assert "Nobody has looked yet" in (await client.get("/dashboard/drift")).text
+    update = {"triton_grpc": nobody, "port": free_port(), "triton_timeout": 5.0}
+    async with serve(settings.model_copy(update=update)) as client:
+        page = await client.get("/dashboard")
+        assert page.status_code == 200
+        assert "not ready" in page.text
+        assert (await client.get("/dashboard/system")).status_code == 503
+    away = Settings.model_fields["database_url"].annotation
+    assert away is not None
+    update = {"database_url": away(f"postgresql://{nobody}/x"), "port": free_port()}
+    async with serve(settings.model_copy(update=update)) as client:
+        for path in ("", "/exposures", "/performance", "/system"):
+            page = await client.get(f"/dashboard{path}")
+            assert page.status_code == 503, page.text
+            assert '<nav aria-label="Pages">' in page.text
+            assert "postgresql" in page.text
+            assert ("retry-after" in page.headers) == (path != "/system")
+
+
+async def test_whatever_became_of_it_has_a_page(settings: Settings):
+    """Merged and unscored detections, a version without calibration, and what has failed."""
+    (x, y), *_ = SOURCES
+    candidates = [{"x": x, "y": y}, {"x": x + 1, "y": y}, {"x": 230, "y": 8}, {"x": 70, "y": 200}]
+    image = exposure()
+    image[180:220, 50:90] = np.nan
+    async with serve(settings) as client:
+        run = (await infer(client, npy(image), {"candidates": candidates})).json()
+        outcomes = {one["outcome"]: one["id"] for one in run["detections"]}
+        assert set(outcomes) == {"kept", "merged", "unscored"}
+        for outcome, said in (
+            ("kept", "Not calibrated"),
+            ("merged", "a better detection"),
+            ("unscored", "so there is none"),
+        ):
+            page = await client.get(f"/dashboard/detections/{outcomes[outcome]}")
+            assert page.status_code == 200, page.text
+            assert said in page.text
+        page = await client.get(f"/dashboard/exposures/{run['run_id']}")
+        assert page.status_code == 200, page.text
+        files = {"exposure": b"not FITS"}
+        failed = await client.post(
+            "/detections/infer", files=files, headers={"Prefer": "respond-async"}
+        )
+        model = f"/models/{NAME}:3"
+        unvalidated = await client.post(f"{model}/validate", json={})
+        unknown = await client.post(f"{model}/drift")
+        assert unknown.status_code == 201, unknown.text
+        ended = unvalidated.headers["location"], failed.headers["location"]
+        async with asyncio.timeout(120):
+            for location in ended:
+                while (await client.get(location)).json()["finished_at"] is None:
+                    await asyncio.sleep(0.05)
+        page = await client.get(f"/dashboard/exposures/{ended[1].rpartition('/')[2]}")
+        assert "A run that is failed" in page.text
+        page = await client.get(f"/dashboard{ended[0]}")
+        assert page.status_code == 200, page.text
+        assert "came without one" in page.text
+        page = await client.get("/dashboard/validations")
+        assert "No validation of this version is complete" in page.text
+        page = await client.get("/dashboard/drift")
+        assert page.status_code == 200, page.text
+        assert unknown.json()["reason"].split(";")[0][:20] in page.text
+        nobody = await client.get(f"/dashboard/drift/{unknown.json()['id']}/report")
+        assert nobody.status_code == 404
+        assert nobody.headers["content-type"].startswith("text/html")

@@ -1,0 +1,108 @@
+"""A gateway that reads model cards and golden tiles from an S3 store, as Triton does there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.config import Config
+
+from gateway.config import Settings
+from tests.integration.gateway_parts import (
+    NAME,
+    ObjectStoreServer,
+    exposure,
+    infer,
+    npy,
+    serve,
+)
+
+BUCKET, PREFIX = "models", "of/the/night"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
+    with ObjectStoreServer(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bucket(store: ObjectStoreServer, model_repository: Path) -> BaseClient:
+    """A client of the store, to which the model repository was copied."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=store.url,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+        region_name="us-east-1",
+        config=Config(proxies={}),
+    )
+    client.create_bucket(Bucket=BUCKET)
+    for path in model_repository.rglob("*"):
+        if path.is_file():
+            key = f"{PREFIX}/{path.relative_to(model_repository)}"
+            client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    return client
+
+
+@pytest.fixture
+def in_store(
+    settings: Settings,
+    store: ObjectStoreServer,
+    bucket: BaseClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Settings:
+    """Settings of a gateway that has no folder of models."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
+    return settings.model_copy(
+        update={
+            "model_repository": f"s3://{BUCKET}/{PREFIX}/",
+            "s3_endpoint": store.url,
+            "s3_region": "us-east-1",
+        }
+    )
+
+
+async def test_card_and_golden_tile_come_from_the_store(settings, in_store):
+    models = []
+    for one in (settings, in_store):
+        async with serve(one) as client:
+            assert (await client.get("/health/ready")).status_code == 200
+            scored = await infer(client, npy(exposure()))
+            assert scored.status_code == 200, scored.text
+            models.append(scored.json()["model"])
+            # Nor may a caller read from the bucket because the gateway does.
+            asked = {"exposure": f"s3://{BUCKET}/{PREFIX}/{NAME}/3/golden.npz"}
+            refused = await client.post("/detections/infer", json=asked)
+            assert refused.json()["type"].endswith("bucket-not-allowed")
+    assert models[0] == models[1]
+
+
+@pytest.mark.parametrize("file", ["golden.npz", "card.json"])
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+async def test_what_is_not_as_exported_is_not_served(in_store, bucket, file, damage):
+    place = {"Bucket": BUCKET, "Key": f"{PREFIX}/{NAME}/3/{file}"}
+    kept = bucket.get_object(**place)["Body"].read()
+    try:
+        if damage == "changed":
+            bucket.put_object(**place, Body=kept[:-1] + b"x")
+        else:
+            bucket.delete_object(**place)
+        async with serve(in_store) as client:
+            answer = await infer(client, npy(exposure()))
+            assert answer.status_code == 503
+            assert answer.json()["dependency"] == "model_repository"
+            assert file.split(".")[0] in answer.json()["detail"]
+            assert (await client.get("/health/ready")).status_code == 503
+    finally:
+        bucket.put_object(**place, Body=kept)
+
+
+async def test_store_that_does_not_answer_is_named(in_store):
+    nowhere = in_store.model_copy(update={"s3_endpoint": "http://127.0.0.1:1"})
+    async with serve(nowhere) as client:
+        answer = await infer(client, npy(exposure()))
+    assert answer.status_code == 503
+    assert answer.json()["dependency"] == "s3"
