@@ -12,6 +12,9 @@ from detection.model import UNetModel
 from export.errors import ExportError
 from stack import Stack, StackError
 
+# Fields that travel with the reference U-Net.
+_FIELDS = 32
+
 
 def repository_of(data: Path) -> Path:
     """The model repository that a data folder's Triton serves."""
@@ -67,7 +70,7 @@ def _stderr_to(path: Path) -> Iterator[None]:
 
 def _export(stack: Stack) -> UNetModel:
     from export import pipeline, registry
-    from reference.exposures import golden_tiles
+    from reference.exposures import golden_tiles, validation_set
     from reference.weights import load_card, load_network
 
     config = ModelConfig()
@@ -78,6 +81,7 @@ def _export(stack: Stack) -> UNetModel:
         stack.repository,
         config,
         golden_tiles,
+        fields=lambda: validation_set(_FIELDS),
         on_progress=lambda what: stack.tell("export", what),
     )
     return exported.card

@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from export.errors import ServingError
+from export.sandbox import OpenSandbox
+from export.serving import Replica
 from stack import PartError
 from stack.parts.triton import triton
 from stack.process import alone
@@ -61,3 +63,34 @@ def open_sandbox(repository: Path) -> Iterator[LocalSandbox]:
             yield LocalSandbox(site.addresses.triton_grpc, site.data)
         finally:
             runner.run(held.aclose())
+
+
+def lent_sandbox(address: str, folder: Path) -> OpenSandbox:
+    """Use a Triton that runs beside this process and serves nobody, such as a sidecar's.
+
+    Parameters
+    ----------
+    address
+        ``host:port`` of its gRPC service.
+    folder
+        Its model repository, empty, which both see under this name. Where its processes can be seen
+        and have the folder's name in their environment, as a stack's have theirs, their memory is
+        told.
+    """
+
+    @contextlib.contextmanager
+    def opened(repository: Path) -> Iterator[LocalSandbox]:
+        links = [folder / model.name for model in repository.iterdir() if model.is_dir()]
+        try:
+            for link in links:
+                link.unlink(missing_ok=True)
+                link.symlink_to(repository / link.name)
+            yield LocalSandbox(address, folder)
+        finally:
+            with Replica(address) as triton:
+                for link in links:
+                    with contextlib.suppress(ServingError):
+                        triton.unload(link.name)
+                    link.unlink(missing_ok=True)
+
+    return opened

@@ -1,12 +1,13 @@
-"""fp32, fp16 and int8 of the reference network side by side: speed and accuracy.
+"""int8 against fp32 on the reference network: speed, and every figure of `make evaluate`.
 
-Run it from the project's root: ``python benchmarks/precision.py [FIELDS]``.
+Run it from the project's root: ``python -m benchmarks.precision [FIELDS]``.
 """
 
 import os
 import statistics
 import sys
 import time
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -14,10 +15,10 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from astrotriton.commands.models import validation_set
-from export import convert, validation
+from export import convert
 from export.engine import OnnxEngine
 from export.precision import reduced
+from reference.evaluate import DEFAULT_SEED, evaluate
 from reference.exposures import golden_tiles
 from reference.weights import load_card, load_network
 
@@ -28,22 +29,33 @@ def main(fields: int) -> None:
     """Print one row a figure, one column a precision."""
     card = msgspec.structs.replace(load_card(), version=1)
     content = convert.convert(load_network(), card, "")
-    files = {name: reduced(content, card, name, golden_tiles) for name in ("fp32", "fp16", "int8")}
-    rows: dict[str, dict[str, float]] = {"time relative to fp32": _speed(files, card.input.name)}
-    rows["bytes"] = {name: len(file) for name, file in files.items()}
-    chosen = validation_set(fields)
+    files = {"fp32": content, "int8": reduced(content, card, "int8", golden_tiles)}
+    rows: dict[str, dict[str, object]] = {
+        "CPU time of a tile, relative to fp32": _speed(files, card.input.name),
+        "bytes of the ONNX file": {name: len(file) for name, file in files.items()},
+    }
     for name, file in files.items():
-        figures = validation.evaluate(chosen.fields, card, OnnxEngine(file, card))
-        for figure, value in figures.items():
+        engine = OnnxEngine(file, card)
+        progress = partial(print, f"{name}:", file=sys.stderr, flush=True)
+        result = evaluate(card, engine, fields=fields, on_progress=progress)
+        for figure, value in _flat(result.figures):
             rows.setdefault(figure, {})[name] = value
-    print(f"{chosen.description}; one thread; median of {ROUNDS} interleaved rounds\n")
-    print(f"| {'figure':<26} | {'fp32':>9} | {'fp16':>9} | {'int8':>9} |")
-    print(f"|{'-' * 28}|{'-' * 11}|{'-' * 11}|{'-' * 11}|")
+    print(f"seed {DEFAULT_SEED}, {fields} mixed fields; time of one thread, median of", end=" ")
+    print(f"{ROUNDS - 2} interleaved rounds\n")
+    print("| figure | fp32 | int8 |\n|---|---|---|")
     for figure, values in rows.items():
-        print(f"| {figure:<26} | " + " | ".join(f"{values[one]:>9.4g}" for one in files) + " |")
+        print(f"| {figure} | " + " | ".join(f"{values[one]:.4g}" for one in files) + " |")
 
 
-def _speed(files: dict[str, bytes], name: str) -> dict[str, float]:
+def _flat(figures: dict[str, object]) -> list[tuple[str, object]]:
+    """The figures, those of the classes of artefacts among them."""
+    flat = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
+    for kind, own in figures["classes"].items():
+        flat += [(f"{kind}: {name}", value) for name, value in own.items()]
+    return flat
+
+
+def _speed(files: dict[str, bytes], name: str) -> dict[str, object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
@@ -63,4 +75,4 @@ def _speed(files: dict[str, bytes], name: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 120)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import onnx
@@ -30,7 +31,9 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
     Parameters
     ----------
     model
-        A Functional or Sequential model with one input, float32 (N, H, W, C), and one output.
+        A Functional or Sequential model. Several inputs, each float32 (N, H, W, C), are the
+        channels of the card's one input, in Keras's order. Of several outputs one has the card's
+        name; the others keep theirs.
     card
         Names and shapes of the graph's input and output; the batch stays dynamic.
     source_digest
@@ -146,6 +149,30 @@ def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
     return names
 
 
+def further_outputs(content: bytes, card: UNetModel) -> dict[str, tuple[int, ...]]:
+    """Shapes of an ONNX file's outputs besides the card's, -1 for what is dynamic, by name.
+
+    Raises
+    ------
+    ConversionError
+        If one is not float32.
+    """
+    found = {}
+    for value in onnx.load_model_from_string(content).graph.output:
+        if value.name == card.output.name:
+            continue
+        tensor = value.type.tensor_type
+        if tensor.elem_type != onnx.TensorProto.FLOAT:
+            raise ConversionError(
+                f"{card.name}: the output {_describe(value)} is not float32: cast it in the Keras"
+                " model, or leave it out, keras.Model(model.inputs, the other outputs)"
+            )
+        found[value.name] = tuple(
+            dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim
+        )
+    return found
+
+
 def metadata(content: bytes) -> dict[str, str]:
     """What `convert` noted in an ONNX file, by key; empty for a file of another making.
 
@@ -168,22 +195,20 @@ def _check_source(model: "keras.Model", card: UNetModel) -> None:
             f"{card.name}: only Functional and Sequential Keras models are converted, not"
             f" {type(model).__name__}: build it with keras.Model(inputs, outputs)"
         )
-    if len(model.inputs) != 1:
-        names = [str(tensor.name) for tensor in model.inputs]
-        raise ConversionError(
-            f"{card.name}: the Keras model has {len(names)} inputs {names}, and an exposure is one:"
-            " make them the channels of one input, keras.Model(image, model([image[..., :1],"
-            " image[..., 1:]])), and register that"
-        )
     names = output_names(model, card)
+    for name, tensor in zip(names, model.outputs, strict=True):
+        if not tensor.shape or tensor.shape[0] is not None:
+            raise ConversionError(
+                f"{card.name}: the Keras model's output {name!r} is {tuple(tensor.shape)}, without"
+                " a batch of any size: leave it out, keras.Model(model.inputs, the other outputs)"
+            )
     output = model.outputs[names.index(card.output.name)]
-    for role, tensor, spec in (
-        ("input", model.inputs[0], card.input),
-        ("output", output, card.output),
+    for role, shape, spec in (
+        ("input", _joined_shape(model, card), card.input),
+        ("output", tuple(output.shape), card.output),
     ):
         _, channels, height, width = spec.shape
         expected = (None, height, width, channels)
-        shape = tuple(tensor.shape)
         fits = len(shape) == 4 and all(
             size in (None, wanted) for size, wanted in zip(shape[1:], expected[1:], strict=True)
         )
@@ -199,6 +224,22 @@ def _check_source(model: "keras.Model", card: UNetModel) -> None:
                 " first, which TensorFlow cannot run on a CPU: build the model with"
                 " data_format='channels_last'; the ONNX file will be channels first all the same"
             )
+
+
+def _joined_shape(model: "keras.Model", card: UNetModel) -> tuple[int | None, ...]:
+    """The shape of a Keras model's inputs, joined along their channels."""
+    shapes = {str(tensor.name): tuple(tensor.shape) for tensor in model.inputs}
+    first, *others = shapes.values()
+    if not others:
+        return first
+    alike = all(len(shape) == 4 and shape[-1] and shape[:3] == first[:3] for shape in others)
+    if not alike or not first[-1]:
+        raise ConversionError(
+            f"{card.name}: the Keras model's inputs are {shapes}, which are not the channels of one"
+            " image: give all of them the card's height and width and a fixed number of channels,"
+            " or resize within the model"
+        )
+    return (*first[:3], sum(shape[-1] for shape in shapes.values()))
 
 
 def _layers(model: "keras.Model") -> "Iterator[keras.Layer]":
@@ -271,10 +312,15 @@ def _trace(model: "keras.Model", card: UNetModel) -> onnx.ModelProto:
     signature = (tf.TensorSpec((None, height, width, channels), tf.float32, name=card.input.name),)
 
     names = output_names(model, card)
+    images = [name for name, one in zip(names, model.outputs, strict=True) if len(one.shape) == 4]
+    borders = [0, *accumulate(tensor.shape[-1] for tensor in model.inputs)]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def forward(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(names, tf.nest.flatten(model(tiles, training=False)), strict=True))
+        # Slices, as tf2onnx turns the axes of a tf.split back and forth.
+        parts = [tiles[..., start:stop] for start, stop in pairwise(borders)]
+        answer = model(parts if len(parts) > 1 else tiles, training=False)
+        return dict(zip(names, tf.nest.flatten(answer), strict=True))
 
     try:
         graph: onnx.ModelProto = tf2onnx.convert.from_function(
@@ -282,7 +328,7 @@ def _trace(model: "keras.Model", card: UNetModel) -> onnx.ModelProto:
             input_signature=signature,
             opset=OPSET,
             inputs_as_nchw=[card.input.name],
-            outputs_as_nchw=names,
+            outputs_as_nchw=images,
         )[0]
     except Exception as error:  # A layer's own code may raise anything, and tf2onnx does too.
         raise ConversionError(

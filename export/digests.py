@@ -34,7 +34,8 @@ def of_source(model: "keras.Model", card: UNetModel) -> str:
     """SHA-256 of a Keras model and its card: equal digests, equal version.
 
     Architecture, weights (names, shapes, dtypes and values) and the card count; the optimiser, and
-    what the card only learns at registration and export (version, file digests), do not. Nor does
+    what the card only learns at registration and export (version, file digests, further outputs),
+    do not. Nor does
     the place that a SavedModel was loaded from; its graph does.
     """
     import keras  # Imports TensorFlow.
@@ -48,5 +49,6 @@ def of_source(model: "keras.Model", card: UNetModel) -> str:
     for variable in model.weights:
         seen.update(f"{variable.path} {variable.dtype} {tuple(variable.shape)}".encode())
         seen.update(variable.numpy().tobytes())
-    seen.update(msgspec.structs.replace(card, version=None, digests={}).to_json())
+    bare = msgspec.structs.replace(card, version=None, digests={}, further_outputs={})
+    seen.update(bare.to_json())
     return seen.hexdigest()

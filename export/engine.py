@@ -79,7 +79,7 @@ class KerasEngine:
     Parameters
     ----------
     model
-        Takes float32 (N, H, W, C).
+        Takes float32 (N, H, W, C); several inputs are given the channels in their order.
     names
         Its outputs' names in the ONNX file, in Keras's order; see `export.convert.output_names`.
     card
@@ -104,9 +104,18 @@ class KerasEngine:
     def _ask(self, batch: Tiles) -> list[Tiles]:
         import keras
 
-        answer = self._model(np.ascontiguousarray(batch.transpose(0, 2, 3, 1)), training=False)
-        flat = keras.tree.flatten(answer)
-        return [np.ascontiguousarray(one.numpy().transpose(0, 3, 1, 2)) for one in flat]
+        channels = np.cumsum([one.shape[-1] for one in self._model.inputs])[:-1]
+        inputs = [
+            np.ascontiguousarray(part.transpose(0, 2, 3, 1))
+            for part in np.split(batch, channels, axis=1)
+        ]
+        answer = self._model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        return [_channels_first(one.numpy()) for one in keras.tree.flatten(answer)]
+
+
+def _channels_first(answer: Tiles) -> Tiles:
+    """Images as in the ONNX file; what is no image, as it is."""
+    return np.ascontiguousarray(answer.transpose(0, 3, 1, 2)) if answer.ndim == 4 else answer
 
 
 def _batches(tiles: Tiles) -> Iterator[Tiles]:

@@ -1,4 +1,7 @@
-"""Why a version was not exported or promoted. Nothing is changed when one of these is raised."""
+"""Why a version was not exported or promoted.
+
+Nothing is changed when one of these is raised, but for `UnfinishedError`.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -56,3 +59,10 @@ class RepositoryError(ExportError):
 
 class ServingError(ExportError):
     """A serving Triton or the gateway that refuses a version, or answers it wrongly."""
+
+
+class UnfinishedError(ExportError):
+    """A change of what is served that stopped half-way, so that not everything is as it was.
+
+    The message says what is live; the same command again finishes it.
+    """

@@ -1,131 +1,37 @@
-"""What a version must reach to be let through, and what it is asked."""
+"""What a version is asked before it is let through: accuracy as everywhere, and what it costs."""
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import math
 
-from export.manifest import Gate
+from detection.gates import Gate, GateLimits, accuracy, accuracy_change, calibration
 
-
-class GateLimits(BaseSettings):
-    """The limits of the gates, read from the environment as ``ASTROTRITON_GATE_<NAME>``.
-
-    Those that say "than the champion" apply once there is one.
-    """
-
-    model_config = SettingsConfigDict(
-        env_prefix="ASTROTRITON_GATE_", frozen=True, protected_namespaces=(), extra="ignore"
-    )
-
-    min_average_precision: float = Field(
-        0.7, title="Least average precision", description="On the validation set.", ge=0, le=1
-    )
-    min_completeness: float = Field(
-        0.7,
-        title="Least completeness",
-        description="Share of the transients of SNR 8 and more found with confidence 0.5.",
-        ge=0,
-        le=1,
-    )
-    max_false_positives: float = Field(
-        4.0,
-        title="Most false positives",
-        description="Detections with confidence 0.5 that are not real, a field.",
-        ge=0,
-    )
-    max_loss: float = Field(
-        0.02,
-        title="Largest loss of accuracy",
-        description="Average precision or completeness below the champion's.",
-        ge=0,
-        le=1,
-    )
-    max_ece: float = Field(
-        0.05,
-        title="Largest calibration error",
-        description="Expected calibration error of the confidence on the validation set.",
-        ge=0,
-        le=1,
-    )
-    max_latency_ratio: float = Field(
-        1.5,
-        title="Largest latency",
-        description="Of one tile, in units of the champion's in the same sandbox.",
-        gt=0,
-    )
-    max_memory_ratio: float = Field(
-        1.5,
-        title="Largest memory",
-        description="Of the loaded version, in units of the champion's in the same sandbox.",
-        gt=0,
-    )
+__all__ = ["GateLimits", "accuracy", "accuracy_change", "calibration", "cost"]
 
 
-def accuracy(figures: dict[str, float], limits: GateLimits) -> Gate:
-    """Whether the figures of `export.validation.evaluate` are good enough by themselves."""
-    problems = [
-        *_at_least(figures, "average_precision", limits.min_average_precision),
-        *_at_least(figures, "completeness", limits.min_completeness),
-        *_at_most(figures, "false_positives_per_field", limits.max_false_positives),
-    ]
-    good = f"average precision {figures['average_precision']:.3f}"
-    return Gate.of(
-        "accuracy",
-        problems,
-        f"{good}, completeness {figures['completeness']:.3f}",
-        **{name: value for name, value in figures.items() if name != "ece"},
-    )
-
-
-def accuracy_change(
-    figures: dict[str, float], champion: dict[str, float], limits: GateLimits
+def cost(
+    name: str,
+    unit: str,
+    own: float,
+    champions: float | None,
+    *,
+    most: float = math.inf,
+    most_ratio: float,
 ) -> Gate:
-    """Whether they are no worse than the champion's on the same fields."""
-    names = ("average_precision", "completeness")
-    changes = {name: figures[name] - champion[name] for name in names}
-    problems = [
-        f"{name} is {figures[name]:.3f}, the champion's is {champion[name]:.3f}; at most"
-        f" {limits.max_loss:g} less is allowed"
-        for name, change in changes.items()
-        if not change >= -limits.max_loss
-    ]
-    return Gate.of(
-        "accuracy_change",
-        problems,
-        ", ".join(f"{name} {change:+.3f}" for name, change in changes.items()),
-        **{f"{name}_change": change for name, change in changes.items()},
-        **{f"champion_{name}": champion[name] for name in names},
-    )
+    """Whether a cost (``latency``, ``memory``) is not too much, nor too much more than before.
 
-
-def calibration(figures: dict[str, float], limits: GateLimits) -> Gate:
-    """Whether the confidence says how often it is right."""
-    problems = _at_most(figures, "ece", limits.max_ece)
-    return Gate.of("calibration", problems, f"ECE {figures['ece']:.4f}", ece=figures["ece"])
-
-
-def ratio(name: str, unit: str, own: float, champions: float | None, most: float) -> Gate:
-    """Whether a cost (``latency``, ``memory``) is not too much more than the champion's."""
+    Parameters
+    ----------
+    own, champions
+        In ``unit``; the champion's is None if there is none.
+    most, most_ratio
+        Largest cost, and in units of the champion's.
+    """
+    said, figures = f"{own:.4g} {unit}", {f"{name}_{unit}": own}
+    problems = [] if own <= most else [f"{said}; at most {most:g} {unit} is allowed"]
     if champions is None:
-        good = f"{own:.4g} {unit}; there is no champion to compare with"
-        return Gate.of(name, [], good, **{f"{name}_{unit}": own})
+        return Gate.of(name, problems, f"{said}; there is no champion to compare with", **figures)
     found = own / champions
-    said = f"{own:.4g} {unit}, {found:.2f} times the champion's {champions:.4g} {unit}"
-    return Gate.of(
-        name,
-        [] if found <= most else [f"{said}; at most {most:g} times is allowed"],
-        said,
-        **{f"{name}_{unit}": own, f"champion_{name}_{unit}": champions, f"{name}_ratio": found},
-    )
-
-
-def _at_least(figures: dict[str, float], name: str, least: float) -> list[str]:
-    # Written so that NaN fails.
-    if figures[name] >= least:
-        return []
-    return [f"{name} is {figures[name]:.3g}, at least {least:g} is asked"]
-
-
-def _at_most(figures: dict[str, float], name: str, most: float) -> list[str]:
-    if figures[name] <= most:
-        return []
-    return [f"{name} is {figures[name]:.3g}, at most {most:g} is allowed"]
+    figures |= {f"champion_{name}_{unit}": champions, f"{name}_ratio": found}
+    said += f", {found:.2f} times the champion's {champions:.4g} {unit}"
+    if not found <= most_ratio:
+        problems.append(f"{said}; at most {most_ratio:g} times is allowed")
+    return Gate.of(name, problems, said, **figures)

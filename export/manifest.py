@@ -1,47 +1,11 @@
 """What a version was measured by before it was let through, kept beside it and in its run."""
 
-import math
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
+from detection.gates import Gate
 from export.errors import RepositoryError
-
-
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """One question that a version had to answer.
-
-    Attributes
-    ----------
-    name
-        ``onnx``, ``parity``, ``detections``, ``accuracy``, ``accuracy_change``, ``calibration``,
-        ``sandbox``, ``latency`` or ``memory``.
-    passed
-        Whether it did.
-    detail
-        What was found and what is allowed, in words.
-    figures
-        What was measured, by name; None for what is not a number.
-    """
-
-    name: str
-    passed: bool
-    detail: str
-    figures: dict[str, float | None] = {}
-
-    @classmethod
-    def of(cls, name: str, problems: Sequence[str], good: str, **figures: float) -> "Gate":
-        """A gate that passed if there are no problems, and then says what is good."""
-        return cls(
-            name=name,
-            passed=not problems,
-            detail="; ".join(problems) or good,
-            figures={
-                key: float(value) if math.isfinite(value) else None
-                for key, value in figures.items()
-            },
-        )
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from detection.config import ModelConfig
+from detection.drift import REFERENCE_FILE
+from detection.gates import Gate
 from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
+from detection.labelled import VALIDATION_FILE
 from detection.model import UNetModel
+from detection.scoring import Scored
 from detection.work import Predict
 from export import convert, digests, gates, parity, registry, validation
 from export.engine import KerasEngine, OnnxEngine, Tiles
@@ -23,7 +27,7 @@ from export.errors import (
     RepositoryError,
 )
 from export.gates import GateLimits
-from export.manifest import Gate, Manifest
+from export.manifest import Manifest
 from export.precision import Precision, reduced
 from export.promotion import rival_of
 from export.registry import RegisteredVersion
@@ -38,6 +42,7 @@ GoldenTiles = Callable[[UNetModel], Mapping[str, Tiles]]
 Converter = Callable[["keras.Model", UNetModel, str], bytes]
 Calibrate = Callable[[UNetModel, Predict], UNetModel]
 Progress = Callable[[str], None]
+Fields = Callable[[], ValidationSet]
 
 _MADE_WITH = ("keras", "tensorflow-cpu", "tf2onnx", "onnx", "onnxruntime")
 # Fields whose detections Keras and ONNX Runtime must agree on; Keras is slow.
@@ -55,13 +60,13 @@ class Trial:
     open_sandbox
         Starts a Triton of its own.
     calibrate
-        Fits the card's confidence anew to what the network answers, where the registered one's
-        calibration error is too large or it has none; None leaves it as registered.
+        Fits the card's confidence anew to what the network answers, where the registered one does
+        not pass the gate ``calibration``; None leaves it as registered.
     limits
         What is let through.
     """
 
-    validation: Callable[[], ValidationSet]
+    validation: Fields
     open_sandbox: OpenSandbox
     calibrate: Calibrate | None = None
     limits: GateLimits
@@ -78,7 +83,7 @@ class Candidate:
     card
         As it is, or is to be, published, with digests.
     files
-        Contents of ``model.onnx`` and ``golden.npz`` by file name.
+        Contents of ``model.onnx``, ``golden.npz`` and what travels along, by file name.
     manifest
         Its gates.
     published_before
@@ -127,6 +132,7 @@ def export(
     profile: str | None = None,
     precision: Precision = "fp32",
     serve: bool = True,
+    fields: Fields | None = None,
     on_progress: Progress = lambda _: None,
     converter: Converter = convert.convert,
 ) -> ExportedVersion:
@@ -150,6 +156,9 @@ def export(
         Of the ONNX file.
     serve
         Have Triton load the version when it next loads the model. Without, it is only there.
+    fields
+        Makes the fields that travel with the version, so that it can be validated where it is
+        served, and exposures compared with them; None: it travels without.
     on_progress
         Told what comes next, in a few words.
     converter
@@ -177,6 +186,7 @@ def export(
             trial=None,
             profile=profile or settings.device(),
             precision=precision,
+            fields=fields,
             on_progress=on_progress,
             converter=converter,
         )
@@ -210,6 +220,7 @@ def verify(
     trial: Trial | None,
     profile: str,
     precision: Precision = "fp32",
+    fields: Fields | None = None,
     on_progress: Progress = lambda _: None,
     converter: Converter = convert.convert,
 ) -> Candidate:
@@ -224,6 +235,8 @@ def verify(
         that very file is measured.
     trial
         If None, only the graph and parity are asked for.
+    fields
+        Without a trial: makes the fields that travel with the version. With one, the trial's do.
     settings, tiles, profile, precision, on_progress, converter
         As `export` takes them.
 
@@ -246,19 +259,27 @@ def verify(
         content = reduced(
             converter(model, registered_card, digest), registered_card, precision, tiles
         )
+        further = convert.further_outputs(content, registered_card)
+        registered_card = msgspec.structs.replace(registered_card, further_outputs=further)
     else:
         content = repository.file(registered.name, registered.version, MODEL_FILE)
 
     name = registered.name
     champion = rival_of(name, registered.version, repository) if trial else None
     measured = _Measured(registered_card, content)
+    if published is not None:
+        # What else travels with it was made when it was published, and stays as it is.
+        measured.files |= {
+            file: repository.file(name, registered.version, file)
+            for file in published.digests.keys() - {MODEL_FILE, GOLDEN_FILE}
+        }
     source = KerasEngine(model, convert.output_names(model, registered_card), registered_card)
     rival = _version(repository, name, champion)
-    fields: ValidationSet | None = None
+    chosen: ValidationSet | None = None
 
     def ask() -> Iterator[None]:
         """Each group of gates in its turn: what fails one would make nonsense of the next."""
-        nonlocal fields
+        nonlocal chosen
         on_progress("checking the ONNX graph")
         measured.gates.append(_graph(content, measured.card))
         yield
@@ -266,15 +287,21 @@ def verify(
         measured.compare(source, tiles(measured.card), precision)
         yield
         if trial is None:
+            if fields is not None and published is None:
+                measured.pack(fields().to_fits())
             return
-        fields = trial.validation()
-        on_progress(f"scoring {len(fields.fields)} validation fields")
-        figures = validation.evaluate(fields.fields, measured.card, measured.engine)
-        if published is None and trial.calibrate and not figures["ece"] <= trial.limits.max_ece:
-            on_progress("fitting the confidence to what the network answers")
-            measured.card = trial.calibrate(measured.card, measured.engine)
-            figures = validation.evaluate(fields.fields, measured.card, measured.engine)
-        measured.score(fields, figures, source, rival, trial.limits, precision)
+        # What travels with the version is what is measured: its pixels are a little rounded.
+        file = trial.validation().to_fits()
+        chosen = ValidationSet.from_fits(file)
+        on_progress(f"scoring {len(chosen.fields)} validation fields")
+        if precision == "fp32":
+            measured.compare_detections(chosen, source)
+            yield
+        # What is published stays as it is.
+        calibrate = trial.calibrate if published is None else None
+        measured.score(chosen, rival, trial.limits, calibrate, on_progress)
+        if published is None:
+            measured.pack(file)
         yield
         on_progress("trying it in a Triton of its own")
         measured.finish()
@@ -292,7 +319,7 @@ def verify(
         champion=champion,
         precision=precision,
         profile=profile if trial else None,
-        validation=fields.description if fields else None,
+        validation=chosen.description if chosen else None,
         made_with={one: importlib.metadata.version(one) for one in _MADE_WITH}
         | {"opset": str(convert.OPSET)},
         digests=measured.card.digests | {CARD_FILE: digests.of_bytes(measured.card.to_json())},
@@ -332,7 +359,7 @@ def publish(
 
 
 def read_manifest(registered: RegisteredVersion, repository: Repository) -> Manifest | None:
-    """The manifest of a published version; None if it has none, or not the one MLflow knows of.
+    """The manifest of a published version; None if it has none, or not the one MLflow knew of.
 
     Raises
     ------
@@ -347,7 +374,7 @@ def read_manifest(registered: RegisteredVersion, repository: Repository) -> Mani
     manifest = Manifest.from_json(content)
     if manifest.digests.get(CARD_FILE) != digests.of_bytes(card.to_json()):
         return None
-    return manifest if registry.vouches_for(registered, content) else None
+    return manifest if registered.manifest_digest == digests.of_bytes(content) else None
 
 
 class _Measured:
@@ -358,6 +385,7 @@ class _Measured:
         self.gates: list[Gate] = []
         self.files = {MODEL_FILE: content}
         self._engine: OnnxEngine | None = None
+        self._scored: list[Scored] = []
 
     @property
     def engine(self) -> OnnxEngine:
@@ -386,28 +414,51 @@ class _Measured:
         largest = max(one.largest for one in passed.differences.values())
         self.gates.append(Gate.of("parity", [], f"within {largest:.1e} of Keras", **passed.figures))
 
+    def compare_detections(self, fields: ValidationSet, source: KerasEngine) -> None:
+        """The gate ``detections``."""
+        problems, found = validation.compare_detections(
+            fields.fields[:_COMPARED_FIELDS], self.card, source, self.engine
+        )
+        good = "the same detections as with Keras"
+        self.gates.append(Gate.of("detections", problems, good, **found))
+
     def score(
         self,
         fields: ValidationSet,
-        figures: dict[str, float],
-        source: KerasEngine,
         rival: Version | None,
         limits: GateLimits,
-        precision: Precision,
+        calibrate: Calibrate | None,
+        on_progress: Progress,
     ) -> None:
-        """The gates ``detections``, ``accuracy``, ``accuracy_change`` and ``calibration``."""
-        if precision == "fp32":
-            problems, found = validation.compare_detections(
-                fields.fields[:_COMPARED_FIELDS], self.card, source, self.engine
-            )
-            good = "the same detections as with Keras"
-            self.gates.append(Gate.of("detections", problems, good, **found))
-        self.gates.append(gates.accuracy(figures, limits))
+        """The gates ``accuracy``, ``accuracy_change`` and ``calibration``."""
+        theirs = None
         if rival is not None:
             engine = OnnxEngine(rival.files[MODEL_FILE], rival.card)
             theirs = validation.evaluate(fields.fields, rival.card, engine)
+        figures = self._figures(fields)
+        calibrated = gates.calibration(figures, limits, champion=theirs)
+        if calibrate is not None and not calibrated.passed:
+            on_progress("fitting the confidence to what the network answers")
+            before = figures["ece"]
+            self.card = calibrate(self.card, self.engine)
+            figures = self._figures(fields)
+            calibrated = gates.calibration(figures, limits, champion=theirs, before=before)
+        self.gates.append(gates.accuracy(figures, limits))
+        if theirs is not None:
             self.gates.append(gates.accuracy_change(figures, theirs, limits))
-        self.gates.append(gates.calibration(figures, limits))
+        self.gates.append(calibrated)
+
+    def pack(self, content: bytes) -> None:
+        """Add the fields that travel with the version, and how it sees them."""
+        fields = ValidationSet.from_fits(content)
+        if not self._scored:
+            self._figures(fields)
+        reference = validation.reference_of(self._scored, fields.description)
+        self.files |= {VALIDATION_FILE: content, REFERENCE_FILE: reference.to_npz()}
+
+    def _figures(self, fields: ValidationSet) -> dict[str, float]:
+        self._scored = validation.score_all(fields.fields, self.card, self.engine)
+        return validation.figures_of(self._scored, fields.fields, self.card)
 
     def finish(self) -> None:
         """Give the card the digests of the files."""
@@ -428,7 +479,7 @@ def _version(repository: Repository, name: str, version: int | None) -> Version 
     if version is None or not repository.holds(name, version):
         return None
     card = repository.read(name, version)
-    files = {file: repository.file(name, version, file) for file in (MODEL_FILE, GOLDEN_FILE)}
+    files = {file: repository.file(name, version, file) for file in card.digests}
     return Version(card, files)
 
 
@@ -480,8 +531,9 @@ def _published(
         )
     if (found := noted.get("precision", "fp32")) != precision:
         raise RepositoryError(
-            f"{where} is published as {found}, not {precision}: a published version never changes;"
-            " register the model as a new version"
+            f"{where} is published as {found}, not {precision}, and a published version never"
+            " changes: give the model a further version,"
+            f" MlflowClient().copy_model_version('{registered.uri}', '{name}'), and promote that"
         )
     return card
 

@@ -8,7 +8,7 @@ back, and after a ``kill -9`` the same command finishes the job.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -17,9 +17,9 @@ from detection.config import ModelConfig
 from detection.golden import GOLDEN_FILE
 from detection.model import UNetModel
 from export import registry
-from export.errors import ExportError, RegistryError, ServingError
+from export.errors import ExportError, RegistryError, ServingError, UnfinishedError
 from export.registry import CHALLENGER, CHAMPION, PREVIOUS
-from export.repository import Repository
+from export.repository import Listing, Repository
 from export.routing import Challenger, Gateway, Mode, Route, UncertainError
 from export.serving import Replica
 
@@ -106,6 +106,9 @@ def promote(
     ------
     ExportError
         If a step fails. The champion is then the one before, and everything is as it was.
+    UnfinishedError
+        If not everything could be put back, or the version is live and the one before could not be
+        unloaded.
     """
     version = _number(card)
     previous = rival_of(card.name, version, serving.repository)
@@ -201,7 +204,8 @@ def rollback(
     # by the next one, and not turned round.
     live = Live(name=name, champion=previous, previous_champion=previous, challenger=None)
     done = _go_live(card, live, serving, on_progress, on_step)
-    registry.set_alias(name, PREVIOUS, None)
+    with _clearing_up(done):
+        registry.set_alias(name, PREVIOUS, None)
     return replace(done, previous_champion=None)
 
 
@@ -210,7 +214,8 @@ def _go_live(
 ) -> Live:
     name, repository = card.name, serving.repository
     with repository.locked(name):
-        listed, config = repository.listed(name), repository.config(name)
+        before = repository.listing(name)
+        listed = before.versions
         aliases = registry.aliases(name)
         route = serving.gateway.route(name) if serving.gateway else None
         if serving.gateway and route is None and listed:
@@ -240,13 +245,30 @@ def _go_live(
             on_step("routed")
         except BaseException as error:
             on_progress("putting everything back")
-            _undo(name, config, aliases, route, serving, error)
+            faults = _undo(name, before, aliases, route, serving, error)
+            if faults and isinstance(error, ExportError):
+                problems = "; ".join(faults)
+                raise UnfinishedError(f"{error}; {problems}: run the same command again") from error
             raise
-        _trim(card, live, listed, serving, on_progress)
+        with _clearing_up(live):
+            _trim(card, live, listed, serving, on_progress)
         on_step("trimmed")
-    removed = _prune(live, serving)
+    with _clearing_up(live):
+        removed = _prune(live, serving)
     on_step("pruned")
     return replace(live, removed=removed)
+
+
+@contextlib.contextmanager
+def _clearing_up(live: Live) -> Iterator[None]:
+    """What comes after the route has changed, which is not put back."""
+    try:
+        yield
+    except ExportError as error:
+        raise UnfinishedError(
+            f"version {live.champion} of {live.name} is the champion and the gateway's route has"
+            f" changed, but clearing up stopped: {error}; run the same command again"
+        ) from error
 
 
 def _set_aliases(name: str, before: dict[str, int], live: Live) -> None:
@@ -261,19 +283,20 @@ def _set_aliases(name: str, before: dict[str, int], live: Live) -> None:
 
 def _undo(
     name: str,
-    config: bytes | None,
+    before: Listing,
     aliases: dict[str, int],
     route: Route | None,
     serving: Serving,
     error: BaseException,
-) -> None:
-    """Put back what was; a fault on the way is noted on the error and stops nothing else."""
+) -> list[str]:
+    """Put back what was; a fault on the way stops nothing else. What is not as it was, in words."""
+    faults: list[str] = []
 
     def attempt(what: str, action: Callable[[], object]) -> bool:
         try:
             action()
         except ExportError as fault:
-            error.add_note(f"could not put back {what}: {fault}")
+            faults.append(f"could not put back {what}: {fault}")
             return False
         return True
 
@@ -284,19 +307,20 @@ def _undo(
         known = attempt("the route", lambda: gateway.set_route(name, route))
         if not known:
             # It may ask the new version already, so that one stays loaded.
-            error.add_note("the new version stays loaded, as the gateway may ask it: run it again")
-            return
+            faults.append("the new version stays loaded, as the gateway may ask it")
+            return faults
 
     now: dict[str, int] = {}
     if attempt("the aliases", lambda: now.update(registry.aliases(name))):
         for alias in reversed(_ALIASES):
             if now.get(alias) != (old := aliases.get(alias)):
                 attempt(f"the alias {alias}", partial(registry.set_alias, name, alias, old))
-    attempt("config.pbtxt", lambda: serving.repository.restore_config(name, config))
+    attempt("config.pbtxt", lambda: serving.repository.restore_config(name, before.content))
     for address in serving.replicas:
         with Replica(address) as replica:
-            action = replica.load if config else replica.unload
+            action = replica.load if before.content else replica.unload
             attempt(f"the versions loaded at {address}", partial(action, name))
+    return faults
 
 
 def _trim(
@@ -309,9 +333,7 @@ def _trim(
     if gone := set(listed) - wanted:
         on_progress(f"unloading {', '.join(f'version {one}' for one in sorted(gone))}")
         time.sleep(serving.drain)
-    before = serving.repository.config(card.name)
-    serving.repository.list_versions(card, wanted, serving.settings, serving.profile)
-    if serving.repository.config(card.name) == before:
+    if not serving.repository.list_versions(card, wanted, serving.settings, serving.profile):
         return
     for address in serving.replicas:
         with Replica(address) as replica:

@@ -5,7 +5,7 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from detection.errors import CardError
+from detection.model import TensorSpec as CardTensor
 from detection.model import UNetModel
 from export import digests
 from export.errors import RegistryError
@@ -56,12 +57,15 @@ class RegisteredVersion:
         The run that logged it; None if it was logged outside one.
     digest
         `export.digests.of_source` at registration; None if something else registered it.
+    manifest_digest
+        SHA-256 of the manifest that was last recorded for it when it was resolved; None if none.
     """
 
     name: str
     version: int
     run_id: str | None
     digest: str | None
+    manifest_digest: str | None
 
     @property
     def uri(self) -> str:
@@ -77,7 +81,8 @@ def register(model: "keras.Model", card: UNetModel) -> int:
     Parameters
     ----------
     model
-        Takes float32 (N, H, W, C), as the card's input says in NCHW.
+        Takes float32 (N, H, W, C), as the card's input says in NCHW; several inputs take its
+        channels in their order.
     card
         Its metrics and parameters are logged to the run, and the card itself as ``card.json``.
 
@@ -97,7 +102,7 @@ def register(model: "keras.Model", card: UNetModel) -> int:
     import tensorflow as tf
 
     digest = digests.of_source(model, card)
-    card = msgspec.structs.replace(card, version=None, digests={})
+    card = msgspec.structs.replace(card, version=None, digests={}, further_outputs={})
     with _mlflow(f"register {card.name!r}") as client:
         for known in _versions(client, card.name):
             if known.digest == digest:
@@ -109,7 +114,7 @@ def register(model: "keras.Model", card: UNetModel) -> int:
             logged = mlflow.keras.log_model(
                 model,
                 name="model",
-                signature=_signature(card),
+                signature=_signature(model, card),
                 # Left out, MLflow loads the model in another process to find them: 20 s.
                 pip_requirements=[f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"],
             )
@@ -275,19 +280,6 @@ def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -
         )
 
 
-def vouches_for(registered: RegisteredVersion, manifest: bytes) -> bool:
-    """Whether a manifest is the one that was last recorded for a version.
-
-    Raises
-    ------
-    RegistryError
-        If MLflow cannot be reached.
-    """
-    with _mlflow(f"read {registered.uri}") as client:
-        tags = client.get_model_version(registered.name, str(registered.version)).tags
-    return bool(tags.get(_MANIFEST_TAG) == digests.of_bytes(manifest))
-
-
 def versions(name: str) -> list[RegisteredVersion]:
     """Every version of a model that is ready, ascending.
 
@@ -360,6 +352,7 @@ def _registered(found: ModelVersion) -> RegisteredVersion:
         version=int(found.version),
         run_id=found.run_id or None,
         digest=found.tags.get(DIGEST_TAG),
+        manifest_digest=found.tags.get(_MANIFEST_TAG),
     )
 
 
@@ -387,16 +380,22 @@ def _params(card: UNetModel) -> dict[str, object]:
     }
 
 
-def _signature(card: UNetModel) -> ModelSignature:
-    """What the Keras model takes and gives: the card's tensors, channels last."""
+def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
+    """What the Keras model takes and gives: the card's tensors, channels last, or its own."""
 
-    def schema(name: str, shape: tuple[int, int, int, int]) -> Schema:
-        batch, channels, height, width = shape
-        return Schema(
-            [TensorSpec(np.dtype(np.float32), (batch, height, width, channels), name=name)]
-        )
+    def schema(tensors: Sequence["keras.KerasTensor"], spec: CardTensor) -> Schema:
+        if len(tensors) > 1:
+            own = {
+                str(one.name): tuple(-1 if size is None else size for size in one.shape)
+                for one in tensors
+            }
+        else:
+            batch, channels, height, width = spec.shape
+            own = {spec.name: (batch, height, width, channels)}
+        kind = np.dtype(np.float32)
+        return Schema([TensorSpec(kind, shape, name) for name, shape in own.items()])
 
     return ModelSignature(
-        inputs=schema(card.input.name, card.input.shape),
-        outputs=schema(card.output.name, card.output.shape),
+        inputs=schema(getattr(model, "inputs", ()), card.input),
+        outputs=schema(getattr(model, "outputs", ()), card.output),
     )

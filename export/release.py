@@ -74,7 +74,7 @@ def release(
     """
     registered = registry.resolve(uri)
     repository = serving.repository
-    manifest = blessing(registered, serving)
+    manifest = blessing(registered, serving, precision)
     added = False
     if manifest is None:
         candidate = pipeline.verify(
@@ -109,7 +109,9 @@ def release(
     return Released(registered.version, manifest, live)
 
 
-def blessing(registered: RegisteredVersion, serving: Serving) -> Manifest | None:
+def blessing(
+    registered: RegisteredVersion, serving: Serving, precision: Precision
+) -> Manifest | None:
     """The manifest that lets a version go live now; None if its gates must be asked (again).
 
     Raises
@@ -125,5 +127,6 @@ def blessing(registered: RegisteredVersion, serving: Serving) -> Manifest | None
     if manifest.failed:
         raise GateError(manifest)
     champion = rival_of(registered.name, registered.version, serving.repository)
-    current = manifest.champion == champion and manifest.profile == serving.profile
+    asked = (champion, serving.profile, precision)
+    current = (manifest.champion, manifest.profile, manifest.precision) == asked
     return manifest if manifest.blessed and current else None

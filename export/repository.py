@@ -4,13 +4,15 @@ Layout, which export, gateway and stack all read as it is::
 
     <location>/<name>/config.pbtxt
     <location>/<name>/<version>/model.onnx, golden.npz, card.json, manifest.json
+                                validation.fits, reference.npz
 
-The card has the digests of model and golden tile, the manifest that of the card, and the registry
+The card has the digests of all but the manifest, the manifest that of the card, and the registry
 that of the manifest.
 """
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from detection.config import ModelConfig
@@ -25,6 +27,22 @@ from export.triton_config import CONFIG_FILE, build_config, listed_in, to_text
 MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
 MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A ``config.pbtxt`` as it is.
+
+    Attributes
+    ----------
+    content
+        None if there is none.
+    versions
+        Those that it has Triton load, ascending.
+    """
+
+    content: bytes | None
+    versions: list[int]
 
 
 class Repository:
@@ -176,32 +194,32 @@ class Repository:
                 )
             self._store.remove_folder(_key(name, version), last=CARD_FILE)
 
-    def listed(self, name: str) -> list[int]:
-        """The versions that ``config.pbtxt`` has Triton load, ascending.
+    def listing(self, name: str) -> Listing:
+        """The ``config.pbtxt`` and what it lists.
 
         Raises
         ------
         RepositoryError
             If it is damaged.
         """
-        content = self.config(name)
+        content = self._content(f"{name}/{CONFIG_FILE}")
         if content is None:
-            return []
+            return Listing(None, [])
         try:
-            return sorted(listed_in(content))
+            return Listing(content, sorted(listed_in(content)))
         except ValueError as error:
             raise RepositoryError(
                 f"{self.location}/{name}/{CONFIG_FILE} is damaged: delete it and export again"
                 f" ({error})"
             ) from error
 
-    def config(self, name: str) -> bytes | None:
-        """The ``config.pbtxt`` as it is; None if there is none."""
-        return self._content(f"{name}/{CONFIG_FILE}")
+    def listed(self, name: str) -> list[int]:
+        """The versions that ``config.pbtxt`` has Triton load, ascending; as `listing` raises."""
+        return self.listing(name).versions
 
     def list_versions(
         self, card: UNetModel, versions: Collection[int], settings: ModelConfig, profile: str
-    ) -> None:
+    ) -> bool:
         """Have Triton load these versions, and no others, when it next loads the model.
 
         Those that are not published are left out. One step, and nothing but the list and the
@@ -213,22 +231,28 @@ class Repository:
             Of one of them; they all have the same inputs and outputs.
         settings, profile
             As `export.triton_config.build_config` takes them.
+
+        Returns
+        -------
+        bool
+            Whether anything is other than before.
         """
         self._store.remove_leftovers(card.name)
         published = [one for one in versions if self.holds(card.name, one)]
         content = to_text(build_config(card, settings, profile, published))
-        self.restore_config(card.name, content)
+        return self.restore_config(card.name, content)
 
-    def restore_config(self, name: str, content: bytes | None) -> None:
-        """Put a ``config.pbtxt`` back as `config` gave it."""
-        before = self.config(name)
-        if content == before:
-            return
+    def restore_config(self, name: str, content: bytes | None) -> bool:
+        """Put a ``config.pbtxt`` back as `listing` gave it; whether it was another one."""
         key = f"{name}/{CONFIG_FILE}"
+        before = self._content(key)
+        if content == before:
+            return False
         if content is None:
             self._store.remove(key)
         else:
             self._store.replace(key, content, before=before)
+        return True
 
     def _content(self, key: str) -> bytes | None:
         try:

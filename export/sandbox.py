@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from detection.config import ModelConfig
+from detection.gates import Gate
 from detection.golden import GOLDEN_FILE, Golden
 from detection.model import UNetModel
 from export import gates
 from export.errors import ServingError
 from export.gates import GateLimits
-from export.manifest import Gate
 from export.repository import Repository
 from export.serving import Replica
 
@@ -102,8 +102,15 @@ def try_out(
     champions = (took[0], used[0]) if champion is not None else (None, None)
     return [
         answered,
-        gates.ratio("latency", "ms", took[-1], champions[0], limits.max_latency_ratio),
-        gates.ratio("memory", "MiB", used[-1], champions[1], limits.max_memory_ratio),
+        gates.cost(
+            "latency",
+            "ms",
+            took[-1],
+            champions[0],
+            most=limits.max_latency_ms,
+            most_ratio=limits.max_latency_ratio,
+        ),
+        gates.cost("memory", "MiB", used[-1], champions[1], most_ratio=limits.max_memory_ratio),
     ]
 
 

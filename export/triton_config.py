@@ -30,7 +30,7 @@ def build_config(
     Parameters
     ----------
     card
-        Names and shapes of input and output.
+        Names and shapes of input and outputs.
     settings
         ``batch_size`` becomes ``max_batch_size``.
     profile
@@ -43,6 +43,7 @@ def build_config(
     RepositoryError
         If the profile is missing or is not part of a model configuration.
     """
+    outputs = {card.output.name: card.output.shape} | card.further_outputs
     config = triton.ModelConfig(
         name=card.name,
         backend="onnxruntime",
@@ -53,9 +54,8 @@ def build_config(
             )
         ],
         output=[
-            triton.ModelOutput(
-                name=card.output.name, data_type=triton.TYPE_FP32, dims=card.output.shape[1:]
-            )
+            triton.ModelOutput(name=name, data_type=triton.TYPE_FP32, dims=shape[1:])
+            for name, shape in outputs.items()
         ],
     )
     config.version_policy.specific.versions.extend(sorted(versions))

@@ -1,57 +1,62 @@
 """How good a network's detections are on fields whose truth is known."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detection.evaluation import Sample, brier, expected_calibration_error
+from detection.drift import Reference, describe
 from detection.exposure import Exposure
+from detection.labelled import LabelledField, ValidationSet
 from detection.model import UNetModel
-from detection.scoring import finish, prepare_exposure
+from detection.scoring import Scored, finish, prepare_exposure
 from detection.types import Detection
+from detection.validation import ScoredField, figures
 from detection.work import Predict
 
-# Sources this bright are expected to be found; fainter ones are at the noise's mercy.
-_BRIGHT = (8.0, np.inf)
+__all__ = [
+    "LabelledField",
+    "ValidationSet",
+    "compare_detections",
+    "evaluate",
+    "figures_of",
+    "reference_of",
+    "score_all",
+]
+
 _BATCH = 4
 # Of a detection before and after conversion.
 _SAME_PLACE = 1.0  # pixels
 _SAME_CONFIDENCE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledField:
-    """An exposure with its true transients.
-
-    Attributes
-    ----------
-    image
-        float32 (H, W), counts; NaN where there is nothing.
-    positions
-        float64 (N, 2), x and y of the transients, 0-based pixels.
-    snr
-        float64 (N,), their true signal-to-noise ratio.
-    """
-
-    image: NDArray[np.float32]
-    positions: NDArray[np.float64]
-    snr: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationSet:
-    """Fields, and what they are, in words that also tell one set from another."""
-
-    fields: Sequence[LabelledField]
-    description: str
-
-
-def score(field: LabelledField, card: UNetModel, predict: Predict) -> list[Detection]:
-    """The detections of a field, as the gateway would answer them."""
+def score(field: LabelledField, card: UNetModel, predict: Predict) -> Scored:
+    """A field as the gateway would answer it."""
     work = prepare_exposure(Exposure.from_array(field.image), card)
-    return finish(work.answer(predict, _BATCH), threshold=0.5).detections
+    return finish(work.answer(predict, _BATCH), threshold=0.5)
+
+
+def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict) -> list[Scored]:
+    """Every field as the gateway would answer it.
+
+    Parameters
+    ----------
+    card
+        Of the model that ``predict`` runs.
+    predict
+        The network.
+    """
+    return [score(field, card, predict) for field in fields]
+
+
+def figures_of(
+    scored: Sequence[Scored], fields: Sequence[LabelledField], card: UNetModel
+) -> dict[str, float]:
+    """Figures of accuracy and calibration, by name, of fields that `score_all` has scored."""
+    matched = [
+        ScoredField.of(one.detections, field.positions, field.snr)
+        for one, field in zip(scored, fields, strict=True)
+    ]
+    return figures(matched, card)
 
 
 def evaluate(
@@ -68,24 +73,12 @@ def evaluate(
     predict
         The network.
     """
-    samples = []
-    for field in fields:
-        scored = [d for d in score(field, card, predict) if d.confidence is not None]
-        positions = np.array([(d.x, d.y) for d in scored], np.float64).reshape(-1, 2)
-        confidence = np.array([d.confidence for d in scored], np.float64)
-        samples.append(Sample.of_field(positions, confidence, field.positions, field.snr))
-    joined = Sample.join(samples)
-    some = len(joined.score) > 0
-    return {
-        "average_precision": joined.average_precision(),
-        "completeness": joined.completeness(0.5, *_BRIGHT),
-        "purity": joined.purity(0.5),
-        "false_positives_per_field": joined.false_positives_per_field(0.5),
-        "ece": expected_calibration_error(joined.score, joined.real) if some else np.nan,
-        "brier": brier(joined.score, joined.real) if some else np.nan,
-        "validation_sources": len(joined.score),
-        "validation_transients": joined.transients,
-    }
+    return figures_of(score_all(fields, card, predict), fields, card)
+
+
+def reference_of(scored: Sequence[Scored], description: str) -> Reference:
+    """The exposures that later ones are compared with: those that `score_all` has scored."""
+    return Reference(np.stack([describe(one) for one in scored]), description)
 
 
 def compare_detections(
@@ -103,8 +96,8 @@ def compare_detections(
     problems: list[str] = []
     compared, place, confidence = 0, 0.0, 0.0
     for number, field in enumerate(fields):
-        before = _kept(score(field, card, source))
-        after = _kept(score(field, card, converted))
+        before = _kept(score(field, card, source).detections)
+        after = _kept(score(field, card, converted).detections)
         compared += len(before)
         for one, other in ((before, after), (after, before)):
             for detection in one:

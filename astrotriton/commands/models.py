@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -16,24 +17,27 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from detection.config import ModelConfig
 from detection.model import UNetModel
-from export.errors import ExportError, GateError, ServingError
+from export.errors import ExportError, GateError, ServingError, UnfinishedError
 
 if TYPE_CHECKING:
     from detection.work import Predict
     from export.manifest import Manifest
     from export.pipeline import Trial
     from export.promotion import Live, Serving
-    from export.validation import ValidationSet
 
-#: Exit codes: a fault, a refusal by a gate, and servers that would not take the version.
-FAULT, REFUSED, NOT_LIVE = 1, 3, 4
+#: Exit codes: a fault, a refusal by a gate, servers that would not take the version, and a change
+#: that stopped half-way.
+FAULT, REFUSED, NOT_LIVE, UNFINISHED = 1, 3, 4, 5
 
-# Training, calibration and golden tiles use others.
-_VALIDATION_SEED = 5_000_000
+# Training, validation and golden tiles use others.
 _CALIBRATION_SEED = 6_000_000
+# Fields that travel with a version exported without its gates.
+_TRAVELLING = 32
 _EXIT_CODES = f"""
 Exit code 0: done. {FAULT}: a fault. {REFUSED}: refused by a gate. {NOT_LIVE}: a Triton or the
-gateway would not take it; everything is as it was.
+gateway would not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the
+route changed or where not everything could be put back; it says what is live, and the same command
+again finishes it.
 """
 
 
@@ -68,6 +72,18 @@ class Settings(BaseSettings):
         title="Profile",
         description="Of `triton-config/profiles/`; by default `gpu` or `cpu`, as this machine is.",
     )
+    sandbox_grpc: str = Field(
+        "",
+        title="Sandbox",
+        description="`host:port` of a Triton that serves nobody, where versions are tried: the "
+        "very server that is to serve them. Without it, one is started from pip's packages.",
+    )
+    sandbox_folder: Path = Field(
+        Path("/sandbox"),
+        title="Sandbox's models",
+        description="Its model repository, a folder that this command sees under the same name, "
+        "and in which its temporary files lie (TMPDIR).",
+    )
     keep_versions: int = Field(
         3,
         title="Versions kept",
@@ -98,6 +114,8 @@ class Report:
             code = REFUSED
         elif isinstance(error, ServingError):
             code = NOT_LIVE
+        elif isinstance(error, UnfinishedError):
+            code = UNFINISHED
         notes = getattr(error, "__notes__", [])
         if self.as_json:
             data: dict[str, Any] = {"error": str(error), "notes": notes, "exit_code": code}
@@ -143,6 +161,13 @@ _fields = click.option(
     show_default=True,
     help="Simulated fields that accuracy and calibration are measured on.",
 )
+_calibration_fields = click.option(
+    "--calibration-fields",
+    type=click.IntRange(20),
+    default=240,
+    show_default=True,
+    help="Simulated fields that the confidence is fitted to anew, if it is not well calibrated.",
+)
 
 
 @click.command(epilog=_EXIT_CODES)
@@ -160,7 +185,7 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
         settings = _settings(repository)
         _quiet()
         from export import pipeline
-        from reference.exposures import golden_tiles
+        from reference.exposures import golden_tiles, validation_set
 
         exported = pipeline.export(
             _uri(model),
@@ -169,6 +194,7 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
             golden_tiles,
             precision=precision,
             serve=False,
+            fields=lambda: validation_set(_TRAVELLING),
             on_progress=report.progress,
         )
         report.result(
@@ -185,8 +211,16 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
 @click.argument("model")
 @_precision
 @_fields
+@_calibration_fields
 @_options
-def verify(model: str, precision: Any, fields: int, as_json: bool, repository: str | None) -> None:
+def verify(
+    model: str,
+    precision: Any,
+    fields: int,
+    calibration_fields: int,
+    as_json: bool,
+    repository: str | None,
+) -> None:
     """Put MODEL through every gate, in a sandbox, and publish nothing.
 
     The gates' figures go to MODEL's MLflow run. MODEL is named as for `export`.
@@ -203,7 +237,7 @@ def verify(model: str, precision: Any, fields: int, as_json: bool, repository: s
             serving.repository,
             serving.settings,
             golden_tiles,
-            trial=_trial(fields, report),
+            trial=_trial(fields, calibration_fields, report),
             profile=serving.profile,
             precision=precision,
             on_progress=report.progress,
@@ -227,6 +261,7 @@ def verify(model: str, precision: Any, fields: int, as_json: bool, repository: s
 )
 @_precision
 @_fields
+@_calibration_fields
 @_options
 def promote(
     model: str,
@@ -234,6 +269,7 @@ def promote(
     canary: float | None,
     precision: Any,
     fields: int,
+    calibration_fields: int,
     as_json: bool,
     repository: str | None,
 ) -> None:
@@ -262,7 +298,7 @@ def promote(
             _uri(model),
             serving,
             golden_tiles,
-            _trial(fields, report),
+            _trial(fields, calibration_fields, report),
             role,
             precision=precision,
             on_progress=report.progress,
@@ -353,38 +389,31 @@ def _serving(settings: Settings) -> "Serving":
     )
 
 
-def _trial(fields: int, report: Report) -> "Trial":
-    from astrotriton.sandbox import open_sandbox
+def _trial(fields: int, calibration_fields: int, report: Report) -> "Trial":
+    from astrotriton.sandbox import lent_sandbox, open_sandbox
     from export.gates import GateLimits
     from export.pipeline import Trial
+    from reference.exposures import validation_set
 
     def calibrate(card: UNetModel, predict: "Predict") -> UNetModel:
         from reference.calibrate import Sizes, calibrated
 
-        sizes = Sizes(regression=60, calibration=60, exposures=60)
+        # As training divides them: what is vouched for needs many exposures.
+        regression, calibration = (round(share * calibration_fields) for share in (0.3, 0.2))
+        rest = calibration_fields - regression - calibration
+        sizes = Sizes(regression=regression, calibration=calibration, exposures=rest)
         return calibrated(
             card, predict, seed=_CALIBRATION_SEED, sizes=sizes, on_progress=report.progress
         )
 
+    settings = Settings()
+    lent = lent_sandbox(settings.sandbox_grpc, settings.sandbox_folder)
     return Trial(
         validation=lambda: validation_set(fields),
-        open_sandbox=open_sandbox,
+        open_sandbox=lent if settings.sandbox_grpc else open_sandbox,
         calibrate=calibrate,
         limits=GateLimits(),
     )
-
-
-def validation_set(count: int) -> "ValidationSet":
-    """Simulated fields that neither training nor calibration has seen."""
-    from export.validation import LabelledField, ValidationSet
-    from reference.calibrate import transients_of
-    from reference.simulate import mixed_recipe, simulate
-
-    fields = []
-    for i in range(count):
-        field = simulate(_VALIDATION_SEED + i, mixed_recipe(i))
-        fields.append(LabelledField(field.difference, *transients_of(field)))
-    return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEED}")
 
 
 def _gates(manifest: "Manifest") -> str:

@@ -8,7 +8,6 @@ import click
 
 from astrotriton.cli import fail
 from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferRequest
-from astrotriton.commands.stack import data_folder
 
 if TYPE_CHECKING:
     from astropy.table import Row
@@ -69,7 +68,9 @@ def score(
 
 
 def _own_gateway() -> str:
+    # An environment that only knows other people's gateways has no stack.
     import stack
+    from astrotriton.commands.stack import data_folder
 
     addresses = stack.running(data_folder())
     if addresses is None:

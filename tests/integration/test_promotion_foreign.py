@@ -1,4 +1,4 @@
-"""A network that nobody here wrote, from registration to Triton's answer."""
+"""Networks of other makes, from registration to Triton's answer."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from export.pipeline import export
 from export.repository import Repository
 from export.serving import Replica
 from reference.exposures import golden_tiles
+from tests.unit.export import samples
 
 NAME = "pycda"
 
@@ -72,3 +74,42 @@ def test_foreign_unet_is_registered_exported_and_served(unet, tmp_path):
     expected = model(tiles.transpose(0, 2, 3, 1), training=False).numpy().transpose(0, 3, 1, 2)
     assert answer.shape == (len(tiles), 1, 172, 172)
     assert np.abs(answer - expected).max() < 1e-4
+
+
+def test_several_inputs_and_outputs_are_exported_and_served(tmp_path):
+    """The inputs are the channels of one, and whoever asks Triton can have every output."""
+    import keras
+    from keras import layers
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    two = samples.two_inputs()
+    flux = layers.Conv2D(2, 3, padding="same", name="flux")(two.inputs[1])
+    quality = layers.Dense(3, name="quality")(layers.GlobalAveragePooling2D()(flux))
+    model = keras.Model(two.inputs, [flux, two.output, quality])
+    channels = TensorSpec(name="image", shape=(-1, 3, samples.SIZE, samples.SIZE))
+    card = msgspec.structs.replace(samples.card(), input=channels)
+    tiles = np.random.default_rng(1).normal(size=(3, *channels.shape[1:])).astype(np.float32)
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        uri = f"{card.name}/{registry.register(model, card)}"
+        settings = ModelConfig(model_name=card.name, input_size=(64, 64), batch_size=4)
+        root = tmp_path / "model_repository"
+        exported = export(uri, root, settings, lambda _: {"noise": tiles}, profile="cpu")
+    finally:
+        mlflow.set_tracking_uri(before)
+    names = ("noise", "noise_flux", "noise_quality")
+    assert all(exported.manifest.figures[f"parity_{name}_max_abs"] < 1e-4 for name in names)
+
+    with open_sandbox(root) as sandbox, Replica(sandbox.address) as triton:
+        triton.load(card.name)
+        with InferenceServerClient(sandbox.address) as client:
+            tensor = InferInput("image", tiles.shape, "FP32")
+            tensor.set_data_from_numpy(tiles)
+            answer = client.infer(card.name, [tensor])
+    given = tiles.transpose(0, 2, 3, 1)
+    expected = [one.numpy() for one in model([given[..., :1], given[..., 1:]], training=False)]
+    for name, wanted in zip(("flux", "probability", "quality"), expected, strict=True):
+        served = answer.as_numpy(name)
+        assert np.abs(served - np.moveaxis(wanted, -1, 1)).max() < 1e-4, name

@@ -73,6 +73,22 @@ def unet(size: int | None = SIZE, filters: int = 4, seed: int = 1) -> "keras.Mod
     return model
 
 
+def two_inputs(named: bool = False) -> "keras.Model":
+    """A network of a new image and of one with two channels, as a list or by name."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(4)
+    images = {"new": keras.Input((SIZE, SIZE, 1), name="new")}
+    images["old"] = keras.Input((SIZE, SIZE, 2), name="old")
+    # The two are not alike, so that it shows if they are mixed up.
+    parts = [layers.Conv2D(4, 3, padding="same", activation="relu")(one) for one in images.values()]
+    head = layers.Conv2D(1, 1, activation="sigmoid", name="probability")
+    return keras.Model(
+        images if named else list(images.values()), head(layers.Concatenate()(parts))
+    )
+
+
 def perturbed(content: bytes, by: float) -> bytes:
     """The same ONNX graph with the weights of its last convolution changed."""
     graph = onnx.load_model_from_string(content)

@@ -12,7 +12,7 @@ import pytest
 from detection.model import TensorSpec
 from export import convert, digests, parity, registry
 from export.engine import KerasEngine, OnnxEngine
-from export.errors import ConversionError
+from export.errors import ConversionError, ParityError
 from export.precision import reduced
 from tests.unit.export import samples
 
@@ -208,39 +208,88 @@ def several_outputs():
     features = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
     flux = layers.Conv2D(2, 1, name="flux")(features)
     real = layers.Conv2D(1, 1, activation="sigmoid", name="probability")(features)
-    return keras.Model(image, [flux, real])
+    quality = layers.Dense(3, name="quality")(layers.GlobalAveragePooling2D()(features))
+    return keras.Model(image, [flux, real, quality])
 
 
-def test_further_outputs_are_kept_and_compared():
+def test_further_outputs_are_kept_and_each_is_compared():
     model, card = several_outputs(), samples.card()
     content = convert.convert(model, card, "")
     graph = onnx.load_model_from_string(content).graph
-    assert [one.name for one in graph.output] == ["flux", "probability"]
+    assert [one.name for one in graph.output] == ["flux", "probability", "quality"]
+    assert convert.further_outputs(content, card) == {
+        "flux": (-1, 2, 64, 64),
+        "quality": (-1, 3),
+    }
     assert_same(model, content, card)
     source = KerasEngine(model, convert.output_names(model, card), card)
     tiles = {"sky": samples.tiles()}
     figures = parity.compare(source, OnnxEngine(content, card), card, tiles).figures
-    assert {"parity_sky_max_abs", "parity_sky_flux_max_abs"} <= figures.keys()
+    names = ("sky", "sky_flux", "sky_quality")
+    assert {f"parity_{name}_max_abs" for name in names} <= figures.keys()
+
+    # The probability is right, and what is besides is not.
+    graph = onnx.load_model_from_string(content)
+    weights = {one.name: one for one in graph.graph.initializer}
+    name = next(node for node in graph.graph.node if "flux" in node.output).input[1]
+    changed = onnx.numpy_helper.to_array(weights[name]) + np.float32(0.1)
+    weights[name].CopyFrom(onnx.numpy_helper.from_array(changed, name))
+    engine = OnnxEngine(graph.SerializeToString(), card)
+    with pytest.raises(ParityError, match=r"differ by up to [0-9.]+ on sky_flux tiles"):
+        parity.compare(source, engine, card, tiles)
+
+
+def test_outputs_that_triton_cannot_batch_or_type_are_refused():
+    import keras
+
+    model, card = several_outputs(), samples.card()
+    mask = keras.ops.cast(model.outputs[1] > 0.5, "int32")
+    typed = keras.Model(model.inputs, [model.outputs[1], keras.layers.Identity(name="mask")(mask)])
+    with pytest.raises(ConversionError, match=r"mask INT32.* is not float32: cast it"):
+        convert.further_outputs(convert.convert(typed, card, ""), card)
+    total = keras.layers.Identity(name="total")(keras.ops.sum(model.outputs[0]))
+    bare = keras.Model(model.inputs, [model.outputs[1], total])
+    with pytest.raises(ConversionError, match=r"'total' is \(\), without a batch"):
+        convert.convert(bare, card, "")
+
+
+def test_other_output_than_the_cards():
+    model = several_outputs()
 
     other = with_card(output=("mask", (-1, 1, 64, 64)))
-    with pytest.raises(ConversionError, match=r"outputs \['flux', 'probability'\] is the card's"):
+    with pytest.raises(ConversionError, match=r"'probability', 'quality'\] is the card's"):
         convert.convert(model, other, "")
 
 
-def test_several_inputs_are_refused_with_the_remedy():
+@pytest.mark.parametrize("named", [False, True], ids=["list", "dict"])
+def test_several_inputs_are_the_channels_of_one(named):
+    model, card = samples.two_inputs(named), with_card(input=("image", (-1, 3, 64, 64)))
+    content = convert.convert(model, card, "")
+    graph = onnx.load_model_from_string(content).graph
+    assert [one.name for one in graph.input] == ["image"]
+    assert_same(model, content, card, channels=3)
+
+    tiles = np.random.default_rng(2).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    given = {"new": tiles[:, :1], "old": tiles[:, 1:]}
+    expected = model({name: one.transpose(0, 2, 3, 1) for name, one in given.items()})
+    answer = OnnxEngine(content, card)(tiles)
+    assert np.abs(answer - expected.numpy().transpose(0, 3, 1, 2)).max() < 1e-5
+
+    with pytest.raises(ConversionError, match=r"input is \(None, 64, 64, 3\), the card's is"):
+        convert.convert(model, samples.card(), "")
+
+
+def test_inputs_of_different_sizes_are_refused():
     import keras
     from keras import layers
 
-    images = [keras.Input((64, 64, 1), name=name) for name in ("new", "old")]
-    head = layers.Conv2D(1, 1, activation="sigmoid")
-    model = keras.Model(images, head(layers.Concatenate()(images)))
-    with pytest.raises(ConversionError, match=r"2 inputs \['new', 'old'\].*channels of one input"):
+    new, old = keras.Input((64, 64, 1), name="new"), keras.Input((32, 32, 1), name="old")
+    joined = layers.Concatenate()([new, layers.UpSampling2D()(old)])
+    model = keras.Model([new, old], layers.Conv2D(1, 1, activation="sigmoid")(joined))
+    with pytest.raises(
+        ConversionError, match=r"'old': \(None, 32, 32, 1\).*not the channels of one"
+    ):
         convert.convert(model, samples.card(), "")
-
-    image = keras.Input((64, 64, 2))
-    joined = keras.Model(image, model([image[..., :1], image[..., 1:]]))
-    card = with_card(input=("image", (-1, 2, 64, 64)))
-    assert_same(joined, convert.convert(joined, card, ""), card, channels=2)
 
 
 def test_layer_that_has_no_onnx_form_is_named():

@@ -68,6 +68,13 @@ def test_config_on_the_cpu():
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4]
 
 
+def test_config_has_the_further_outputs():
+    card = msgspec.structs.replace(samples.card(), further_outputs={"flux": (-1, 2, 64, 64)})
+    config = build_config(card, SETTINGS, "cpu", [7])
+    outputs = [(one.name, list(one.dims)) for one in config.output]
+    assert outputs == [("probability", [1, 64, 64]), ("flux", [2, 64, 64])]
+
+
 def test_config_on_the_gpu():
     config = build_config(samples.card(), SETTINGS, "gpu", [7])
     [group] = config.instance_group
