@@ -7,8 +7,10 @@ export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # ONNX Runtime would write to the home folder and send what it counts.
 export ORT_DISABLE_TELEMETRY := 1
+CHECKOV := 3.3.30
 
-.PHONY: help demo up down test test-long check format train evaluate lock clean
+.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check format train evaluate lock \
+  lock-images clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,6 +29,17 @@ test: .venv/.stamp ## the tests, on the real servers; ARGS= goes to pytest
 
 test-long: .venv/.stamp ## the tests that take many minutes: promotions killed at every step
 	@$(BIN)/pytest -m long $(ARGS)
+
+chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
+	@$(BIN)/pytest tests/chart tests/integration/test_chart.py $(ARGS)
+
+chart-snapshots: .venv/.stamp ## make the chart's README, schema of settings and snapshots anew
+	@$(BIN)/python -m tests.chart.refresh
+
+chart-audit: .venv/.stamp ## checkov over every scenario; it comes in an environment of its own
+	@$(BIN)/uvx checkov@$(CHECKOV) --config-file helm/checkov.yaml
+	@$(BIN)/uvx checkov@$(CHECKOV) --file Dockerfile --framework dockerfile --compact --quiet --skip-download \
+	  --skip-check CKV_DOCKER_2,CKV_DOCKER_7
 
 check: .venv/.stamp ## lint, format and types
 	$(BIN)/ruff check .
@@ -48,6 +61,16 @@ lock: .venv/.stamp ## resolve the dependencies anew
 	  --generate-hashes --no-annotate --no-emit-index-url --no-header --upgrade -q -o requirements.lock
 	echo 'uv' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-emit-index-url --no-header --upgrade -q -o bootstrap.lock
+	@$(MAKE) --no-print-directory lock-images
+
+IMAGE_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 -c requirements.lock \
+  --generate-hashes --no-annotate --no-emit-index-url --no-header -q
+lock-images: ## the part of requirements.lock that each image is made from
+	$(IMAGE_LOCK) pyproject.toml --extra telemetry --extra tracking --extra drift \
+	  -o requirements/gateway.lock
+	$(IMAGE_LOCK) pyproject.toml --extra export --extra reference --extra stack \
+	  -o requirements/export.lock
+	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
 
 clean: ## remove the environment; the data in var/ stay
 	rm -rf .venv
