@@ -296,7 +296,6 @@ def verify(
         on_progress(f"scoring {len(chosen.fields)} validation fields")
         if precision == "fp32":
             measured.compare_detections(chosen, source)
-            yield
         # What is published stays as it is.
         calibrate = trial.calibrate if published is None else None
         measured.score(chosen, rival, trial.limits, calibrate, on_progress)
