@@ -1,8 +1,10 @@
 """``python -m gateway``: serve, and what has to be done before."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -92,5 +94,21 @@ def _checked(settings: type[_Settings]) -> _Settings:
         raise click.ClickException("settings (ASTROTRITON_*): " + "; ".join(faults)) from None
 
 
+def _run() -> NoReturn:
+    """Run a command, and leave as soon as it is done.
+
+    The object store's threads may still be giving back what they held of Python, and one that does
+    so while the interpreter is being taken down aborts the process.
+    """
+    status: object = 0
+    try:
+        main(prog_name="python -m gateway")
+    except SystemExit as end:
+        status = end.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else bool(status))
+
+
 if __name__ == "__main__":
-    main(prog_name="python -m gateway")
+    _run()

@@ -12,14 +12,15 @@ async def insert_model(
     connection: Connection, model_id: UUID, model: ModelRef, card: bytes, card_digest: str
 ) -> None:
     """Add a model version, unless it is there already."""
-    # Asked first, so that not every run sends the card.
+    # Asked first, so that not every run sends the card. Of two that add it at once, one may meet
+    # the other in either of the table's unique indexes.
     if await connection.fetchval("SELECT true FROM models WHERE id = $1", model_id):
         return
     await connection.execute(
         """
         INSERT INTO models (id, name, version, digest, card_digest, card)
         VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (id) DO NOTHING
+        ON CONFLICT DO NOTHING
         """,
         model_id,
         model.name,

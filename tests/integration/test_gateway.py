@@ -23,7 +23,9 @@ import pytest
 from cloudevents.http import from_json
 
 from gateway.config import Settings
+from gateway.schemas import ModelRef
 from gateway.storage.migrate import migrate
+from gateway.storage.models import insert_model
 from tests.integration.conftest import new_database
 from tests.integration.gateway_parts import (
     NAME,
@@ -487,6 +489,22 @@ async def test_two_gateways_share_the_outbox_and_each_event_is_sent_once(setting
         sent = [from_json(messages.get_nowait().data)["subject"] for _ in range(messages.qsize())]
     assert info.state.messages == 10
     assert sorted(sent) == sorted(answer.json()["run_id"] for answer in answers)
+
+
+async def test_a_version_is_added_by_many_at_once(database):
+    """As several gateways do that all see a new version for the first time."""
+    connections = [await asyncpg.connect(database) for _ in range(8)]
+    try:
+        for version in range(1, 101):
+            model = ModelRef(name=NAME, version=version, digest="0" * 64)
+            added = (
+                insert_model(one, UUID(int=version), model, b"{}", "1" * 64) for one in connections
+            )
+            await asyncio.gather(*added)
+        assert await connections[0].fetchval("SELECT count(*) FROM models") == 100
+    finally:
+        for connection in connections:
+            await connection.close()
 
 
 async def test_migrating_twice_at_once_is_safe(empty_database):
