@@ -1,7 +1,8 @@
 """Fitting of the confidence on simulated fields that training never saw.
 
 Three sets of fields that share none: the regression is fitted on the first, its calibration on the
-second, and what differs between exposures, and what can be vouched for, is learned from the third.
+second, and what differs between exposures, and what can be vouched for, is learned from the third,
+half of which is seen through PSFs that are not training's.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from detection.model import UNetModel
 from detection.scoring import prepare_exposure
 from detection.spots import Values
 from detection.work import Predict
+from reference.psf import random_double_gaussian, random_moffat
 from reference.simulate import Field, mixed_recipe, simulate
 
 # Training uses the seeds from its own on, validation a million further.
@@ -71,10 +73,23 @@ class Labelled:
     fields: int
 
 
-def calibration_fields(seed: int, start: int, stop: int) -> Iterator[Field]:
-    """Fields of the calibration set; some hold noise and transients only."""
+def calibration_fields(
+    seed: int, start: int, stop: int, *, other_cameras: bool = False
+) -> Iterator[Field]:
+    """Fields of the calibration set; some hold noise and transients only.
+
+    Parameters
+    ----------
+    seed
+        Of training.
+    start, stop
+        Numbers of the fields.
+    other_cameras
+        See half of them through PSFs of a family that training has none of.
+    """
     for i in range(start, stop):
-        yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i))
+        psf = random_double_gaussian if other_cameras and i % 8 >= 4 else random_moffat
+        yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i), psf)
 
 
 def score_field(field: Field, card: UNetModel, predict: Predict, *, full: bool) -> Measured:
@@ -158,7 +173,8 @@ def calibrate(
         on_progress(
             f"{'full' if full else 'cheap'} confidence: scoring {stop - start} fields ({name})"
         )
-        fields = calibration_fields(seed, int(start), int(stop))
+        # How much exposures differ, other cameras' included, is learned from the last set alone.
+        fields = calibration_fields(seed, int(start), int(stop), other_cameras=name == "exposures")
         sets.append(label(fields, card, predict, full=full))
     return fit_confidence(
         *sets,

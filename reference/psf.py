@@ -42,27 +42,14 @@ class GalaxyShape:
     angle: float
 
 
-@dataclass(frozen=True, slots=True)
-class Moffat:
-    """An elliptical Moffat PSF (Moffat 1969): (1 + r^2/alpha^2)^-beta, of unit sum.
+class _Sampled:
+    """What the PSFs share that are a formula, sampled at the pixels' centres."""
 
-    ``fwhm`` in pixels along the major axis, ``angle`` in radians.
-    """
-
-    fwhm: float
-    beta: float
-    axis_ratio: float = 1.0
-    angle: float = 0.0
+    __slots__ = ()
 
     def __call__(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Value per pixel at offsets from the centre, pixels."""
-        alpha = self.fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / self.beta) - 1.0))
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
-        along = (dx * cos + dy * sin) / alpha
-        across = (dy * cos - dx * sin) / (alpha * self.axis_ratio)
-        peak = (self.beta - 1.0) / (np.pi * alpha * alpha * self.axis_ratio)
-        profile: FloatArray = peak * (1.0 + along * along + across * across) ** -self.beta
-        return profile
+        raise NotImplementedError
 
     def image(self, shape: tuple[int, int]) -> FloatArray:
         """The PSF centred on pixel (0, 0) of a periodic (H, W) image, as an FFT wants it."""
@@ -82,16 +69,88 @@ class Moffat:
             dy = np.arange(low, high, dtype=float)[:, None] - y
             image[low:high, left:right] += flux * self(dx, dy)
 
+
+@dataclass(frozen=True, slots=True)
+class Moffat(_Sampled):
+    """An elliptical Moffat PSF (Moffat 1969): (1 + r^2/alpha^2)^-beta, of unit sum.
+
+    ``fwhm`` in pixels along the major axis, ``angle`` in radians.
+    """
+
+    fwhm: float
+    beta: float
+    axis_ratio: float = 1.0
+    angle: float = 0.0
+
+    def __call__(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Value per pixel at offsets from the centre, pixels."""
+        alpha = self.fwhm / (2.0 * np.sqrt(2.0 ** (1.0 / self.beta) - 1.0))
+        radius2 = _radius2(dx, dy, self.axis_ratio, self.angle) / alpha**2
+        peak = (self.beta - 1.0) / (np.pi * alpha * alpha * self.axis_ratio)
+        profile: FloatArray = peak * (1.0 + radius2) ** -self.beta
+        return profile
+
     def add_galaxy(
         self, image: FloatArray, x: float, y: float, flux: float, shape: GalaxyShape
     ) -> None:
         """Add a galaxy: convolved with the seeing it is near enough a broader, flatter Moffat."""
-        seen = Moffat(self.fwhm * shape.size, 2.5, shape.axis_ratio, shape.angle)
-        seen.add(image, x, y, flux, int(np.clip(5 * seen.fwhm, 10, 80)))
+        _add_galaxy(image, x, y, flux, self.fwhm, shape)
 
     def stretched(self, factor: float) -> "Moffat":
         """The same PSF ``factor`` times as wide."""
         return Moffat(self.fwhm * factor, self.beta, self.axis_ratio, self.angle)
+
+
+@dataclass(frozen=True, slots=True)
+class DoubleGaussian(_Sampled):
+    """A core and a wider halo, as SDSS describes its PSF (Lupton et al. 2001), of unit sum.
+
+    ``fwhm`` of the core in pixels along the major axis, ``halo`` the halo's share of the flux,
+    ``spread`` its width in units of the core's, ``angle`` in radians.
+    """
+
+    fwhm: float
+    halo: float
+    spread: float = 2.5
+    axis_ratio: float = 1.0
+    angle: float = 0.0
+
+    def __call__(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Value per pixel at offsets from the centre, pixels."""
+        variance = self.fwhm**2 / (8.0 * np.log(2.0))
+        radius2 = _radius2(dx, dy, self.axis_ratio, self.angle)
+        profile: FloatArray = np.zeros(np.broadcast(dx, dy).shape)
+        for share, wider in ((1.0 - self.halo, 1.0), (self.halo, self.spread**2)):
+            peak = share / (2.0 * np.pi * variance * wider * self.axis_ratio)
+            profile += peak * np.exp(-radius2 / (2.0 * variance * wider))
+        return profile
+
+    def add_galaxy(
+        self, image: FloatArray, x: float, y: float, flux: float, shape: GalaxyShape
+    ) -> None:
+        """Add a galaxy, which the core widens as a Moffat of its width would."""
+        _add_galaxy(image, x, y, flux, self.fwhm, shape)
+
+    def stretched(self, factor: float) -> "DoubleGaussian":
+        """The same PSF ``factor`` times as wide."""
+        return DoubleGaussian(
+            self.fwhm * factor, self.halo, self.spread, self.axis_ratio, self.angle
+        )
+
+
+def _radius2(dx: FloatArray, dy: FloatArray, axis_ratio: float, angle: float) -> FloatArray:
+    """Squared distance from the centre, in pixels along the major axis."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    along, across = dx * cos + dy * sin, (dy * cos - dx * sin) / axis_ratio
+    squared: FloatArray = along * along + across * across
+    return squared
+
+
+def _add_galaxy(
+    image: FloatArray, x: float, y: float, flux: float, fwhm: float, shape: GalaxyShape
+) -> None:
+    seen = Moffat(fwhm * shape.size, 2.5, shape.axis_ratio, shape.angle)
+    seen.add(image, x, y, flux, int(np.clip(5 * seen.fwhm, 10, 80)))
 
 
 def random_moffat(rng: Generator, fwhm: float) -> Moffat:
@@ -99,6 +158,17 @@ def random_moffat(rng: Generator, fwhm: float) -> Moffat:
     return Moffat(
         fwhm,
         float(rng.uniform(2.5, 5.0)),
+        float(rng.uniform(0.85, 1.0)),
+        float(rng.uniform(0, np.pi)),
+    )
+
+
+def random_double_gaussian(rng: Generator, fwhm: float) -> DoubleGaussian:
+    """A double Gaussian of this FWHM with a random halo and ellipticity."""
+    return DoubleGaussian(
+        fwhm,
+        float(rng.uniform(0.0, 0.4)),
+        float(rng.uniform(1.5, 3.5)),
         float(rng.uniform(0.85, 1.0)),
         float(rng.uniform(0, np.pi)),
     )

@@ -38,6 +38,7 @@ from detection.model import TensorSpec, UNetModel
 from gateway.app import create_app
 from gateway.config import Settings
 from gateway.middleware import EdgeMiddleware
+from tests.integration.hosts import LOOPBACK, Host
 
 NAME = "unet_astronomical"
 NAN_NAME = "answers_nan"
@@ -141,19 +142,21 @@ def write_model_repository(repository: Path) -> Path:
 class Process:
     """A server in a process group of its own, which is stopped as a whole."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, host: Host = LOOPBACK) -> None:
         self.log = log
+        self.host = host
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self, command: list[str], *, user: str | None = None, **environment: str) -> None:
+        # Only root may enter a namespace, so the user is changed there.
+        as_user = ["setpriv", f"--reuid={user}", "--clear-groups", "--"] if user else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [*self.host.enter, *as_user, *command],
                 env=os.environ | environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                user=user,
             )
 
     def check(self) -> None:
@@ -167,6 +170,18 @@ class Process:
         process, self._process = self._process, None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def terminate(self, patience: float) -> int:
+        """Ask it to end; its exit status.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            If it does not.
+        """
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(patience)
 
     def stop(self) -> int:
         """Ask it to end, and see to it that it does."""
@@ -191,7 +206,7 @@ def until_listening(server: Process, port: int) -> None:
     while True:
         server.check()
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((server.host.address, port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:
@@ -219,15 +234,15 @@ def unprivileged() -> str | None:
 class PostgresServer(Process):
     """PostgreSQL by the programs in a folder, as Debian installs each version beside others."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, host: Host = LOOPBACK) -> None:
         self._programs = programs
         self._user = unprivileged()
         if self._user is not None:
             shutil.chown(folder, self._user)
-        super().__init__(folder / "log")
+        super().__init__(folder / "log", host)
         self._cluster = folder / "cluster"
         self._port = free_port()
-        self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres?sslmode=disable"
+        self.url = f"postgresql://postgres@{host.address}:{self._port}/postgres?sslmode=disable"
 
     def __enter__(self) -> Self:
         command = [str(self._programs / "initdb"), "-D", str(self._cluster), "-U", "postgres"]
@@ -237,9 +252,13 @@ class PostgresServer(Process):
             check=True,
             capture_output=True,
         )
+        if self.host != LOOPBACK:
+            with (self._cluster / "pg_hba.conf").open("a") as access:
+                access.write("host all all samenet trust\n")
         self.launch(
             [
-                *(str(self._programs / "postgres"), "-D", str(self._cluster), "-h", "127.0.0.1"),
+                *(str(self._programs / "postgres"), "-D", str(self._cluster)),
+                *("-h", self.host.address),
                 *("-p", str(self._port), "-c", "unix_socket_directories=", "-c", "fsync=off"),
             ],
             user=self._user,
@@ -292,12 +311,12 @@ default_pool_size = 2
 class NatsServer(Process):
     """NATS with JetStream, on the same port and store each time it is started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: Host = LOOPBACK) -> None:
         folder.mkdir()
-        super().__init__(folder / "log")
+        super().__init__(folder / "log", host)
         self._folder = folder
         self._port = free_port()
-        self.url = f"nats://127.0.0.1:{self._port}"
+        self.url = f"nats://{host.address}:{self._port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -306,19 +325,20 @@ class NatsServer(Process):
     def start(self) -> None:
         binary = str(Path(sys.executable).with_name("nats-server"))
         store = str(self._folder / "store")
-        self.launch([binary, "-js", "-sd", store, "-a", "127.0.0.1", "-p", str(self._port)])
+        address = self.host.address
+        self.launch([binary, "-js", "-sd", store, "-a", address, "-p", str(self._port)])
         until_listening(self, self._port)
 
 
 class TritonServer(Process):
     """Triton from pip with the project's own onnxruntime backend."""
 
-    def __init__(self, repository: Path, folder: Path) -> None:
-        super().__init__(folder / "log")
+    def __init__(self, repository: Path, folder: Path, host: Host = LOOPBACK) -> None:
+        super().__init__(folder / "log", host)
         self._repository = repository
         self._backends = folder / "backends"
         self._port = free_port()
-        self.address = f"127.0.0.1:{self._port}"
+        self.address = f"{host.address}:{self._port}"
 
     def __enter__(self) -> Self:
         self._lay_out_backends()
@@ -348,7 +368,7 @@ class TritonServer(Process):
                 f"--load-model={NAN_NAME}",
                 "--allow-http=false",
                 "--allow-metrics=false",
-                "--grpc-address=127.0.0.1",
+                f"--grpc-address={self.host.address}",
                 f"--grpc-port={self._port}",
             ],
             PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -462,11 +482,11 @@ class ObjectStoreServer(Process):
     access_key = "access-of-the-test"
     secret_key = "secret-of-the-test"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "log")
+    def __init__(self, folder: Path, host: Host = LOOPBACK) -> None:
+        super().__init__(folder / "log", host)
         self._folder = folder
         self._port = free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://{host.address}:{self._port}"
 
     def __enter__(self) -> Self:
         identity = {
@@ -482,10 +502,11 @@ class ObjectStoreServer(Process):
             for part in ("master", "volume", "filer")
             for kind in ("", ".grpc")
         ]
+        at = (f"-ip={self.host.address}", f"-ip.bind={self.host.address}")
         self.launch(
             [
                 *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server"),
-                *(f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                *(f"-dir={self._folder / 'data'}", *at),
                 *("-filer", "-s3", f"-s3.config={identities}", f"-s3.port={self._port}"),
                 *(*ports, f"-s3.port.grpc={free_port()}", "-s3.port.iceberg=0"),
                 *("-s3.port.lance=0", "-master.electionTimeout=500ms", "-volume.max=0"),

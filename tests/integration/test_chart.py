@@ -5,58 +5,42 @@ addresses that a cluster would give: ports, names of services, and where a volum
 """
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
-import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import obstore
 import pytest
-from obstore.store import S3Store
 
 from astrotriton.sandbox import lent_sandbox
 from detection.config import ModelConfig
 from detection.gates import GateLimits
 from detection.model import UNetModel
 from export.sandbox import Version, try_out
-from tests.chart.chart_parts import find, objects, pod_of, scenario
+from tests.chart.chart_parts import find, objects, pod_of
+from tests.integration.chart_servers import (
+    BUCKET,
+    ChartGateway,
+    ChartTriton,
+    bucket_of,
+    container_of,
+    environment_of,
+    put_repository,
+    replaced,
+    run,
+    values_of,
+)
 from tests.integration.gateway_parts import (
     NAME,
-    ROOT,
     NatsServer,
     ObjectStoreServer,
-    Process,
-    TritonServer,
-    free_port,
-    triton_home,
     write_model_repository,
 )
-from tests.integration.stack_parts import wait_for
 
-BUCKET = "models"
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-
-
-def bucket_of(store: ObjectStoreServer) -> S3Store:
-    return S3Store(
-        BUCKET,
-        region="auto",
-        config={
-            "endpoint": store.url,
-            "access_key_id": store.access_key,
-            "secret_access_key": store.secret_key,
-        },
-        client_options={"allow_http": True},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -64,172 +48,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServe
     """An S3 store that a model repository was published to."""
     repository = write_model_repository(tmp_path_factory.mktemp("published"))
     with ObjectStoreServer(tmp_path_factory.mktemp("store")) as server:
-        bucket = bucket_of(server)
-        for path in repository.rglob("*"):
-            if path.is_file():
-                key = f"astrotriton/{path.relative_to(repository)}"
-                obstore.put(bucket, key, path.read_bytes())
+        put_repository(server, repository)
         yield server
-
-
-def values_of(store: ObjectStoreServer, **more: Any) -> dict[str, Any]:
-    s3 = {"endpoint": store.url, "existingSecret": "s3", "region": "us-east-1"}
-    return scenario("minimal") | {
-        "enable_gpu": False,
-        "repository": {"location": f"s3://{BUCKET}/astrotriton"},
-        "s3": s3,
-        "checkSecret": "check",
-        "checks": {"drift": {"schedule": "0 6 * * *"}},
-        **more,
-    }
-
-
-def container_of(one: dict[str, Any]) -> dict[str, Any]:
-    pod = pod_of(one)
-    assert pod is not None
-    (container,) = pod["containers"]
-    return container
-
-
-def environment_of(
-    container: dict[str, Any], made: list[dict[str, Any]], secrets: dict[str, str]
-) -> dict[str, str]:
-    """What a container sees, with the secrets by their key."""
-    environment: dict[str, str] = {}
-    for source in container.get("envFrom", []):
-        environment |= find(made, "ConfigMap", source["configMapRef"]["name"])["data"]
-    for variable in container.get("env", []):
-        environment[variable["name"]] = (
-            variable["value"]
-            if "value" in variable
-            else secrets[variable["valueFrom"]["secretKeyRef"]["key"]]
-        )
-    return environment
-
-
-def replaced(text: str, addresses: dict[str, str]) -> str:
-    for old, new in addresses.items():
-        text = text.replace(old, new)
-    return text
-
-
-def quiet(environment: dict[str, str]) -> dict[str, str]:
-    """Nothing of this machine's own settings but the path."""
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment
-
-
-class ChartTriton(TritonServer):
-    """Triton as a container of the chart has it, but for the backends, which its image brings."""
-
-    def __init__(
-        self,
-        container: dict[str, Any],
-        environment: dict[str, str],
-        folder: Path,
-        **mounted: Path,
-    ) -> None:
-        super().__init__(folder, folder)
-        self.container = container
-        self._environment = environment
-        self.ports = {name: free_port() for name in ("http", "grpc", "metrics")}
-        self._elsewhere = {
-            f"-port={8000 + i}": f"-port={port}" for i, port in enumerate(self.ports.values())
-        } | {f"=/{place}": f"={path}" for place, path in mounted.items()}
-        self.address = f"127.0.0.1:{self.ports['grpc']}"
-
-    def start(self) -> None:
-        program, *arguments = self.container["args"]
-        assert program == "tritonserver"
-        arguments = [replaced(arg, self._elsewhere) for arg in arguments]
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.launch(
-            [
-                str(triton_home() / "bin" / program),
-                *arguments,
-                f"--backend-directory={self._backends}",
-                *("--http-address=127.0.0.1", "--grpc-address=127.0.0.1"),
-            ],
-            **self._environment,
-            PATH=path,
-            LD_LIBRARY_PATH=str(sysconfig.get_config_var("LIBDIR")),
-        )
-        probe = self.container["startupProbe"]
-        assert probe["periodSeconds"] * probe["failureThreshold"] > 120
-        wait_for(lambda: self.probe("startupProbe"), "Triton", 120)
-
-    def probe(self, name: str) -> bool:
-        self.check()
-        return answers(self.container, name, self.ports)
-
-
-def answers(container: dict[str, Any], probe: str, ports: dict[str, int]) -> bool:
-    """Whether a probe of the manifest succeeds."""
-    get = container[probe]["httpGet"]
-    with contextlib.suppress(httpx.TransportError):
-        url = f"http://127.0.0.1:{ports[get['port']]}{get['path']}"
-        return httpx.get(url, trust_env=False, timeout=30).is_success
-    return False
-
-
-class ChartGateway(Process):
-    """The gateway as the chart has it."""
-
-    def __init__(
-        self,
-        made: list[dict[str, Any]],
-        secrets: dict[str, str],
-        addresses: dict[str, str],
-        log: Path,
-    ) -> None:
-        super().__init__(log)
-        self.deployment = find(made, "Deployment", "-gateway")
-        self.container = container_of(self.deployment)
-        self.ports = {port["name"]: free_port() for port in self.container["ports"]}
-        environment = environment_of(self.container, made, secrets) | {
-            "ASTROTRITON_PORT": str(self.ports["http"]),
-            "ASTROTRITON_GRPC_PORT": str(self.ports["grpc"]),
-        }
-        self.environment = {name: replaced(text, addresses) for name, text in environment.items()}
-        self.url = f"http://127.0.0.1:{self.ports['http']}"
-
-    def __enter__(self) -> "ChartGateway":
-        command = [sys.executable, "-m", "gateway", *self.container["args"]]
-        self._process = subprocess.Popen(
-            command, env=quiet(self.environment), stderr=self.log.open("ab"), cwd="/"
-        )
-        wait_for(lambda: self.probe("readinessProbe"), "the gateway", 120)
-        return self
-
-    def probe(self, name: str) -> bool:
-        self.check()
-        return answers(self.container, name, self.ports)
-
-    def leave(self) -> int:
-        """Ask it to end, as the kubelet does."""
-        assert self._process is not None
-        pod = pod_of(self.deployment)
-        assert pod is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(pod["terminationGracePeriodSeconds"])
-
-
-def run(
-    container: dict[str, Any],
-    environment: dict[str, str],
-    change: Callable[[str], str] = lambda text: text,
-) -> subprocess.CompletedProcess[str]:
-    """Run a container of a Job or a test to its end."""
-    program, *first = container.get("command", ["python", "-m", "gateway"])
-    assert program == "python"
-    arguments = [change(arg) for arg in container["args"]]
-    return subprocess.run(
-        [sys.executable, *first, *arguments],
-        env=quiet({name: change(text) for name, text in environment.items()}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd="/",
-    )
 
 
 @pytest.fixture

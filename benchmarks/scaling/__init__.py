@@ -1,0 +1,1 @@
+"""How many servers a survey takes: measured costs, and a simulation that is checked here."""

@@ -1,0 +1,169 @@
+"""Two Tritons and a gateway on this machine: what an exposure costs, and how a load goes.
+
+The costs are those of one exposure at a time; the load is many at once. So what the simulation
+makes of the costs can be compared with what happened.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from tritonclient.grpc.aio import InferenceServerClient
+
+from benchmarks.faults import Victim
+from benchmarks.scaling.simulation import Costs, Outcome
+from stack.parts.triton import triton
+from stack.process import alone
+
+NAME = "unet_astronomical"
+_START = 120.0
+_STUB = "triton_python_b"
+
+Processes = dict[str, list[psutil.Process]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Servers under measurement: the gateway's URL, and the processes of each part."""
+
+    url: str
+    processes: Processes
+
+
+@asynccontextmanager
+async def second_triton(victim: Victim, folder: Path) -> AsyncIterator[str]:
+    """A Triton beside the stack's, with the same models: its address."""
+    repository = victim.data / "model_repository"
+    async with alone(partial(triton, repository=repository), folder) as site:
+        address = site.addresses.triton_grpc
+        async with InferenceServerClient(address) as client:
+            await client.load_model(NAME)
+        yield address
+
+
+@contextmanager
+def gateway(victim: Victim, tritons: Sequence[str], port: int) -> Iterator[Trial]:
+    """A gateway of its own on the stack's database and events, and on these Tritons."""
+    environment = victim.part("gateway").environ() | {
+        "ASTROTRITON_PORT": str(port),
+        "ASTROTRITON_TRITON_GRPC": ",".join(tritons),
+    }
+    # Beside the load there is nothing but the load.
+    environment.pop("ASTROTRITON_MLFLOW_URI", None)
+    log = victim.data / f"gateway-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve"],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _until_ready(url, process, log)
+        yield Trial(
+            url,
+            {
+                "client": [psutil.Process()],
+                "gateway": [psutil.Process(process.pid)],
+                "triton": [_serving(address) for address in tritons],
+                "database": [victim.part("postgres"), victim.part("nats")],
+            },
+        )
+    finally:
+        process.terminate()
+        process.wait(120)
+
+
+def _until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health/ready", trust_env=False, timeout=30).is_success:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"the gateway is not ready:\n{log.read_text()[-2000:]}")
+
+
+def _serving(address: str) -> psutil.Process:
+    flag = f"--grpc-port={address.rpartition(':')[2]}"
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if flag in process.cmdline() and process.name() == "tritonserver":
+                return process
+    raise RuntimeError(f"no Triton serves {address}")
+
+
+def cpu(processes: Processes) -> dict[str, float]:
+    """Seconds of CPU of each part so far; the model's instances are a part of their own."""
+    seconds = dict.fromkeys([*processes, "instances"], 0.0)
+    for part, roots in processes.items():
+        for root in roots:
+            # This process has other servers for children.
+            below = [] if part == "client" else root.children(recursive=True)
+            for one in (root, *below):
+                with suppress(psutil.NoSuchProcess):
+                    times = one.cpu_times()
+                    name = "instances" if one.name().startswith(_STUB) else part
+                    seconds[name] += times.user + times.system
+    return seconds
+
+
+async def costs_of(trial: Trial, exposures: Sequence[bytes], number: int) -> Costs:
+    """What an exposure of one tile costs, measured on ``number`` of them, one at a time."""
+    per_tile: list[float] = []
+    async with _client(trial) as client:
+        for turn in range(4):
+            await _score(client, exposures[turn % len(exposures)])
+        before = last = cpu(trial.processes)
+        for turn in range(number):
+            await _score(client, exposures[turn % len(exposures)])
+            now = cpu(trial.processes)
+            per_tile.append(now["instances"] - last["instances"])
+            last = now
+    mean = {name: (last[name] - before[name]) / number for name in last}
+    return Costs(
+        client=mean["client"],
+        # Where the one ends and the other begins makes no difference where cores are shared.
+        before=mean["gateway"] / 2,
+        after=mean["gateway"] / 2,
+        inference=per_tile,
+        server=mean["triton"],
+        database=mean["database"],
+    )
+
+
+async def load_of(trial: Trial, exposures: Sequence[bytes], clients: int, number: int) -> Outcome:
+    """How ``number`` exposures go that so many clients send, each one after the other."""
+    latencies: list[float] = []
+    left = iter(range(number))
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        for turn in left:
+            started = time.perf_counter()
+            await _score(client, exposures[turn % len(exposures)])
+            latencies.append(time.perf_counter() - started)
+
+    async with _client(trial) as client:
+        started = time.perf_counter()
+        await asyncio.gather(*(ask(client) for _ in range(clients)))
+        return Outcome(np.array(latencies), time.perf_counter() - started)
+
+
+def _client(trial: Trial) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=trial.url, trust_env=False, timeout=120)
+
+
+async def _score(client: httpx.AsyncClient, exposure: bytes) -> None:
+    answer = await client.post("/detections/infer", files={"exposure": exposure})
+    answer.raise_for_status()
