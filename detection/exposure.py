@@ -25,6 +25,8 @@ warnings.filterwarnings("ignore", category=AstropyWarning)
 log.setLevel("ERROR")
 
 _FIELD = "exposure"
+# Types of pixels by BITPIX (FITS Standard 4.0, table 8).
+_STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _GZIP, _NPY, _FITS = b"\x1f\x8b", b"\x93NUMPY", b"SIMPLE  ="
 
 
@@ -258,22 +260,49 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
         outer = (0,) * (len(chosen.shape) - 2)
-        # Pieces of a compressed image overlap in what must be decompressed for them: that is done
-        # once, into the type it has, which is what the file would hold uncompressed.
-        stored = chosen.data if isinstance(chosen, fits.CompImageHDU) else chosen.section
+        read = _reader(chosen, content)
     except InputError:
         raise
     except Exception as error:  # astropy raises almost anything on a broken file
         raise _unreadable(error) from error
     wcs, flags = _celestial(header)
     return Exposure(
-        lambda rows, columns: stored[(*outer, rows, columns)],
+        lambda rows, columns: read((*outer, rows, columns)),
         shape,
         wcs=wcs,
         name=name,
         flags=flags,
         saturation=_saturation(header),
     )
+
+
+def _reader(hdu: Any, content: bytes) -> Callable[[tuple[Any, ...]], NDArray[Any]]:
+    """What reads a part of an image's pixels, by its index."""
+    if isinstance(hdu, fits.CompImageHDU):
+        # Its pieces overlap in what must be decompressed for them: that is done once, into the type
+        # it has, which is what the file would hold uncompressed.
+        whole: NDArray[Any] = hdu.data
+        return whole.__getitem__
+    if type(hdu) not in (fits.PrimaryHDU, fits.ImageHDU):
+        return lambda index: np.asarray(hdu.section[index])
+    # The file is in memory already: its pixels are read where they lie.
+    header = hdu.header
+    stored = np.frombuffer(
+        content, _STORED[header["BITPIX"]], math.prod(hdu.shape), hdu.fileinfo()["datLoc"]
+    ).reshape(hdu.shape)
+    scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
+    blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
+    if (scale, zero, blank) == (1.0, 0.0, None):
+        return stored.__getitem__
+
+    def scaled(index: tuple[Any, ...]) -> NDArray[Any]:
+        values = stored[index]
+        physical: NDArray[Any] = values * scale + zero
+        if blank is not None:
+            physical[values == blank] = np.nan
+        return physical
+
+    return scaled
 
 
 def _saturation(header: fits.Header) -> float | None:

@@ -65,7 +65,7 @@ def measure_sources(work: Work, *, max_candidates: int = Limits().max_candidates
     if candidates is None:
         spots, candidates = _extracted(spots, max_candidates)
     sources = distinct_sources(spots, len(candidates), work.card.nms_radius)
-    noise = work.noise()
+    noise = work.noise().astype(np.float32)
     correlation = noise_correlation(noise, DEFAULT_FWHM)
     measured = measure(sources.spots, DEFAULT_FWHM, correlation)
     fwhm = seeing(measured, sources.spots.probability)

@@ -119,26 +119,27 @@ def centroids(
     return np.where(trusted[:, None], moved, positions), flags.astype(np.int32)
 
 
-def noise_correlation(stamps: NDArray[np.float16], fwhm: float) -> Correlation:
+def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
     """Scatter of the matched filter's response at random places.
 
     Parameters
     ----------
     stamps
-        float16 (N, 25, 25), around pixels that were chosen regardless of what is there.
+        float32 (N, 25, 25), around pixels that were chosen regardless of what is there.
     fwhm
         Full width at half maximum of the filter, pixels.
     """
     good = np.isfinite(stamps)
     grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-    # As float32 throughout: with these stamps, what is made here is the largest thing in memory.
     profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2).astype(
         np.float32
     )
-    values = np.where(good, stamps, np.float16(0.0)).astype(np.float32)
-    power = np.tensordot(good.astype(np.float32), profile**2, 2)
+    power = np.full(len(stamps), np.sum(profile**2))
+    if not good.all():
+        stamps = np.where(good, stamps, np.float32(0.0))
+        power = np.tensordot(good.astype(np.float32), profile**2, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        response = np.tensordot(values, profile, 2) / np.sqrt(power)
+        response = np.tensordot(stamps, profile, 2) / np.sqrt(power)
     response = response[power > 0.5 * np.sum(profile**2)]
     if response.size == 0:
         return Correlation(1.0, math.nan)

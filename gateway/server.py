@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from detection.config import ModelConfig
 from gateway.app import create_app
@@ -42,4 +43,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings, config: ModelConfig) -> None:
     """Serve until SIGTERM or SIGINT; what runs then gets ``shutdown_timeout`` to end."""
+    # Matrices are small here and exposures many: threads of one multiplication would only wait for
+    # each other, and for cores that other exposures use.
+    threadpool_limits(limits=1, user_api="blas")
     _Server(settings, config).run()

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detection.exposure import Exposure
+from detection.preprocess import asinh
 
 _HALF = 31
 _SOFTENING = 5.0
@@ -34,12 +35,12 @@ def picture(exposure: Exposure, x: float, y: float, background: float, noise: fl
     grey = _grey((data - background) / noise)
     shown[top : top + data.shape[0], left : left + data.shape[1]] = np.where(mask, 0, grey)
     file = io.BytesIO()
-    Image.fromarray(shown[::-1]).save(file, format="PNG", optimize=True)
+    Image.fromarray(shown[::-1]).save(file, format="PNG", compress_level=1)
     return file.getvalue()
 
 
 def _grey(significance: NDArray[np.float32]) -> NDArray[np.uint8]:
     low, high = np.arcsinh(-5.0 / _SOFTENING), np.arcsinh(50.0 / _SOFTENING)
     with np.errstate(invalid="ignore"):
-        level = (np.arcsinh(significance / _SOFTENING) - low) / (high - low)
+        level = (asinh(significance / np.float32(_SOFTENING)) - low) / (high - low)
         return np.asarray(1 + 254 * np.clip(np.nan_to_num(level), 0.0, 1.0)).astype(np.uint8)

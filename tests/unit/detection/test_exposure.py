@@ -55,6 +55,18 @@ def test_scaled_integers_and_blank() -> None:
     assert data[1, 0] == pytest.approx(125.0)
 
 
+@pytest.mark.parametrize("stored", ["u1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"])
+def test_every_type_of_pixel_is_read_as_astropy_reads_it(stored: str) -> None:
+    # Unsigned ones are stored with an offset.
+    stream = io.BytesIO()
+    fits.PrimaryHDU(np.arange(12, dtype=stored).reshape(3, 4)).writeto(stream)
+    with fits.open(io.BytesIO(stream.getvalue())) as hdus:
+        expected = hdus[0].data
+    data, mask = read_exposure(stream.getvalue()).image()
+    np.testing.assert_array_equal(data, expected)
+    assert not mask.any()
+
+
 @pytest.mark.parametrize("compression", ["RICE_1", "GZIP_1", "HCOMPRESS_1"])
 def test_tile_compressed(compression: str) -> None:
     stored = np.arange(1600, dtype=np.int16).reshape(40, 40)

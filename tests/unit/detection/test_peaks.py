@@ -1,4 +1,5 @@
 import numpy as np
+from scipy import ndimage
 
 from detection.peaks import find_peaks, suppress
 
@@ -36,6 +37,25 @@ def test_close_peaks_are_one_and_masked_ones_none() -> None:
 def test_nothing_at_all() -> None:
     for image in (np.zeros((60, 80), np.float32), np.full((60, 80), np.nan, np.float32)):
         assert len(find_peaks(image, CLEAR, 0.5, 4.0)[0]) == 0
+
+
+def test_peaks_are_the_summits_of_the_whole_smoothed_map() -> None:
+    rng = np.random.default_rng(3)
+    image = np.zeros((120, 150), np.float32)
+    for x, y in rng.uniform(-1, 151, size=(40, 2)):
+        image = np.maximum(image, disc(image.shape, x, y, float(rng.uniform(0.3, 1.0))))
+    mask = rng.uniform(size=image.shape) < 0.02
+    clean = np.where(mask, 0.0, image)
+    smooth = ndimage.gaussian_filter(clean, 1.0, mode="nearest")
+    summits = smooth >= ndimage.maximum_filter(smooth, 3, mode="nearest") * (1 - 1e-5)
+    high = ndimage.maximum_filter(clean, 3, mode="nearest") >= 0.5
+    expected = np.argwhere(summits & high & ~mask & (smooth > 0))[:, ::-1]
+    found, _ = find_peaks(image, mask, 0.5, 0.0)
+    # Each is the centroid around a summit; summits of one plateau have the same.
+    distance = np.linalg.norm(found[:, None] - expected[None], axis=2)
+    assert distance.min(axis=0).max() < 3.0
+    assert distance.min(axis=1).max() < 3.0
+    assert 20 < len(found) <= len(expected)
 
 
 def test_suppression_names_the_survivor() -> None:

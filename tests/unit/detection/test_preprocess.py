@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.errors import InputError
-from detection.preprocess import Normalisation, normalise
+from detection.preprocess import Normalisation, asinh, normalise
 from tests.unit.detection.conftest import field
 
 IMAGE = field()
@@ -88,3 +88,8 @@ def test_saturated_pixels_are_told() -> None:
     prepared = normalise(data, CLEAR, Normalisation())
     _, _, saturated = prepared.piece(slice(0, 200), slice(0, 300), 4000.0)
     np.testing.assert_array_equal(np.argwhere(saturated), [[5, 7]])
+
+
+def test_stretch_is_the_inverse_hyperbolic_sine() -> None:
+    values = np.array([0.0, -0.0, 1e-20, 1e-4, -0.3, 1.0, -25.0, 1e6, -1e12], np.float32)
+    np.testing.assert_allclose(asinh(values), np.arcsinh(values), rtol=1e-6, atol=2e-7)
