@@ -170,6 +170,7 @@ FAULTS: dict[str, Fault] = {
     "kill PostgreSQL": kill("postgres"),
     "kill NATS": kill("nats"),
     "kill the S3 store": kill("s3"),
+    "kill MLflow": kill("mlflow"),
     "kill the gateway": kill("gateway"),
     "kill PostgreSQL and the gateway": kill("postgres", "gateway"),
     "kill Triton and NATS": kill("triton", "nats"),

@@ -1,6 +1,7 @@
 """From judged sources to the detections that the caller gets."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +45,52 @@ def build_detections(
     threshold: float,
 ) -> list[Detection]:
     """The sources in ``order``, and after them the candidates that were merged into one of them."""
-    positions = measured.sources.spots.positions
-    ra, dec = work.exposure.sky(positions[:, 0], positions[:, 1])
+    spots, values = measured.sources.spots.take(order), measured.measurements
+    noise = work.normalised.noise
+    ra, dec = work.exposure.sky(spots.positions[:, 0], spots.positions[:, 1])
+    confidence = judged.confidence[order]
+    scored = np.isfinite(confidence)
+    candidates = [
+        measured.candidates[i].id if i >= 0 else None for i in measured.sources.candidate[order]
+    ]
+    flags = _flags(work, measured, judged)
+    # By column, since an exposure may have a hundred thousand of them.
+    columns: dict[str, list[Any]] = {
+        "candidate_id": candidates,
+        "x": spots.positions[:, 0].tolist(),
+        "y": spots.positions[:, 1].tolist(),
+        "ra": _known(ra),
+        "dec": _known(dec),
+        "probability": _known(spots.probability),
+        "probability_mean": _known(spots.probability_mean),
+        "confidence": _known(confidence),
+        "confidence_low": _known(judged.low[order]),
+        "confidence_high": _known(judged.high[order]),
+        "entropy": _known(entropy(confidence)),
+        "augmentation": _known(spots.spread) if work.views > 1 else [None] * len(order),
+        "is_real": (scored & (confidence >= threshold)).tolist(),
+        "snr": _known(values.snr[order]),
+        "snr_err": _known(values.snr_err[order]),
+        "flux": _known(values.flux[order] * noise),
+        "flux_err": _known(values.flux_err[order] * noise),
+        "fwhm": _known(values.fwhm[order]),
+        "elongation": _known(values.elongation[order]),
+        "psf_match": _known(values.psf_match[order]),
+        "sharpness": _known(values.sharpness[order]),
+        "negative_ratio": _known(values.negative_ratio[order]),
+        "trail": _known(values.trail[order]),
+        "edge_distance": measured.edge_distance[order].tolist(),
+        "sep_flags": spots.sep_flags.tolist(),
+        "polarity": np.where(values.amplitude[order] < 0, -1, 1).tolist(),
+        "outcome": np.where(scored, "kept", "unscored").tolist(),
+        "flags": [flags[i] for i in order],
+    }
+    kept = [
+        Detection(**dict(zip(columns, row, strict=True)))
+        for row in zip(*columns.values(), strict=True)
+    ]
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    flags = _flags(work, measured, judged)
-    doubt = entropy(judged.confidence)
-    kept = [
-        _detection(work, measured, judged, int(i), (ra[i], dec[i]), threshold, doubt[i], flags[i])
-        for i in order
-    ]
     return kept + _merged(work, measured, place)
 
 
@@ -61,69 +98,23 @@ def build_features(
     measured: Measured, judged: Judged, order: NDArray[np.intp], detections: int
 ) -> list[dict[str, float] | None]:
     """The features of the sources in ``order``; None for what has none, ``detections`` in all."""
-    table = np.stack(list(measured.features.values()), axis=1)
-    scored: list[dict[str, float] | None] = [
-        {
-            name: float(value)
-            for name, value in zip(measured.features, table[i], strict=True)
-            if np.isfinite(value)
-        }
-        if np.isfinite(judged.confidence[i])
+    names = list(measured.features)
+    table = np.stack(list(measured.features.values()), axis=1)[order]
+    finite, known = np.isfinite(table).tolist(), np.isfinite(judged.confidence[order]).tolist()
+    scored = [
+        {name: value for name, value, there in zip(names, row, here, strict=True) if there}
+        if has
         else None
-        for i in order
+        for row, here, has in zip(table.tolist(), finite, known, strict=True)
     ]
     return scored + [None] * (detections - len(scored))
 
 
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _detection(
-    work: Work,
-    measured: Measured,
-    judged: Judged,
-    i: int,
-    sky: tuple[float, float],
-    threshold: float,
-    doubt: float,
-    flags: tuple[str, ...],
-) -> Detection:
-    spots, values = measured.sources.spots, measured.measurements
-    candidate = measured.sources.candidate[i]
-    confidence = judged.confidence[i]
-    scored = bool(np.isfinite(confidence))
-    noise = work.normalised.noise
-    return Detection(
-        candidate_id=measured.candidates[candidate].id if candidate >= 0 else None,
-        x=float(spots.positions[i, 0]),
-        y=float(spots.positions[i, 1]),
-        ra=_known(sky[0]),
-        dec=_known(sky[1]),
-        probability=_known(spots.probability[i]),
-        probability_mean=_known(spots.probability_mean[i]),
-        confidence=_known(confidence),
-        confidence_low=_known(judged.low[i]),
-        confidence_high=_known(judged.high[i]),
-        entropy=_known(doubt),
-        augmentation=_known(spots.spread[i]) if work.views > 1 else None,
-        is_real=scored and bool(confidence >= threshold),
-        snr=_known(values.snr[i]),
-        snr_err=_known(values.snr_err[i]),
-        flux=_known(values.flux[i] * noise),
-        flux_err=_known(values.flux_err[i] * noise),
-        fwhm=_known(values.fwhm[i]),
-        elongation=_known(values.elongation[i]),
-        psf_match=_known(values.psf_match[i]),
-        sharpness=_known(values.sharpness[i]),
-        negative_ratio=_known(values.negative_ratio[i]),
-        trail=_known(values.trail[i]),
-        edge_distance=float(measured.edge_distance[i]),
-        sep_flags=int(spots.sep_flags[i]),
-        polarity=-1 if values.amplitude[i] < 0 else 1,
-        outcome="kept" if scored else "unscored",
-        flags=flags,
-    )
+def _known(values: Values) -> list[float | None]:
+    return [
+        value if finite else None
+        for value, finite in zip(values.tolist(), np.isfinite(values).tolist(), strict=True)
+    ]
 
 
 def _flags(work: Work, measured: Measured, judged: Judged) -> list[tuple[str, ...]]:
@@ -171,11 +162,11 @@ def _merged(work: Work, measured: Measured, place: NDArray[np.intp]) -> list[Det
             candidate_id=candidate.id,
             x=candidate.x,
             y=candidate.y,
-            ra=_known(ra),
-            dec=_known(dec),
+            ra=ra,
+            dec=dec,
             outcome="merged",
             merged_into=into,
             flags=tuple(sorted(work.exposure.flags)),
         )
-        for (candidate, into), (ra, dec) in zip(merged, sky.T, strict=True)
+        for (candidate, into), ra, dec in zip(merged, *map(_known, sky), strict=True)
     ]
