@@ -9,8 +9,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export ORT_DISABLE_TELEMETRY := 1
 CHECKOV := 3.3.30
 
-.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check format train evaluate lock \
-  lock-images clean
+.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check format train evaluate bench \
+  lock lock-images clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +55,9 @@ train: .venv/.stamp ## train the reference U-Net anew, about half an hour on two
 
 evaluate: .venv/.stamp ## measure the reference U-Net: SEED= chooses other fields, OUT=folder keeps the figures
 	@$(BIN)/astrotriton evaluate $(if $(SEED),--seed "$(SEED)") $(if $(OUT),--out "$(OUT)")
+
+bench: .venv/.stamp ## measure speed beside other servers: QUICK=1 is shorter, OUT=folder keeps the figures
+	@$(BIN)/python -m benchmarks.speed $(if $(QUICK),--quick) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 lock: .venv/.stamp ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \

@@ -18,11 +18,14 @@ from benchmarks.load import exposure
 from benchmarks.scaling.measurement import costs_of, gateway, load_of, second_triton
 from benchmarks.scaling.simulation import Costs, Outcome, Site, closed, opened
 from benchmarks.scaling.surveys import SURVEYS, Survey
+from gateway.config import Settings
 from stack import down, up
 
 _WITHIN = 0.20
 # Enough that a queue which grows is seen to.
 _EXPOSURES = 8
+_BATCH = 32
+_GROWTH = 1.1
 
 
 @click.command()
@@ -68,7 +71,7 @@ async def _compare(
             for _ in range(rounds):
                 costs = await costs_of(trial, content, 30)
                 measured = await load_of(trial, content, clients, exposures)
-                site = Site(tritons=2, instances=2, gateway_cores=cores, inside=64, cores=cores)
+                site = Site(tritons=2, instances=2, inside=Settings().max_runs, cores=cores)
                 pairs.append((measured, closed(site, costs, clients, exposures)))
     return costs, pairs
 
@@ -114,20 +117,21 @@ def _needs(costs: Costs, rate: float) -> str:
 def plan(survey: Survey, costs: Costs, rate: float) -> tuple[int, int, Outcome]:
     """The fewest GPUs and gateways of one core with which a survey's exposures don't pile up.
 
-    All detectors of an exposure arrive at once; the last one must be answered before the next
-    exposure is read out.
+    All detectors of an exposure arrive at once; the last exposure must not wait longer than the
+    first.
 
     Returns
     -------
     tuple
         GPUs, gateways, and how exposures go with them.
     """
-    # A gateway's work on an exposure of one tile, taken to grow with its tiles.
+    # Work on an exposure of one tile, taken to grow with its tiles; what Triton gets are
+    # batches of them.
     seconds = costs.before + costs.after
     on_gpu = Costs(
         before=seconds / 2 * survey.tiles,
         after=seconds / 2 * survey.tiles,
-        inference=[1.0 / rate],
+        inference=[_BATCH / rate],
         database=costs.database,
     )
     arrivals = [
@@ -136,9 +140,10 @@ def plan(survey: Survey, costs: Costs, rate: float) -> tuple[int, int, Outcome]:
     gpus = math.ceil(survey.tiles_per_second / rate)
     gateways = math.ceil(survey.tiles_per_second * seconds)
     while True:
-        site = Site(gateways=gateways, inside=64, tritons=gpus, batch=32)
-        outcome = opened(site, on_gpu, arrivals, survey.tiles)
-        if outcome.latencies.max() <= survey.cadence:
+        site = Site(gateways=gateways, inside=64, tritons=gpus, batch=1)
+        outcome = opened(site, on_gpu, arrivals, math.ceil(survey.tiles / _BATCH))
+        latest = outcome.latencies[-survey.detectors :].mean()
+        if latest <= _GROWTH * outcome.latencies[: survey.detectors].mean():
             return gpus, gateways, outcome
         gpus, gateways = math.ceil(1.1 * gpus), math.ceil(1.1 * gateways)
 

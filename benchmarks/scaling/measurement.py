@@ -1,7 +1,7 @@
 """Two Tritons and a gateway on this machine: what an exposure costs, and how a load goes.
 
-The costs are those of one exposure at a time; the load is many at once. So what the simulation
-makes of the costs can be compared with what happened.
+The costs are those of an exposure for each core at a time; the load is many at once. So what the
+simulation makes of the costs can be compared with what happened.
 """
 
 import asyncio
@@ -60,6 +60,7 @@ def gateway(victim: Victim, tritons: Sequence[str], port: int) -> Iterator[Trial
     }
     # Beside the load there is nothing but the load.
     environment.pop("ASTROTRITON_MLFLOW_URI", None)
+    environment["ASTROTRITON_CANARY_INTERVAL"] = "86400"
     log = victim.data / f"gateway-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -120,24 +121,23 @@ def cpu(processes: Processes) -> dict[str, float]:
 
 
 async def costs_of(trial: Trial, exposures: Sequence[bytes], number: int) -> Costs:
-    """What an exposure of one tile costs, measured on ``number`` of them, one at a time."""
-    per_tile: list[float] = []
-    async with _client(trial) as client:
-        for turn in range(4):
-            await _score(client, exposures[turn % len(exposures)])
-        before = last = cpu(trial.processes)
-        for turn in range(number):
-            await _score(client, exposures[turn % len(exposures)])
-            now = cpu(trial.processes)
-            per_tile.append(now["instances"] - last["instances"])
-            last = now
-    mean = {name: (last[name] - before[name]) / number for name in last}
+    """What an exposure of one tile costs, measured on ``number`` of them.
+
+    As many at a time as there are cores: two that share a physical core, as a virtual machine's
+    may, are slower together than each alone, and under load they are never alone.
+    """
+    cores = len(os.sched_getaffinity(0))
+    await load_of(trial, exposures, cores, 2 * cores)
+    before = cpu(trial.processes)
+    await load_of(trial, exposures, cores, number)
+    after = cpu(trial.processes)
+    mean = {name: (after[name] - before[name]) / number for name in after}
     return Costs(
         client=mean["client"],
         # Where the one ends and the other begins makes no difference where cores are shared.
         before=mean["gateway"] / 2,
         after=mean["gateway"] / 2,
-        inference=per_tile,
+        inference=[mean["instances"]],
         server=mean["triton"],
         database=mean["database"],
     )

@@ -1,0 +1,195 @@
+"""What the project's own stack serves: Triton alone, and the gateway over HTTP and gRPC."""
+
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+import psutil
+import tritonclient.grpc as triton
+
+from benchmarks.speed.contenders.base import Contender
+from benchmarks.speed.environments import perf_analyzer
+from benchmarks.speed.exposures import Exposure
+from benchmarks.speed.networks import Served
+from benchmarks.speed.processes import Processes, tree
+from benchmarks.speed.wire import MULTIPART, multipart, post
+from gateway.rpc.detections_pb2 import InferRequest
+from gateway.rpc.detections_pb2_grpc import DetectionsStub
+
+_LARGEST = 1 << 30
+_DEADLINE = 120.0
+
+
+def triton_processes(served: Served) -> dict[str, list[psutil.Process]]:
+    """Triton's server, and the stubs that the model's instances run in."""
+    found = tree(served.victim.part("triton"))
+    stubs = [process for process in found if process.name().startswith("triton_python")]
+    return {"triton": [one for one in found if one not in stubs], "stubs": stubs}
+
+
+def gateway_processes(served: Served) -> Processes:
+    """All that takes part in scoring an exposure over the gateway."""
+    parts = {name: tree(served.victim.part(name)) for name in ("gateway", "postgres", "nats")}
+    return triton_processes(served) | parts
+
+
+class TritonClient(Contender):
+    """Triton alone, asked by its synchronous gRPC client from this process."""
+
+    key = "triton_client"
+    title = "Triton alone, its Python client"
+
+    def __init__(self, exposures: Sequence[Exposure], served: Served) -> None:
+        super().__init__(exposures)
+        self._served = served
+        self._client = triton.InferenceServerClient(served.victim.addresses.triton_grpc)
+
+    def score(self, exposure: Exposure) -> None:
+        """Send the tiles, one a request."""
+        card = self._served.card
+        for tile in exposure.tiles:
+            tensor = triton.InferInput(card.input.name, [1, *tile.shape], card.input.dtype)
+            tensor.set_data_from_numpy(tile[None])
+            answer = self._client.infer(card.name, [tensor])
+            if answer.as_numpy(card.output.name) is None:
+                raise RuntimeError("Triton answered without a map")
+
+    def processes(self) -> Processes:
+        """Triton's."""
+        return triton_processes(self._served)
+
+    def stop(self) -> None:
+        """Close the connection."""
+        super().stop()
+        self._client.close()
+
+
+class PerfAnalyzer(Contender):
+    """Triton alone, asked by NVIDIA's load generator.
+
+    Parameters
+    ----------
+    cache
+        Where its environment is kept, and its files.
+    """
+
+    key = "triton"
+    title = "Triton alone, perf_analyzer"
+
+    def __init__(self, exposures: Sequence[Exposure], served: Served, cache: Path) -> None:
+        super().__init__(exposures)
+        self._served, self._cache = served, cache
+        self._folder = cache / "servers" / self.key
+
+    def start(self) -> None:
+        """Write a tile where perf_analyzer reads it."""
+        self._command = perf_analyzer(self._cache)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tile = self.exposures[0].tiles[0]
+        (self._folder / self._served.card.input.name).write_bytes(tile.tobytes())
+
+    def score(self, exposure: Exposure) -> None:
+        """Not done one at a time."""
+        raise NotImplementedError
+
+    def drain(self, count: int, clients: int) -> float:
+        """Let it send a fixed count; its own seconds, without those that it needs to start."""
+        program, environment = self._command
+        done = subprocess.run(
+            [
+                *(program, "-m", self._served.card.name, "-i", "grpc"),
+                *("-u", self._served.victim.addresses.triton_grpc),
+                *("--input-data", str(self._folder), "--request-count", str(count)),
+                *("--concurrency-range", str(clients)),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_DEADLINE,
+            check=False,
+        )
+        found = re.search(r"Throughput: ([0-9.]+) infer/sec", done.stdout)
+        if done.returncode or not found:
+            raise RuntimeError(f"perf_analyzer: {(done.stderr or done.stdout).strip()[-300:]}")
+        return count / float(found[1])
+
+    def processes(self) -> Processes:
+        """Triton's."""
+        return triton_processes(self._served)
+
+
+class GatewayHttp(Contender):
+    """The gateway over HTTP: a FITS file in, its detections stored when the answer comes."""
+
+    key = "gateway"
+    title = "the gateway, HTTP"
+
+    def __init__(self, exposures: Sequence[Exposure], served: Served) -> None:
+        super().__init__(exposures)
+        self._served = served
+        self._own = threading.local()
+        self._address = urlsplit(served.victim.addresses.gateway_url).netloc
+
+    def score(self, exposure: Exposure) -> None:
+        """Send the file, and read the whole answer."""
+        self.ask(exposure)
+
+    def ask(self, exposure: Exposure) -> bytes:
+        """The answer to a file, as JSON."""
+        body = self._body(exposure)
+        return post(self._own, self._address, "/detections/infer", body, MULTIPART)
+
+    def _body(self, exposure: Exposure) -> bytes:
+        return multipart(exposure.file)
+
+    def processes(self) -> Processes:
+        """The gateway's, Triton's, PostgreSQL's and NATS's."""
+        return gateway_processes(self._served)
+
+
+class GatewayCandidates(GatewayHttp):
+    """The gateway over HTTP, told where to look, as the origin's design is."""
+
+    key = "gateway_candidates"
+    title = "the gateway, HTTP, candidates given"
+
+    def _body(self, exposure: Exposure) -> bytes:
+        candidates = [{"x": x, "y": y} for x, y in exposure.candidates]
+        return multipart(exposure.file, request=json.dumps({"candidates": candidates}))
+
+
+class GatewayGrpc(Contender):
+    """The gateway over gRPC."""
+
+    key = "grpc"
+    title = "the gateway, gRPC"
+
+    def __init__(self, exposures: Sequence[Exposure], served: Served) -> None:
+        super().__init__(exposures)
+        self._served = served
+        self._channel = grpc.insecure_channel(
+            f"127.0.0.1:{served.grpc_port}",
+            options=[
+                ("grpc.max_receive_message_length", _LARGEST),
+                ("grpc.max_send_message_length", _LARGEST),
+            ],
+        )
+        self._stub = DetectionsStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def score(self, exposure: Exposure) -> None:
+        """Send the file."""
+        self._stub.Infer(InferRequest(exposure=exposure.file), timeout=_DEADLINE)
+
+    def processes(self) -> Processes:
+        """The gateway's, Triton's, PostgreSQL's and NATS's."""
+        return gateway_processes(self._served)
+
+    def stop(self) -> None:
+        """Close the connection."""
+        super().stop()
+        self._channel.close()

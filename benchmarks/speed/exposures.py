@@ -1,0 +1,94 @@
+"""The exposures that every contender scores: simulated, fixed, made once."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.model import UNetModel
+from detection.scoring import prepare
+from reference.exposures import to_fits
+from reference.simulate import Field, mixed_recipe, simulate
+
+SIDE = 512
+_SEEDS = 9_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """One exposure.
+
+    Attributes
+    ----------
+    file
+        FITS, big-endian float32, as a pipeline would write it.
+    candidates
+        Positions (x, y) of what was put in, for designs that look at nothing else.
+    tiles
+        What the network is shown of it: float32 (N, C, H, W), normalised.
+    """
+
+    file: bytes
+    candidates: list[tuple[float, float]]
+    tiles: NDArray[np.float32]
+
+    @cached_property
+    def channels_last(self) -> NDArray[np.float32]:
+        """The tiles as Keras takes them, (N, H, W, C)."""
+        return np.ascontiguousarray(np.moveaxis(self.tiles, 1, -1))
+
+    @cached_property
+    def as_json(self) -> bytes:
+        """The tiles as MLflow's server takes them."""
+        return json.dumps({"inputs": {"image": self.channels_last.tolist()}}).encode()
+
+
+def exposures(count: int, card: UNetModel, cache: Path, side: int = SIDE) -> list[Exposure]:
+    """The first so many exposures, and their tiles as the card says.
+
+    Parameters
+    ----------
+    cache
+        Where the files are kept.
+    side
+        Rows and columns, pixels.
+    """
+    found = []
+    for number in range(count):
+        content, candidates = _made(number, side, cache / "exposures")
+        work = prepare(content, card, [])
+        found.append(Exposure(content, candidates, work.batch(0, len(work))))
+    return found
+
+
+def repeated(field: Field, side: int) -> Field:
+    """A square field of any size that holds as many sources an area.
+
+    One of 8192x8192 made anew would take minutes; what it costs to score is the same.
+    """
+    height, width = field.difference.shape
+    times = -(-side // height), -(-side // width)
+    image = np.tile(field.difference, times)[:side, :side]
+    truth = [
+        replace(one, x=one.x + column * width, y=one.y + row * height)
+        for row, column in np.ndindex(times)
+        for one in field.truth
+    ]
+    inside = [one for one in truth if max(one.x, one.y) < side and min(one.x, one.y) >= 0]
+    return replace(field, difference=image, truth=inside)
+
+
+def _made(number: int, side: int, folder: Path) -> tuple[bytes, list[tuple[float, float]]]:
+    """A file, and the candidates in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image, truth = folder / f"{side}-{number}.fits", folder / f"{side}-{number}.json"
+    if not truth.exists():
+        field = repeated(simulate(_SEEDS + number, mixed_recipe(number)), side)
+        image.write_bytes(to_fits(field))
+        new = truth.with_suffix(".new")
+        new.write_text(json.dumps([(round(one.x, 2), round(one.y, 2)) for one in field.truth]))
+        new.replace(truth)
+    return image.read_bytes(), json.loads(truth.read_text())

@@ -1,0 +1,205 @@
+"""The networks that are served, and a stack that serves one of them as the project would."""
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import onnx
+
+from astrotriton.bringup import repository_of
+from benchmarks.faults import Victim
+from detection.config import ModelConfig
+from detection.model import UNetModel
+from stack import Stack, down, up
+
+if TYPE_CHECKING:
+    import keras
+
+#: What a stack's gateway is set to for measuring, beside the defaults: nothing is refused for its
+#: number or put off for its size, and what proves the model every minute falls into nobody's turn.
+SETTINGS = {
+    "ASTROTRITON_RATE_PER_MINUTE": "1000000",
+    "ASTROTRITON_CONCURRENCY": "128",
+    "ASTROTRITON_MAX_WAITING": "128",
+    "ASTROTRITON_ASYNC_BYTES": str(1 << 30),
+    "ASTROTRITON_CANARY_INTERVAL": "86400",
+    "ASTROTRITON_STACK_CANARY_PROOF_INTERVAL": "86400",
+    "ASTROTRITON_ENABLE_GPU": "false",
+    "ASTROTRITON_LOG_LEVEL": "WARNING",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A U-Net that is served.
+
+    Attributes
+    ----------
+    key, title
+        Its name in ``bench.json``, and in words.
+    widened
+        How many times as many filters as the reference network it has.
+    settings
+        Further settings of its stack.
+    """
+
+    key: str
+    title: str
+    widened: int
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def build(self) -> tuple["keras.Model", UNetModel]:
+        """The Keras model and its card; imports TensorFlow."""
+        from reference.network import build_unet
+        from reference.weights import load_card, load_network
+
+        card, network = load_card(), load_network()
+        if self.widened == 1:
+            return network, card
+        filters = int(card.training_parameters["filters"]) * self.widened
+        wide = build_unet(card.tile_size, filters=filters)
+        wide.set_weights(
+            [
+                widen(old, new.shape)
+                for old, new in zip(network.get_weights(), wide.get_weights(), strict=True)
+            ]
+        )
+        parameters = card.training_parameters | {"filters": filters}
+        return wide, msgspec.structs.replace(card, training_parameters=parameters)
+
+
+NETWORKS = {
+    network.key: network
+    for network in (
+        Network(key="wide", title="U-Net of 16 filters", widened=2),
+        Network(key="reference", title="reference U-Net, 8 filters", widened=1),
+    )
+}
+
+
+def widen(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights of a layer that has more filters and answers the same (Chen et al. 2016, Net2Net).
+
+    A wide network of random weights would find no sources, or thousands: what follows inference
+    would then cost something else than it does. This one costs as much as any of its width, and
+    finds what the reference network finds.
+
+    Parameters
+    ----------
+    weights
+        Of a convolution (height, width, inputs, outputs), or one number a channel.
+    shape
+        Of the wide layer.
+
+    Returns
+    -------
+    Each channel repeated; where a channel comes in several times, it counts the less.
+    """
+    for axis in range(max(weights.ndim - 2, 0), weights.ndim):
+        times = shape[axis] // weights.shape[axis]
+        weights = np.repeat(weights, times, axis)
+        if weights.ndim == 4 and axis == 2:
+            weights = weights / np.float32(times)
+    return weights
+
+
+def gflop(content: bytes) -> float:
+    """Billions of operations that the convolutions of an ONNX file need for one tile."""
+    model = onnx.load_model_from_string(content)
+    for values in (model.graph.input, model.graph.output):
+        for value in values:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output)
+    }
+    kernels = {tensor.name: tensor.dims for tensor in graph.initializer}
+    # A multiplication and an addition for each weight, wherever its filter is laid.
+    operations = sum(
+        2.0 * np.prod(kernels[node.input[1]]) * np.prod(shapes[node.output[0]][2:])
+        for node in graph.node
+        if node.op_type == "Conv"
+    )
+    return float(operations) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A stack that serves a network.
+
+    Attributes
+    ----------
+    victim
+        Its processes and addresses.
+    grpc_port
+        Of the gateway.
+    card
+        As published.
+    content
+        The ONNX file that Triton serves.
+    """
+
+    victim: Victim
+    grpc_port: int
+    card: UNetModel
+    content: bytes
+
+
+@contextmanager
+def serving(network: Network, grpc_port: int) -> Iterator[Served]:
+    """A stack of its own that serves a network, until the block ends."""
+    settings = SETTINGS | network.settings | {"ASTROTRITON_GRPC_PORT": str(grpc_port)}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        with TemporaryDirectory(prefix="astrotriton-bench-") as folder:
+            data = Path(folder)
+            command = [sys.executable, "-m", "benchmarks.speed.owner", str(data), network.key]
+            try:
+                addresses = up(data, command, on_progress=lambda part, what: None)
+                version = repository_of(data) / ModelConfig().model_name / "1"
+                yield Served(
+                    Victim(data, addresses),
+                    grpc_port,
+                    UNetModel.from_json((version / "card.json").read_bytes()),
+                    (version / "model.onnx").read_bytes(),
+                )
+            finally:
+                down(data)
+    finally:
+        for name, text in before.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text
+
+
+async def bring_up(stack: Stack, network: Network) -> None:
+    """Start every part, with a network registered, exported and loaded as the project does it."""
+    # TensorFlow takes ten seconds to import: that goes on beside the servers' start.
+    imported = asyncio.create_task(asyncio.to_thread(importlib.import_module, "export.pipeline"))
+    await stack.start_base()
+    await imported
+    os.environ["MLFLOW_TRACKING_URI"] = stack.addresses.mlflow_url
+
+    def publish() -> str:
+        from export import pipeline, registry
+        from reference.exposures import golden_tiles
+
+        config = ModelConfig()
+        version = registry.register(*network.build())
+        uri = f"models:/{config.model_name}/{version}"
+        return pipeline.export(uri, stack.repository, config, golden_tiles).card.name
+
+    await stack.load_model(await asyncio.to_thread(publish))
+    await stack.start_gateway()

@@ -1,0 +1,14 @@
+"""``python -m benchmarks.speed.owner DATA NETWORK``: owns a stack that serves a network."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from astrotriton.bringup import repository_of
+from benchmarks.speed.networks import NETWORKS, bring_up
+from stack import own
+
+if __name__ == "__main__":
+    data = Path(sys.argv[1])
+    served = partial(bring_up, network=NETWORKS[sys.argv[2]])
+    sys.exit(own(data, repository_of(data), served))

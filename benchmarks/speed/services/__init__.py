@@ -1,0 +1,1 @@
+"""Services of other designs, which run in processes and environments of their own."""
