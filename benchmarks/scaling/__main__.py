@@ -15,7 +15,13 @@ import click
 
 from benchmarks.faults import Victim
 from benchmarks.load import exposure
-from benchmarks.scaling.measurement import costs_of, gateway, load_of, second_triton
+from benchmarks.scaling.measurement import (
+    costs_of,
+    gateway,
+    load_of,
+    second_triton,
+    stored_bytes,
+)
 from benchmarks.scaling.simulation import Costs, Outcome, Site, closed, opened
 from benchmarks.scaling.surveys import SURVEYS, Survey
 from gateway.config import Settings
@@ -44,9 +50,13 @@ def main(clients: int, exposures: int, rounds: int, gpu: tuple[float, ...]) -> N
             costs, pairs = asyncio.run(
                 _compare(victim, Path(folder) / "second", clients, exposures, rounds)
             )
+            detection, cutouts = asyncio.run(stored_bytes(addresses.database_url))
         finally:
             down(data)
     click.echo(_costs(costs))
+    click.echo(
+        f"bytes of a stored detection: {detection:.0f}; of an exposure's cut-outs: {cutouts:.0f}"
+    )
     click.echo(f"\n{'':<10}{'measured':>22}{'simulated':>22}")
     worst = 0.0
     for measured, simulated in pairs:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import asyncpg
 import httpx
 import numpy as np
 import psutil
@@ -158,6 +159,23 @@ async def load_of(trial: Trial, exposures: Sequence[bytes], clients: int, number
         started = time.perf_counter()
         await asyncio.gather(*(ask(client) for _ in range(clients)))
         return Outcome(np.array(latencies), time.perf_counter() - started)
+
+
+async def stored_bytes(database_url: str) -> tuple[float, float]:
+    """Bytes of a stored detection, and of an exposure's cut-outs, indexes included."""
+    database = await asyncpg.connect(database_url)
+    try:
+        row = await database.fetchrow(
+            """
+            SELECT pg_total_relation_size('detections') / count(*) AS detection,
+                   pg_total_relation_size('cutouts') / (SELECT count(*) FROM runs) AS cutouts
+            FROM detections
+            """
+        )
+    finally:
+        await database.close()
+    assert row is not None
+    return float(row["detection"]), float(row["cutouts"])
 
 
 def _client(trial: Trial) -> httpx.AsyncClient:

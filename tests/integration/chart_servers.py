@@ -31,6 +31,7 @@ from tests.integration.hosts import LOOPBACK, Host
 from tests.integration.stack_parts import wait_for
 
 BUCKET = "models"
+_TRITON_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 
 
 def bucket_of(store: ObjectStoreServer) -> S3Store:
@@ -114,10 +115,10 @@ class ChartTriton(TritonServer):
         super().__init__(folder, folder, host)
         self.container = container
         self._environment = environment
-        self.ports = ports_of(self.container, host)
+        # A sandbox has them too, and tells nobody.
+        self.ports = ports_of(_TRITON_PORTS, host)
         self._elsewhere = {
-            f"-port={port['containerPort']}": f"-port={self.ports[port['name']]}"
-            for port in self.container["ports"]
+            f"-port={port}": f"-port={self.ports[name]}" for name, port in _TRITON_PORTS.items()
         } | {f"=/{place}": f"={path}" for place, path in mounted.items()}
         self.address = f"{host.address}:{self.ports['grpc']}"
 
@@ -167,7 +168,8 @@ class ChartGateway(Process):
         assert pod is not None
         self.pod = pod
         (self.container,) = pod["containers"]
-        self.ports = ports_of(self.container, host)
+        own = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+        self.ports = ports_of(own, host)
         environment = environment_of(self.container, made, secrets)
         if host == LOOPBACK:
             environment |= {
@@ -225,12 +227,9 @@ def terminate(server: Process, pod: dict[str, Any]) -> int:
     return server.terminate(left)
 
 
-def ports_of(container: dict[str, Any], host: Host) -> dict[str, int]:
-    """The container's ports by name: its own, or free ones where others live."""
-    ports = container["ports"]
-    if host == LOOPBACK:
-        return {port["name"]: free_port() for port in ports}
-    return {port["name"]: port["containerPort"] for port in ports}
+def ports_of(own: Mapping[str, int], host: Host) -> dict[str, int]:
+    """A container's ports by name: its own, or free ones where others live."""
+    return {name: free_port() if host == LOOPBACK else port for name, port in own.items()}
 
 
 def answers(container: dict[str, Any], probe: str, host: Host, ports: dict[str, int]) -> bool:
