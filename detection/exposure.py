@@ -183,7 +183,7 @@ def _unreadable(error: Exception) -> InputError:
 def _two_dimensional(shape: tuple[int, ...], name: str) -> tuple[int, int]:
     """The shape without axes of length 1 that an image may be wrapped in."""
     kept = [n for n in shape[:-2] if n != 1]
-    if len(shape) < 2 or kept or 0 in shape:
+    if len(shape) < 2 or kept or min(shape) < 1:
         raise InputError(
             "wrong-dimensions",
             _FIELD,

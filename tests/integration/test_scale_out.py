@@ -144,10 +144,10 @@ async def test_a_release_lives_through_what_happens_to_its_hosts(release, tmp_pa
     last = [run.model.version for run in phase.report.answers.values()][at:]
     assert last == sorted(last)
 
-    async with during("Tritons upgraded") as phase:
-        for old in list(release.tritons):
-            await release.until_ready(await release.add_triton())
-            assert await release.remove(old) in GONE
+    async with during("a Triton upgraded") as phase:
+        old = release.tritons[0]
+        await release.until_ready(await release.add_triton())
+        assert await release.remove(old) in GONE
         await answered_more(phase, ENOUGH // 2)
     assert set(phase.tries) == {"200"}
     assert set(phase.versions) == {4}
