@@ -31,6 +31,7 @@ _WITHIN = 0.20
 # Enough that a queue which grows is seen to.
 _EXPOSURES = 8
 _BATCH = 32
+_INSIDE = Settings.model_fields["max_runs"].default
 _GROWTH = 1.1
 
 
@@ -81,7 +82,7 @@ async def _compare(
             for _ in range(rounds):
                 costs = await costs_of(trial, content, 30)
                 measured = await load_of(trial, content, clients, exposures)
-                site = Site(tritons=2, instances=2, inside=Settings().max_runs, cores=cores)
+                site = Site(tritons=2, instances=2, inside=_INSIDE, cores=cores)
                 pairs.append((measured, closed(site, costs, clients, exposures)))
     return costs, pairs
 
