@@ -6,7 +6,6 @@ Then it says what surveys would need, by the costs that were measured.
 import asyncio
 import math
 import os
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.scaling.measurement import (
 )
 from benchmarks.scaling.simulation import Costs, Outcome, Site, closed, opened
 from benchmarks.scaling.surveys import SURVEYS, Survey
+from benchmarks.speed.processes import free_port
 from gateway.config import Settings
 from stack import down, up
 
@@ -78,19 +78,13 @@ async def _compare(
     pairs = []
     async with second_triton(victim, folder) as second:
         tritons = [victim.addresses.triton_grpc, second]
-        with gateway(victim, tritons, _free_port()) as trial:
+        with gateway(victim, tritons, free_port()) as trial:
             for _ in range(rounds):
                 costs = await costs_of(trial, content, 30)
                 measured = await load_of(trial, content, clients, exposures)
                 site = Site(tritons=2, instances=2, inside=_INSIDE, cores=cores)
                 pairs.append((measured, closed(site, costs, clients, exposures)))
     return costs, pairs
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _errors(measured: Outcome, simulated: Outcome) -> tuple[float, float]:

@@ -17,10 +17,9 @@ from typing import Any
 
 import httpx
 import msgspec
-from tritonclient.grpc.aio import InferenceServerClient
 
 from astrotriton.client import InferResponse
-from benchmarks.faults import Report, exposure
+from benchmarks.faults import Report
 from tests.chart.chart_parts import find, objects, pod_of
 from tests.integration.chart_servers import (
     ChartGateway,
@@ -32,14 +31,16 @@ from tests.integration.chart_servers import (
     terminate,
     values_of,
 )
-from tests.integration.gateway_parts import NAME, NatsServer, ObjectStoreServer, PostgresServer
+from tests.integration.gateway_parts import NatsServer, ObjectStoreServer, PostgresServer
 from tests.integration.hosts import Lan
+from tests.integration.load_parts import load as clients
+from tests.integration.load_parts import until
 
 SERVICE = "demo-astrotriton-triton"
 DEADLINE = 60.0
 _PROBE = 0.5
 _ONE_TRY = 15.0
-_CLIENTS = 4
+_PATIENCE = 120.0
 
 Pod = ChartTriton | ChartGateway
 
@@ -153,7 +154,7 @@ class Release:
 
     async def until_ready(self, pod: Pod) -> None:
         """Wait until a pod gets requests."""
-        await until(lambda: pod in self._ready)
+        await until(lambda: pod in self._ready, _PATIENCE)
 
     def next_gateway(self) -> ChartGateway | None:
         """The gateway whose turn it is, of those that are ready."""
@@ -245,7 +246,6 @@ class Phase:
 @asynccontextmanager
 async def load(release: Release, phase: Phase) -> AsyncIterator[None]:
     """Keep clients asking while the block runs, each again until it is answered."""
-    done = asyncio.Event()
 
     async def ask(name: str, content: bytes) -> None:
         started = time.monotonic()
@@ -282,41 +282,18 @@ async def load(release: Release, phase: Phase) -> AsyncIterator[None]:
             await asyncio.sleep(0.2)
         phase.lost.append(f"{name}: not within {DEADLINE:g} s")
 
-    async def client(number: int) -> None:
-        for turn in itertools.count():
-            if done.is_set():
-                return
-            await ask(f"{phase.name.replace(' ', '-')}-{number}-{turn}", exposure(turn))
-
-    async with asyncio.TaskGroup() as clients:
-        for number in range(_CLIENTS):
-            clients.create_task(client(number))
+    async with clients(ask, phase.name.replace(" ", "-")):
         yield
-        done.set()
 
 
 async def answered_more(phase: Phase, number: int) -> None:
     """Wait for so many answers more."""
     enough = phase.answered + number
-    await until(lambda: phase.answered >= enough)
+    await until(lambda: phase.answered >= enough, _PATIENCE)
 
 
-async def until(condition: Callable[[], bool], patience: float = 120.0) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
-async def until_true(condition: Callable[[], Awaitable[bool]], patience: float = 120.0) -> None:
+async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is so that takes a question to a server."""
-    async with asyncio.timeout(patience):
+    async with asyncio.timeout(_PATIENCE):
         while not await condition():
             await asyncio.sleep(0.2)
-
-
-async def tiles_of(triton: ChartTriton) -> int:
-    """The tiles that a Triton has answered since it started."""
-    async with InferenceServerClient(triton.address) as client:
-        statistics = await client.get_inference_statistics(NAME)
-    return sum(model.inference_count for model in statistics.model_stats)

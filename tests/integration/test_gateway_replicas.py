@@ -5,7 +5,7 @@ import itertools
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +14,20 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tritonclient.grpc.aio import InferenceServerClient
 
 from astrotriton.client import InferResponse
-from benchmarks.faults import Report, audit, exposure
+from benchmarks.faults import Report, audit
 from gateway.config import Settings
 from tests.integration.gateway_parts import (
-    NAME,
     TritonServer,
     free_port,
     gateway_process,
 )
+from tests.integration.load_parts import load, tiles_of, until
 
 PROBE = 0.2
 DRAIN = 5.0
-CLIENTS = 4
+PATIENCE = 180.0
 ENOUGH = 25
 
 
@@ -108,7 +107,7 @@ class Service:
             await asyncio.gather(*probes, return_exceptions=True)
 
     async def until_all_ready(self) -> None:
-        await until(lambda: all(gateway.ready for gateway in self.gateways))
+        await until(lambda: all(gateway.ready for gateway in self.gateways), PATIENCE)
 
 
 @pytest.fixture
@@ -139,30 +138,6 @@ async def service(
             gateway.kill()
 
 
-@asynccontextmanager
-async def load(ask: Callable[[str, bytes], Awaitable[None]]) -> AsyncIterator[None]:
-    """Keep a few clients asking, one exposure after the other, while the block runs."""
-    done = asyncio.Event()
-
-    async def client(number: int) -> None:
-        for turn in itertools.count():
-            if done.is_set():
-                return
-            await ask(f"load-{number}-{turn}", exposure(turn))
-
-    async with asyncio.TaskGroup() as clients:
-        for number in range(CLIENTS):
-            clients.create_task(client(number))
-        yield
-        done.set()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(180):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
 async def test_one_of_each_may_be_killed_under_load(service, settings, second_triton, capsys):
     report = Report()
     one, other = service.gateways
@@ -191,7 +166,7 @@ async def test_one_of_each_may_be_killed_under_load(service, settings, second_tr
 
     async def answered_more() -> None:
         enough = len(report.answers) + ENOUGH
-        await until(lambda: len(report.answers) >= enough)
+        await until(lambda: len(report.answers) >= enough, PATIENCE)
 
     async with load(ask):
         await answered_more()
@@ -229,14 +204,8 @@ async def test_gateways_are_restarted_in_turn_and_no_request_fails(service, caps
             gateway.start()
             await service.until_all_ready()
         enough = outcomes["200"] + ENOUGH
-        await until(lambda: outcomes["200"] >= enough)
+        await until(lambda: outcomes["200"] >= enough, PATIENCE)
     shares = [gateway.answered for gateway in service.gateways]
     with capsys.disabled():
         print(f"\nboth gateways restarted: {dict(outcomes)}, {shares} by each")
     assert set(outcomes) == {"200"}
-
-
-async def tiles_of(triton: str) -> int:
-    async with InferenceServerClient(triton) as client:
-        statistics = await client.get_inference_statistics(NAME)
-    return sum(model.inference_count for model in statistics.model_stats)

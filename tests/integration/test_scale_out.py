@@ -27,12 +27,12 @@ from tests.integration.gateway_parts import (
     write_model_repository,
 )
 from tests.integration.hosts import Lan
+from tests.integration.load_parts import tiles_of
 from tests.integration.scale_out_parts import (
     Phase,
     Release,
     answered_more,
     load,
-    tiles_of,
     until_true,
 )
 
@@ -90,10 +90,11 @@ async def test_a_release_lives_through_what_happens_to_its_hosts(release, tmp_pa
     await route(release, 3)
 
     async with during("nothing") as phase:
-        before = [await tiles_of(one) for one in release.tritons]
+        before = [await tiles_of(one.address) for one in release.tritons]
         await answered_more(phase, ENOUGH)
         shares = [
-            await tiles_of(one) - had for one, had in zip(release.tritons, before, strict=True)
+            await tiles_of(one.address) - had
+            for one, had in zip(release.tritons, before, strict=True)
         ]
     assert min(shares) >= ENOUGH // 4
     assert set(phase.tries) == {"200"}
@@ -105,7 +106,7 @@ async def test_a_release_lives_through_what_happens_to_its_hosts(release, tmp_pa
         await asyncio.sleep(CUT)
         other.host.join()
         release.unseen.discard(other)
-        had = await tiles_of(other)
+        had = await tiles_of(other.address)
         await until_true(lambda: answered_by(other, had + ENOUGH // 4))
     assert phase.answered >= ENOUGH
 
@@ -169,7 +170,7 @@ async def test_a_release_lives_through_what_happens_to_its_hosts(release, tmp_pa
 
 
 async def answered_by(triton, number: int) -> bool:
-    return await tiles_of(triton) >= number
+    return await tiles_of(triton.address) >= number
 
 
 async def promote(release: Release, folder: Path, version: int) -> None:

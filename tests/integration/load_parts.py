@@ -1,0 +1,47 @@
+"""Clients that never stop asking, and what tests wait for meanwhile."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from tritonclient.grpc.aio import InferenceServerClient
+
+from benchmarks.faults import exposure
+from tests.integration.gateway_parts import NAME
+
+CLIENTS = 4
+
+
+@asynccontextmanager
+async def load(
+    ask: Callable[[str, bytes], Awaitable[None]], name: str = "load"
+) -> AsyncIterator[None]:
+    """Keep a few clients asking, one exposure after the other, while the block runs."""
+    done = asyncio.Event()
+
+    async def client(number: int) -> None:
+        for turn in itertools.count():
+            if done.is_set():
+                return
+            await ask(f"{name}-{number}-{turn}", exposure(turn))
+
+    async with asyncio.TaskGroup() as clients:
+        for number in range(CLIENTS):
+            clients.create_task(client(number))
+        yield
+        done.set()
+
+
+async def until(condition: Callable[[], bool], patience: float) -> None:
+    """Wait until something is so, and so many seconds at most."""
+    async with asyncio.timeout(patience):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def tiles_of(triton: str) -> int:
+    """The tiles that the Triton at an address has answered since it started."""
+    async with InferenceServerClient(triton) as client:
+        statistics = await client.get_inference_statistics(NAME)
+    return sum(model.inference_count for model in statistics.model_stats)
