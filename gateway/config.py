@@ -232,7 +232,7 @@ class Settings(BaseSettings):
     upload_timeout: float = Field(
         300.0, title="Upload timeout", description="Seconds in which a body must arrive.", gt=0
     )
-    max_runs: int = Field(2, title="Most runs", description="Exposures worked on at a time.", ge=1)
+    max_runs: int = Field(4, title="Most runs", description="Exposures worked on at a time.", ge=1)
     max_waiting: int = Field(
         8,
         title="Most waiting",

@@ -29,6 +29,7 @@ _TRIES = 8
     help="All, if none is named.",
 )
 @click.option("--rounds", type=int, help="Turns of each contender, if not 7, or 3 if quick.")
+@click.option("--count", type=int, help="Exposures a turn, if not what takes some ten seconds.")
 @click.option(
     "--only",
     multiple=True,

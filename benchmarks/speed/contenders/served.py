@@ -1,11 +1,12 @@
 """What the project's own stack serves: Triton alone, and the gateway over HTTP and gRPC."""
 
 import json
-import re
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
 import grpc
@@ -23,6 +24,7 @@ from gateway.rpc.detections_pb2_grpc import DetectionsStub
 
 _LARGEST = 1 << 30
 _DEADLINE = 120.0
+_LOOK = 0.01
 
 
 def triton_processes(served: Served) -> dict[str, list[psutil.Process]]:
@@ -85,6 +87,7 @@ class PerfAnalyzer(Contender):
         super().__init__(exposures)
         self._served, self._cache = served, cache
         self._folder = cache / "servers" / self.key
+        self._client = triton.InferenceServerClient(served.victim.addresses.triton_grpc)
 
     def start(self) -> None:
         """Write a tile where perf_analyzer reads it."""
@@ -98,25 +101,50 @@ class PerfAnalyzer(Contender):
         raise NotImplementedError
 
     def drain(self, count: int, clients: int) -> float:
-        """Let it send a fixed count; its own seconds, without those that it needs to start."""
+        """Let it send a fixed count; seconds a request, by Triton's own count, times those.
+
+        What it prints is a rate over whole seconds, which a few dozen requests don't fill.
+        """
         program, environment = self._command
-        done = subprocess.run(
-            [
-                *(program, "-m", self._served.card.name, "-i", "grpc"),
-                *("-u", self._served.victim.addresses.triton_grpc),
-                *("--input-data", str(self._folder), "--request-count", str(count)),
-                *("--concurrency-range", str(clients)),
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_DEADLINE,
-            check=False,
-        )
-        found = re.search(r"Throughput: ([0-9.]+) infer/sec", done.stdout)
-        if done.returncode or not found:
-            raise RuntimeError(f"perf_analyzer: {(done.stderr or done.stdout).strip()[-300:]}")
-        return count / float(found[1])
+        before = self._answered()
+        with TemporaryFile("w+") as printed:
+            sender = subprocess.Popen(
+                [
+                    *(program, "-m", self._served.card.name, "-i", "grpc"),
+                    *("-u", self._served.victim.addresses.triton_grpc),
+                    *("--input-data", str(self._folder), "--request-count", str(count)),
+                    *("--concurrency-range", str(clients)),
+                ],
+                env=environment,
+                stdout=printed,
+                stderr=printed,
+            )
+            try:
+                first = self._when(sender, before + 1)
+                last = self._when(sender, before + count)
+                sender.wait(_DEADLINE)
+            finally:
+                sender.kill()
+            if sender.returncode or last is None or first is None:
+                printed.seek(0)
+                raise RuntimeError(f"perf_analyzer: {printed.read().strip()[-300:]}")
+        return (last - first) / (count - 1) * count
+
+    def _when(self, sender: "subprocess.Popen[bytes]", number: int) -> float | None:
+        """When Triton has answered so many; None if the sender ends before."""
+        deadline = time.perf_counter() + _DEADLINE
+        while time.perf_counter() < deadline:
+            ended = sender.poll() is not None
+            if self._answered() >= number:
+                return time.perf_counter()
+            if ended:
+                break
+            time.sleep(_LOOK)
+        return None
+
+    def _answered(self) -> int:
+        statistics = self._client.get_inference_statistics(self._served.card.name)
+        return sum(model.inference_count for model in statistics.model_stats)
 
     def processes(self) -> Processes:
         """Triton's."""

@@ -59,13 +59,10 @@ def test_config_on_the_cpu():
     [group] = config.instance_group
     assert (group.kind, group.count) == (triton.ModelInstanceGroup.KIND_CPU, 2)
     assert config.parameters["intra_op_thread_count"].string_value == "1"
-    policy = config.dynamic_batching.default_queue_policy
-    assert policy.max_queue_size
-    assert policy.default_timeout_microseconds
-    assert policy.allow_timeout_override
-    assert config.dynamic_batching.max_queue_delay_microseconds
+    assert not config.dynamic_batching.max_queue_delay_microseconds
+    assert not config.dynamic_batching.HasField("default_queue_policy")
     assert list(config.version_policy.specific.versions) == [7]
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4]
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 2]
 
 
 def test_config_has_the_further_outputs():
@@ -79,7 +76,12 @@ def test_config_on_the_gpu():
     config = build_config(samples.card(), SETTINGS, "gpu", [7])
     [group] = config.instance_group
     assert group.kind == triton.ModelInstanceGroup.KIND_GPU
-    assert list(config.dynamic_batching.preferred_batch_size) == [8, 16, 32]
+    batching = config.dynamic_batching
+    assert list(batching.preferred_batch_size) == [8, 16, 32]
+    assert batching.max_queue_delay_microseconds
+    assert batching.default_queue_policy.max_queue_size
+    assert batching.default_queue_policy.default_timeout_microseconds
+    assert batching.default_queue_policy.allow_timeout_override
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8, 16, 32]
 
 
