@@ -342,7 +342,8 @@ def _celestial(header: fits.Header) -> tuple[WCS | None, frozenset[str]]:
         wcs = WCS(header)
         if not wcs.has_celestial:
             return None, frozenset({"no_wcs"})
-        wcs = wcs.celestial
+        if wcs.naxis != 2:
+            wcs = wcs.celestial
         corner = wcs.all_pix2world([[0.0, 0.0]], 0)
     except (Exception, MemoryError):  # wcslib's answer to some headers is MemoryError
         return None, frozenset({"bad_wcs"})

@@ -65,13 +65,12 @@ def measure_sources(work: Work, *, max_candidates: int = Limits().max_candidates
     if candidates is None:
         spots, candidates = _extracted(spots, max_candidates)
     sources = distinct_sources(spots, len(candidates), work.card.nms_radius)
-    noise = work.noise().astype(np.float32)
+    noise = work.noise()
     correlation = noise_correlation(noise, DEFAULT_FWHM)
-    measured = measure(sources.spots, DEFAULT_FWHM, correlation)
-    fwhm = seeing(measured, sources.spots.probability)
+    fwhm = seeing(sources.spots, correlation)
     if fwhm is not None:
         correlation = noise_correlation(noise, fwhm)
-        measured = measure(sources.spots, fwhm, correlation)
+    measured = measure(sources.spots, fwhm or DEFAULT_FWHM, correlation)
     edge_distance = _edge_distance(sources.spots, work.exposure.shape)
     return Measured(
         sources=sources,

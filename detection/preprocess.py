@@ -14,7 +14,7 @@ MIN_USABLE_PIXELS = 64
 # Pixels read for the pedestal and scale, few enough for a huge exposure, and those looked at: they
 # only have to be near, since the background's fit starts from there.
 _SAMPLED_PIXELS = 512 * 512
-_ENOUGH_PIXELS = 64 * 1024
+_ENOUGH_PIXELS = 16 * 1024
 _STRIP = 64
 # In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
 # a cell has no noise of its own.

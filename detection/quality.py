@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import sep
@@ -17,7 +18,7 @@ PER_FWHM = 2.3548200450309493  # FWHM of a Gaussian in units of its sigma
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
-_MIN_SEEING_STARS = 3
+_POINT_SOURCE, _MIN_SEEING_SNR, _MIN_SEEING_STARS = 0.9, 8.0, 3
 _LARGEST_STEP = 2.0  # that a centroid may take, pixels
 _TRAIL_ANGLES = 12
 # Standard error of a normal sample's scaled median absolute deviation, times the root of its size
@@ -111,8 +112,9 @@ def centroids(
         return positions, np.zeros(0, np.int32)
     column, row = np.rint(positions).astype(int).T
     masked = mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)]
+    # Exact overlaps: as good as the 11x11 subpixels that are the default, in a quarter of the time.
     x, y, flags = sep.winpos(
-        significance, positions[:, 0], positions[:, 1], DEFAULT_FWHM / PER_FWHM, mask=mask
+        significance, positions[:, 0], positions[:, 1], DEFAULT_FWHM / PER_FWHM, mask=mask, subpix=0
     )
     moved = np.stack([x, y], axis=1)
     trusted = ~masked & (np.linalg.norm(moved - positions, axis=1) <= _LARGEST_STEP)
@@ -129,27 +131,37 @@ def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
     fwhm
         Full width at half maximum of the filter, pixels.
     """
-    good = np.isfinite(stamps)
     grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-    profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2).astype(
-        np.float32
-    )
-    power = np.full(len(stamps), np.sum(profile**2))
-    if not good.all():
-        stamps = np.where(good, stamps, np.float32(0.0))
-        power = np.tensordot(good.astype(np.float32), profile**2, 2)
+    profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2)
+    profile = profile.astype(np.float32).ravel()
+    pixels = stamps.reshape(len(stamps), profile.size)
+    whole = np.sum(profile**2)
+    response = pixels @ profile / np.sqrt(whole)
+    # One unusable pixel leaves no number; few places are beside one, so the rest is not copied.
+    broken = np.flatnonzero(~np.isfinite(response))
+    good = np.isfinite(pixels[broken])
+    power = good @ profile**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        response = np.tensordot(stamps, profile, 2) / np.sqrt(power)
-    response = response[power > 0.5 * np.sum(profile**2)]
+        response[broken] = np.where(good, pixels[broken], 0.0) @ profile / np.sqrt(power)
+    response = np.delete(response, broken[power <= 0.5 * whole])
     if response.size == 0:
         return Correlation(1.0, math.nan)
     scatter = 1.4826 * float(np.median(np.abs(response - np.median(response))))
     return Correlation(max(scatter, 0.3), _MAD_ERROR / math.sqrt(response.size))
 
 
-def seeing(measured: Measurements, probability: Values) -> float | None:
-    """Median FWHM of what the network holds for point sources, pixels; None with fewer than 3."""
-    good = (probability > 0.9) & (measured.snr > 8.0) & np.isfinite(measured.fwhm)
+def seeing(spots: Spots, correlation: Correlation) -> float | None:
+    """Median FWHM of what the network holds for point sources, pixels; None with fewer than 3.
+
+    Parameters
+    ----------
+    spots
+        With their stamps.
+    correlation
+        `noise_correlation` for `DEFAULT_FWHM`.
+    """
+    measured = measure(spots.take(spots.probability > _POINT_SOURCE), DEFAULT_FWHM, correlation)
+    good = (measured.snr > _MIN_SEEING_SNR) & np.isfinite(measured.fwhm)
     if np.count_nonzero(good) < _MIN_SEEING_STARS:
         return None
     return float(np.clip(np.median(measured.fwhm[good]), 1.5, 10.0))
@@ -269,6 +281,7 @@ def _trail(pixels: NDArray[np.float64], arms: NDArray[np.float64]) -> Values:
     return np.asarray(response.min(axis=2).max(axis=1, initial=0.0) * math.sqrt(2.0))
 
 
+@lru_cache(maxsize=16)
 def _trail_arms(fwhm: float) -> NDArray[np.float64]:
     """Both halves of straight lines through a stamp's centre, each of unit noise.
 

@@ -104,7 +104,7 @@ class Surroundings:
         self._answers = answers
         self._mask = mask
         self._saturated = saturated
-        clipped = np.clip(significance, -_MOST_FLOAT16, _MOST_FLOAT16).astype(np.float16)
+        clipped = np.clip(significance, -_MOST_FLOAT16, _MOST_FLOAT16)
         clipped[mask] = np.nan
         self._padded = np.pad(clipped, STAMP_RADIUS, constant_values=np.nan)
         grid = np.arange(-_APERTURE, _APERTURE + 1)
@@ -114,8 +114,8 @@ class Surroundings:
         order = np.argsort(dx[near] ** 2 + dy[near] ** 2, kind="stable")
         self._dx, self._dy = dx[near][order], dy[near][order]
 
-    def stamps(self, positions: Positions) -> NDArray[np.float16]:
-        """float16 (N, 25, 25) around the nearest pixels of positions in the tile."""
+    def stamps(self, positions: Positions) -> Image:
+        """float32 (N, 25, 25) around the nearest pixels of positions in the tile."""
         column, row = self._pixels(positions)
         windows = sliding_window_view(self._padded, (STAMP_SIDE, STAMP_SIDE))
         return np.ascontiguousarray(windows[row, column])
@@ -149,7 +149,7 @@ class Surroundings:
             spread=np.where(scored, logit(np.maximum(each_view, 0.0)).std(axis=0), np.nan),
             saturated=(inside & self._saturated[rows, columns]).any(axis=1),
             sep_flags=sep_flags,
-            stamps=self.stamps(positions),
+            stamps=self.stamps(positions).astype(np.float16),
         )
 
     def _pixels(self, positions: Positions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

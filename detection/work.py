@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detection.background import Image, Mask
 from detection.candidates import extract
@@ -46,7 +45,7 @@ class _Harvest:
     """What an answered tile had to say: spots, stamps of its noise, and its saturated pixels."""
 
     spots: Spots
-    noise: NDArray[np.float16]
+    noise: Image
     saturated: int
 
 
@@ -151,9 +150,10 @@ class Work:
         """
         return Spots.join([tile.spots for tile in self._complete()])
 
-    def noise(self) -> NDArray[np.float16]:
-        """Stamps around places chosen regardless of what is there, float16 (N, 25, 25)."""
-        return np.concatenate([tile.noise for tile in self._complete()])
+    def noise(self) -> Image:
+        """Stamps around places chosen regardless of what is there, float32 (N, 25, 25)."""
+        first, *others = (tile.noise for tile in self._complete())
+        return np.concatenate([first, *others]) if others else first
 
     def saturated_fraction(self) -> float | None:
         """Share of saturated pixels; None if the header does not say what that is."""

@@ -11,7 +11,7 @@ from benchmarks.speed.contenders.alternatives import ALTERNATIVES
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.contenders.raw import RawProcesses, RawThreads, sgemm_gflops
 from benchmarks.speed.contenders.served import (
-    GatewayCandidates,
+    GatewayExtracting,
     GatewayGrpc,
     GatewayHttp,
     PerfAnalyzer,
@@ -132,8 +132,8 @@ def _contenders(shown: Sequence[Exposure], served: Served, plan: Plan) -> list[C
         PerfAnalyzer(shown, served, plan.cache),
         TritonClient(shown, served),
         GatewayHttp(shown, served),
-        GatewayCandidates(shown, served),
         GatewayGrpc(shown, served),
+        GatewayExtracting(shown, served),
     ]
     wanted = [one for one in ALTERNATIVES if plan.wants(one.key)]
     if wanted:

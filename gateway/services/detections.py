@@ -1,5 +1,6 @@
 """Looking detections up, explaining them, and labelling them."""
 
+import asyncio
 from math import isfinite
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from gateway.schemas import (
     LabelIn,
     StoredDetection,
 )
+from gateway.services.cutouts import png
 from gateway.storage.database import Database
 from gateway.storage.detections import (
     Filter,
@@ -104,13 +106,15 @@ class DetectionService:
             If there is no detection of that id, or no picture of it was kept.
         """
         async with self._database.transaction() as connection:
-            png = await find_cutout(connection, detection_id)
-        if png is None:
+            kept = await find_cutout(connection, detection_id)
+        if kept is None:
             raise NotFoundError(
                 f"no cut-out of a detection {detection_id}: only those of the most confident "
                 "detections of a run are kept"
             )
-        return png
+        if kept["png"] is not None:
+            return bytes(kept["png"])
+        return await asyncio.to_thread(png, kept["pixels"])
 
     async def _row(self, detection_id: UUID) -> Record:
         async with self._database.transaction() as connection:

@@ -17,7 +17,7 @@ from detection.work import Work
 from gateway.errors import GatewayError, KeyReusedError, RouteChangedError, RunGivenUpError
 from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, measure_parts, stage
 from gateway.schemas import ExposureInfo, InferResponse, ScoredDetection, printable
-from gateway.services.cutouts import picture
+from gateway.services.cutouts import cut_out
 from gateway.services.drift import DriftSampler
 from gateway.services.events import SUBJECT, scored_event
 from gateway.services.models import ModelService, ServedModel
@@ -310,11 +310,10 @@ def _features(scored: Scored, model: ServedModel, run: InferResponse) -> list[li
 
 
 def _pictures(work: Work, run: InferResponse, most: int) -> dict[UUID, bytes]:
-    return {
-        d.id: picture(work.exposure, d.x, d.y, run.image.background, run.image.noise)
-        for d in run.detections[:most]
-        if d.outcome != "merged"
-    }
+    shown = [d for d in run.detections[:most] if d.outcome != "merged"]
+    places = [(d.x, d.y) for d in shown]
+    found = cut_out(work.exposure, places, run.image.background, run.image.noise)
+    return {d.id: pixels.tobytes() for d, pixels in zip(shown, found, strict=True)}
 
 
 def _answer(

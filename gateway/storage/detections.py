@@ -69,18 +69,17 @@ async def insert_detections(
 
 
 async def insert_cutouts(connection: Connection, cutouts: Mapping[UUID, bytes]) -> None:
-    """Add pictures of detections, by COPY."""
+    """Add the pixels of detections' cut-outs, by COPY."""
     await connection.copy_records_to_table(
-        "cutouts", columns=["detection_id", "png"], records=cutouts.items()
+        "cutouts", columns=["detection_id", "pixels"], records=cutouts.items()
     )
 
 
-async def find_cutout(connection: Connection, detection_id: UUID) -> bytes | None:
-    """The picture of a detection; None if none is kept."""
-    png: bytes | None = await connection.fetchval(
-        "SELECT png FROM cutouts WHERE detection_id = $1", detection_id
+async def find_cutout(connection: Connection, detection_id: UUID) -> Record | None:
+    """The cut-out of a detection: its ``pixels``, or the ``png`` of an earlier version's."""
+    return await connection.fetchrow(
+        "SELECT pixels, png FROM cutouts WHERE detection_id = $1", detection_id
     )
-    return png
 
 
 async def find_detection(connection: Connection, detection_id: UUID) -> Record | None:

@@ -59,9 +59,7 @@ def test_transients_injected_into_a_real_difference_are_found(
     work = prepare_exposure(Exposure.from_array(first - second), card, [])
     for start in range(len(work)):
         work.accept(start, np.zeros_like(work.batch(start, start + 1)))
-    noise = (
-        work.normalised.noise * noise_correlation(work.noise().astype(np.float32), psf.fwhm).scatter
-    )
+    noise = work.normalised.noise * noise_correlation(work.noise(), psf.fwhm).scatter
     per_flux = np.sqrt(np.sum(psf(*np.meshgrid(grid, grid)) ** 2)) / noise
     truth = rng.uniform([10, 10], [1013, 671], size=(60, 2))
     snr = rng.uniform(8.0, 30.0, size=60)

@@ -19,7 +19,7 @@ from benchmarks.speed.exposures import Exposure
 from benchmarks.speed.networks import Served
 from benchmarks.speed.processes import Processes, tree
 from benchmarks.speed.wire import MULTIPART, multipart, post
-from gateway.rpc.detections_pb2 import InferRequest
+from gateway.rpc.detections_pb2 import Candidate, Candidates, InferRequest
 from gateway.rpc.detections_pb2_grpc import DetectionsStub
 
 _LARGEST = 1 << 30
@@ -152,7 +152,7 @@ class PerfAnalyzer(Contender):
 
 
 class GatewayHttp(Contender):
-    """The gateway over HTTP: a FITS file in, its detections stored when the answer comes."""
+    """The gateway over HTTP: file and candidates in, detections stored when the answer comes."""
 
     key = "gateway"
     title = "the gateway, HTTP"
@@ -173,22 +173,22 @@ class GatewayHttp(Contender):
         return post(self._own, self._address, "/detections/infer", body, MULTIPART)
 
     def _body(self, exposure: Exposure) -> bytes:
-        return multipart(exposure.file)
+        candidates = [{"x": x, "y": y} for x, y in exposure.candidates]
+        return multipart(exposure.file, request=json.dumps({"candidates": candidates}))
 
     def processes(self) -> Processes:
         """The gateway's, Triton's, PostgreSQL's and NATS's."""
         return gateway_processes(self._served)
 
 
-class GatewayCandidates(GatewayHttp):
-    """The gateway over HTTP, told where to look, as the origin's design is."""
+class GatewayExtracting(GatewayHttp):
+    """The gateway over HTTP, which has to find the candidates by itself."""
 
-    key = "gateway_candidates"
-    title = "the gateway, HTTP, candidates given"
+    key = "gateway_extracting"
+    title = "the gateway, HTTP, candidates found by SEP"
 
     def _body(self, exposure: Exposure) -> bytes:
-        candidates = [{"x": x, "y": y} for x, y in exposure.candidates]
-        return multipart(exposure.file, request=json.dumps({"candidates": candidates}))
+        return multipart(exposure.file)
 
 
 class GatewayGrpc(Contender):
@@ -210,8 +210,9 @@ class GatewayGrpc(Contender):
         self._stub = DetectionsStub(self._channel)  # type: ignore[no-untyped-call]
 
     def score(self, exposure: Exposure) -> None:
-        """Send the file."""
-        self._stub.Infer(InferRequest(exposure=exposure.file), timeout=_DEADLINE)
+        """Send the file and the candidates."""
+        given = Candidates(items=[Candidate(x=x, y=y) for x, y in exposure.candidates])
+        self._stub.Infer(InferRequest(exposure=exposure.file, candidates=given), timeout=_DEADLINE)
 
     def processes(self) -> Processes:
         """The gateway's, Triton's, PostgreSQL's and NATS's."""
