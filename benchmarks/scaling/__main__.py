@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 
 from benchmarks.faults import Victim
-from benchmarks.load import exposure
 from benchmarks.scaling.measurement import (
     costs_of,
     gateway,
@@ -23,6 +22,7 @@ from benchmarks.scaling.measurement import (
 )
 from benchmarks.scaling.simulation import Costs, Outcome, Site, closed, opened
 from benchmarks.scaling.surveys import SURVEYS, Survey
+from benchmarks.speed.exposures import SIDE, made
 from benchmarks.speed.processes import free_port
 from gateway.config import Settings
 from stack import down, up
@@ -42,6 +42,11 @@ _GROWTH = 1.1
 @click.option("--gpu", type=float, multiple=True, default=(100.0, 500.0, 2000.0), show_default=True)
 def main(clients: int, exposures: int, rounds: int, gpu: tuple[float, ...]) -> None:
     """Measure, simulate, compare; ``--gpu`` are tiles a second that one GPU is taken to answer."""
+    # What proves the models every minute takes seconds of both cores: it falls into no round.
+    os.environ |= {
+        "ASTROTRITON_CANARY_INTERVAL": "86400",
+        "ASTROTRITON_STACK_CANARY_PROOF_INTERVAL": "86400",
+    }
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "stack"
         owner = [sys.executable, "-m", "astrotriton.owner", str(data)]
@@ -73,7 +78,7 @@ def main(clients: int, exposures: int, rounds: int, gpu: tuple[float, ...]) -> N
 async def _compare(
     victim: Victim, folder: Path, clients: int, exposures: int, rounds: int
 ) -> tuple[Costs, list[tuple[Outcome, Outcome]]]:
-    content = [exposure(seed) for seed in range(8)]
+    content = [made(number, SIDE, folder / "exposures") for number in range(8)]
     cores = len(os.sched_getaffinity(0))
     pairs = []
     async with second_triton(victim, folder) as second:

@@ -5,6 +5,7 @@ simulation makes of the costs can be compared with what happened.
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,8 @@ NAME = "unet_astronomical"
 _START = 120.0
 _STUB = "triton_python_b"
 
+#: A FITS file, and the candidates in it: x and y, pixels.
+Exposure = tuple[bytes, list[tuple[float, float]]]
 Processes = dict[str, list[psutil.Process]]
 
 
@@ -121,7 +124,7 @@ def cpu(processes: Processes) -> dict[str, float]:
     return seconds
 
 
-async def costs_of(trial: Trial, exposures: Sequence[bytes], number: int) -> Costs:
+async def costs_of(trial: Trial, exposures: Sequence[Exposure], number: int) -> Costs:
     """What an exposure of one tile costs, measured on ``number`` of them.
 
     As many at a time as there are cores: two that share a physical core, as a virtual machine's
@@ -130,7 +133,7 @@ async def costs_of(trial: Trial, exposures: Sequence[bytes], number: int) -> Cos
     cores = len(os.sched_getaffinity(0))
     await load_of(trial, exposures, cores, 2 * cores)
     before = cpu(trial.processes)
-    await load_of(trial, exposures, cores, number)
+    took = (await load_of(trial, exposures, cores, number)).latencies
     after = cpu(trial.processes)
     mean = {name: (after[name] - before[name]) / number for name in after}
     return Costs(
@@ -141,10 +144,13 @@ async def costs_of(trial: Trial, exposures: Sequence[bytes], number: int) -> Cos
         inference=[mean["instances"]],
         server=mean["triton"],
         database=mean["database"],
+        spread=(took / took.mean()).tolist(),
     )
 
 
-async def load_of(trial: Trial, exposures: Sequence[bytes], clients: int, number: int) -> Outcome:
+async def load_of(
+    trial: Trial, exposures: Sequence[Exposure], clients: int, number: int
+) -> Outcome:
     """How ``number`` exposures go that so many clients send, each one after the other."""
     latencies: list[float] = []
     left = iter(range(number))
@@ -182,6 +188,10 @@ def _client(trial: Trial) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=trial.url, trust_env=False, timeout=120)
 
 
-async def _score(client: httpx.AsyncClient, exposure: bytes) -> None:
-    answer = await client.post("/detections/infer", files={"exposure": exposure})
+async def _score(client: httpx.AsyncClient, exposure: Exposure) -> None:
+    file, candidates = exposure
+    request = json.dumps({"candidates": [{"x": x, "y": y} for x, y in candidates]})
+    answer = await client.post(
+        "/detections/infer", files={"exposure": file}, data={"request": request}
+    )
     answer.raise_for_status()

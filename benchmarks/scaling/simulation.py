@@ -38,6 +38,8 @@ class Costs:
         Of Triton itself, for a tile.
     database
         Of PostgreSQL, for an exposure.
+    spread
+        What single exposures cost, relative to all of that: values to draw from.
     """
 
     client: float = 0.0
@@ -47,6 +49,7 @@ class Costs:
     inference: Sequence[float]
     server: float = 0.0
     database: float = 0.0
+    spread: Sequence[float] = (1.0,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +157,15 @@ class _Run:
         yield from self._busy(costs.client)
         with self._gateways[number].request() as place:
             yield place
-            yield from self._busy(costs.before + self._tiles * costs.tile, self._python[number])
+            share = float(self._rng.choice(costs.spread))
+            before = share * (costs.before + self._tiles * costs.tile)
+            yield from self._busy(before, self._python[number])
             answers = [env.event() for _ in range(self._tiles)]
             for answer in answers:
                 self._queues[self._next(self._site.tritons)].put(answer)
             yield env.all_of(answers)
-            yield from self._busy(costs.after, self._python[number])
-            yield from self._busy(costs.database)
+            yield from self._busy(share * costs.after, self._python[number])
+            yield from self._busy(share * costs.database)
         self._latencies.append(env.now - started)
 
     def _next(self, number: int) -> int:

@@ -58,7 +58,7 @@ def exposures(count: int, card: UNetModel, cache: Path, side: int = SIDE) -> lis
     """
     found = []
     for number in range(count):
-        content, candidates = _made(number, side, cache / "exposures")
+        content, candidates = made(number, side, cache / "exposures")
         work = prepare(content, card, [])
         found.append(Exposure(content, candidates, work.batch(0, len(work))))
     return found
@@ -81,8 +81,8 @@ def repeated(field: Field, side: int) -> Field:
     return replace(field, difference=image, truth=inside)
 
 
-def _made(number: int, side: int, folder: Path) -> tuple[bytes, list[tuple[float, float]]]:
-    """A file, and the candidates in it."""
+def made(number: int, side: int, folder: Path) -> tuple[bytes, list[tuple[float, float]]]:
+    """The file of an exposure and the candidates in it, made once and kept in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     image, truth = folder / f"{side}-{number}.fits", folder / f"{side}-{number}.json"
     if not truth.exists():

@@ -48,7 +48,9 @@ async def _measure(database_url: str, answer: bytes, rounds: int) -> Spread:
         for number in range(rounds):
             chosen = [own[row % len(own)] for row in range(ROWS)]
             detections = [
-                msgspec.structs.replace(one, id=uuid7(), rank=_FIRST_RANK + row)
+                msgspec.structs.replace(
+                    one, id=uuid7(), rank=_FIRST_RANK + row, candidate_id=f"candidate {row}"
+                )
                 for row, one in enumerate(chosen)
             ]
             features = [known[one.id] for one in chosen]

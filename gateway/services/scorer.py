@@ -16,6 +16,10 @@ from gateway.schemas import InferRequest
 from gateway.services.models import ServedModel
 from gateway.triton import Triton
 
+# Tiles in a request: beside its file, what is on its way to Triton is most of what an exposure
+# holds, and Triton joins requests where larger batches are faster. All views of a tile fit.
+_TOGETHER = 8
+
 #: Called with how many tiles are answered, and of how many.
 Progress = Callable[[int, int], None]
 
@@ -146,7 +150,7 @@ class Scorer:
         """Let Triton see every tile, in batches that its instances can share."""
         count, done = len(work), 0
         most = await self._triton.largest_batch(model.card.name, model.ref.version)
-        size = min(self._config.batch_size, most, math.ceil(count / self._in_flight))
+        size = min(self._config.batch_size, most, _TOGETHER, math.ceil(count / self._in_flight))
         # The views of a tile stay together where they can, so that it is done with sooner.
         size = max(size // work.views, 1) * work.views if size >= work.views else size
         starts = iter(range(0, count, size))
