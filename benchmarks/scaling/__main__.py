@@ -87,7 +87,7 @@ async def _compare(
             for _ in range(rounds):
                 costs = await costs_of(trial, content, 30)
                 measured = await load_of(trial, content, clients, exposures)
-                site = Site(tritons=2, instances=2, inside=_INSIDE, cores=cores)
+                site = Site(tritons=2, instances=2, inside=_INSIDE, batch=2, cores=cores)
                 pairs.append((measured, closed(site, costs, clients, exposures)))
     return costs, pairs
 

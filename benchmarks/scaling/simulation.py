@@ -5,7 +5,9 @@ Tritons that take batches in turn; a database. What everything costs is measured
 queueing is simulated. Where all of it shares one machine's cores, work takes turns on them.
 """
 
+import itertools
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 _Steps = Generator[simpy.Event, Any, None]
 
-# Work that shares cores takes turns of this length, seconds.
+# Work that shares cores or Python's lock takes turns of this length, seconds: Python's own.
 _QUANTUM = 0.005
 
 
@@ -138,9 +140,12 @@ class _Run:
         self._rng = np.random.default_rng(1)
         self._cores = None if site.cores is None else simpy.Resource(env, site.cores)
         self._gateways = [simpy.Resource(env, site.inside) for _ in range(site.gateways)]
-        self._python = [simpy.Resource(env, site.gateway_cores) for _ in range(site.gateways)]
+        self._python = [
+            simpy.PriorityResource(env, site.gateway_cores) for _ in range(site.gateways)
+        ]
         self._queues: list[simpy.Store] = [simpy.Store(env) for _ in range(site.tritons)]
-        self._turn = 0
+        self._next_gateway = itertools.cycle(range(site.gateways))
+        self._next_triton = itertools.cycle(self._queues)
         self._latencies: list[float] = []
         for queue in self._queues:
             for _ in range(site.instances):
@@ -153,7 +158,7 @@ class _Run:
     def exposure(self) -> _Steps:
         env, costs = self.environment, self._costs
         started = env.now
-        number = self._next(self._site.gateways)
+        number = next(self._next_gateway)
         yield from self._busy(costs.client)
         with self._gateways[number].request() as place:
             yield place
@@ -162,15 +167,11 @@ class _Run:
             yield from self._busy(before, self._python[number])
             answers = [env.event() for _ in range(self._tiles)]
             for answer in answers:
-                self._queues[self._next(self._site.tritons)].put(answer)
+                next(self._next_triton).put(answer)
             yield env.all_of(answers)
             yield from self._busy(share * costs.after, self._python[number])
             yield from self._busy(share * costs.database)
         self._latencies.append(env.now - started)
-
-    def _next(self, number: int) -> int:
-        self._turn += 1
-        return self._turn % number
 
     def _instance(self, queue: simpy.Store) -> _Steps:
         while True:
@@ -182,18 +183,17 @@ class _Run:
             for answer in batch:
                 answer.succeed()
 
-    def _busy(self, seconds: float, own: simpy.Resource | None = None) -> _Steps:
-        """Work for so long, in turns where the cores are shared."""
-        if own is not None:
-            with own.request() as mine:
-                yield mine
-                yield from self._busy(seconds)
-            return
-        if self._cores is None:
+    def _busy(self, seconds: float, own: simpy.PriorityResource | None = None) -> _Steps:
+        """Work for so long, in turns on what is shared."""
+        if own is None and self._cores is None:
             yield self.environment.timeout(seconds)
             return
         while seconds > 0.0:
-            with self._cores.request() as core:
-                yield core
+            with ExitStack() as held:
+                if own is not None:
+                    # Python's lock goes to whichever thread is woken first, not to the next one.
+                    yield held.enter_context(own.request(self._rng.random()))
+                if self._cores is not None:
+                    yield held.enter_context(self._cores.request())
                 yield self.environment.timeout(min(seconds, _QUANTUM))
             seconds -= _QUANTUM
