@@ -337,6 +337,23 @@ async def test_a_cutout_shows_the_detection(settings):
         assert (await client.get(f"/detections/{last['id']}/cutout.png")).status_code == 404
 
 
+async def test_a_cutout_of_an_earlier_version_is_answered_as_it_is(settings):
+    file = io.BytesIO()
+    Image.new("L", (63, 63), 7).save(file, format="PNG")
+    async with serve(settings) as client:
+        best = (await infer(client, with_wcs())).json()["detections"][0]
+        connection = await asyncpg.connect(settings.database_url.get_secret_value())
+        try:
+            await connection.execute(
+                "UPDATE cutouts SET png = $2, pixels = NULL WHERE detection_id = $1",
+                *(UUID(best["id"]), file.getvalue()),
+            )
+        finally:
+            await connection.close()
+        response = await client.get(f"/detections/{best['id']}/cutout.png")
+        assert response.content == file.getvalue()
+
+
 async def test_a_confidence_is_derived_from_what_was_stored(settings, calibrated):
     elsewhere = settings.model_copy(update={"model_repository": calibrated})
     async with serve(elsewhere) as client:
