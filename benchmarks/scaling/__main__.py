@@ -23,6 +23,7 @@ from benchmarks.scaling.measurement import (
 from benchmarks.scaling.simulation import Costs, Outcome, Site, closed, opened
 from benchmarks.scaling.surveys import SURVEYS, Survey
 from benchmarks.speed.exposures import SIDE, made
+from benchmarks.speed.networks import UNDISTURBED
 from benchmarks.speed.processes import free_port
 from gateway.config import Settings
 from stack import down, up
@@ -42,11 +43,7 @@ _GROWTH = 1.1
 @click.option("--gpu", type=float, multiple=True, default=(100.0, 500.0, 2000.0), show_default=True)
 def main(clients: int, exposures: int, rounds: int, gpu: tuple[float, ...]) -> None:
     """Measure, simulate, compare; ``--gpu`` are tiles a second that one GPU is taken to answer."""
-    # What proves the models every minute takes seconds of both cores: it falls into no round.
-    os.environ |= {
-        "ASTROTRITON_CANARY_INTERVAL": "86400",
-        "ASTROTRITON_STACK_CANARY_PROOF_INTERVAL": "86400",
-    }
+    os.environ |= UNDISTURBED
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "stack"
         owner = [sys.executable, "-m", "astrotriton.owner", str(data)]

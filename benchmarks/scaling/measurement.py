@@ -5,7 +5,6 @@ simulation makes of the costs can be compared with what happened.
 """
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from benchmarks.faults import Victim
 from benchmarks.scaling.simulation import Costs, Outcome
+from benchmarks.speed.exposures import asked
 from stack.parts.triton import triton
 from stack.process import alone
 
@@ -64,7 +64,6 @@ def gateway(victim: Victim, tritons: Sequence[str], port: int) -> Iterator[Trial
     }
     # Beside the load there is nothing but the load.
     environment.pop("ASTROTRITON_MLFLOW_URI", None)
-    environment["ASTROTRITON_CANARY_INTERVAL"] = "86400"
     log = victim.data / f"gateway-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -190,8 +189,7 @@ def _client(trial: Trial) -> httpx.AsyncClient:
 
 async def _score(client: httpx.AsyncClient, exposure: Exposure) -> None:
     file, candidates = exposure
-    request = json.dumps({"candidates": [{"x": x, "y": y} for x, y in candidates]})
     answer = await client.post(
-        "/detections/infer", files={"exposure": file}, data={"request": request}
+        "/detections/infer", files={"exposure": file}, data={"request": asked(candidates)}
     )
     answer.raise_for_status()

@@ -1,6 +1,7 @@
 """The exposures that every contender scores: simulated, fixed, made once."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,11 @@ class Exposure:
     def as_json(self) -> bytes:
         """The tiles as MLflow's server takes them."""
         return json.dumps({"inputs": {"image": self.channels_last.tolist()}}).encode()
+
+
+def asked(candidates: Iterable[tuple[float, float]]) -> str:
+    """The part ``request`` that asks the gateway for candidates at positions (x, y)."""
+    return json.dumps({"candidates": [{"x": x, "y": y} for x, y in candidates]})
 
 
 def exposures(count: int, card: UNetModel, cache: Path, side: int = SIDE) -> list[Exposure]:

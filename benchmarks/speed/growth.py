@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.speed.contenders.raw import infer, session
 from benchmarks.speed.contenders.served import GatewayHttp
-from benchmarks.speed.exposures import SIDE, Exposure, exposures
+from benchmarks.speed.exposures import SIDE, Exposure, asked, exposures
 from benchmarks.speed.figures import Spread
 from benchmarks.speed.latency import seconds_of
 from benchmarks.speed.networks import NETWORKS, Served, serving
@@ -96,9 +96,7 @@ def candidates(served: Served, cache: Path) -> list[Matched]:
     found = []
     for count in _CANDIDATES:
         positions = rng.uniform(0, _CANDIDATES_SIDE - 1, size=(count, 2))
-        asked = {"candidates": [{"x": x, "y": y} for x, y in positions.tolist()]}
-        request = msgspec.json.encode(asked).decode()
-        body = multipart(exposure.file, request=request)
+        body = multipart(exposure.file, request=asked(positions.tolist()))
         own = threading.local()
         before = _stages(address)
 

@@ -24,15 +24,18 @@ from stack import Stack, down, up
 if TYPE_CHECKING:
     import keras
 
-#: What a stack's gateway is set to for measuring, beside the defaults: nothing is refused for its
-#: number or put off for its size, and what proves the model every minute falls into nobody's turn.
-SETTINGS = {
+#: What proves the models every minute takes seconds of all cores: it falls into nobody's turn.
+UNDISTURBED = {
+    "ASTROTRITON_CANARY_INTERVAL": "86400",
+    "ASTROTRITON_STACK_CANARY_PROOF_INTERVAL": "86400",
+}
+#: What a stack is set to for measuring, beside the defaults: nothing is refused for its number or
+#: put off for its size either.
+SETTINGS = UNDISTURBED | {
     "ASTROTRITON_RATE_PER_MINUTE": "1000000",
     "ASTROTRITON_CONCURRENCY": "128",
     "ASTROTRITON_MAX_WAITING": "128",
     "ASTROTRITON_ASYNC_BYTES": str(1 << 30),
-    "ASTROTRITON_CANARY_INTERVAL": "86400",
-    "ASTROTRITON_STACK_CANARY_PROOF_INTERVAL": "86400",
     "ASTROTRITON_ENABLE_GPU": "false",
     "ASTROTRITON_LOG_LEVEL": "WARNING",
 }

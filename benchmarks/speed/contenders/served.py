@@ -1,6 +1,5 @@
 """What the project's own stack serves: Triton alone, and the gateway over HTTP and gRPC."""
 
-import json
 import subprocess
 import threading
 import time
@@ -15,7 +14,7 @@ import tritonclient.grpc as triton
 
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.environments import perf_analyzer
-from benchmarks.speed.exposures import Exposure
+from benchmarks.speed.exposures import Exposure, asked
 from benchmarks.speed.networks import Served
 from benchmarks.speed.processes import Processes, tree
 from benchmarks.speed.wire import MULTIPART, multipart, post
@@ -107,18 +106,16 @@ class PerfAnalyzer(Contender):
         """
         program, environment = self._command
         before = self._answered()
-        with TemporaryFile("w+") as printed:
-            sender = subprocess.Popen(
-                [
-                    *(program, "-m", self._served.card.name, "-i", "grpc"),
-                    *("-u", self._served.victim.addresses.triton_grpc),
-                    *("--input-data", str(self._folder), "--request-count", str(count)),
-                    *("--concurrency-range", str(clients)),
-                ],
-                env=environment,
-                stdout=printed,
-                stderr=printed,
-            )
+        command = [
+            *(program, "-m", self._served.card.name, "-i", "grpc"),
+            *("-u", self._served.victim.addresses.triton_grpc),
+            *("--input-data", str(self._folder), "--request-count", str(count)),
+            *("--concurrency-range", str(clients)),
+        ]
+        with (
+            TemporaryFile("w+") as printed,
+            subprocess.Popen(command, env=environment, stdout=printed, stderr=printed) as sender,
+        ):
             try:
                 first = self._when(sender, before + 1)
                 last = self._when(sender, before + count)
@@ -131,9 +128,10 @@ class PerfAnalyzer(Contender):
         return (last - first) / (count - 1) * count
 
     def _when(self, sender: "subprocess.Popen[bytes]", number: int) -> float | None:
-        """When Triton has answered so many; None if the sender ends before."""
+        """When Triton has answered so many, looked at again and again; None if it never does."""
         deadline = time.perf_counter() + _DEADLINE
         while time.perf_counter() < deadline:
+            # Asked first: what it sent last may be counted just before it ends.
             ended = sender.poll() is not None
             if self._answered() >= number:
                 return time.perf_counter()
@@ -149,6 +147,11 @@ class PerfAnalyzer(Contender):
     def processes(self) -> Processes:
         """Triton's."""
         return triton_processes(self._served)
+
+    def stop(self) -> None:
+        """Close the connection."""
+        super().stop()
+        self._client.close()
 
 
 class GatewayHttp(Contender):
@@ -173,8 +176,7 @@ class GatewayHttp(Contender):
         return post(self._own, self._address, "/detections/infer", body, MULTIPART)
 
     def _body(self, exposure: Exposure) -> bytes:
-        candidates = [{"x": x, "y": y} for x, y in exposure.candidates]
-        return multipart(exposure.file, request=json.dumps({"candidates": candidates}))
+        return multipart(exposure.file, request=asked(exposure.candidates))
 
     def processes(self) -> Processes:
         """The gateway's, Triton's, PostgreSQL's and NATS's."""
