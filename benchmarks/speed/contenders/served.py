@@ -100,12 +100,12 @@ class PerfAnalyzer(Contender):
         raise NotImplementedError
 
     def drain(self, count: int, clients: int) -> float:
-        """Let it send a fixed count; seconds a request, by Triton's own count, times those.
+        """Let it send a fixed count; seconds from the first request to the last answer, by Triton.
 
         What it prints is a rate over whole seconds, which a few dozen requests don't fill.
         """
         program, environment = self._command
-        before = self._answered()
+        before, spent = self._answered()
         command = [
             *(program, "-m", self._served.card.name, "-i", "grpc"),
             *("-u", self._served.victim.addresses.triton_grpc),
@@ -118,6 +118,7 @@ class PerfAnalyzer(Contender):
         ):
             try:
                 first = self._when(sender, before + 1)
+                answered, took = self._answered()
                 last = self._when(sender, before + count)
                 sender.wait(_DEADLINE)
             finally:
@@ -125,7 +126,8 @@ class PerfAnalyzer(Contender):
             if sender.returncode or last is None or first is None:
                 printed.seek(0)
                 raise RuntimeError(f"perf_analyzer: {printed.read().strip()[-300:]}")
-        return (last - first) / (count - 1) * count
+        # The first was sent as long before its answer as Triton took for it.
+        return last - first + (took - spent) / (answered - before)
 
     def _when(self, sender: "subprocess.Popen[bytes]", number: int) -> float | None:
         """When Triton has answered so many, looked at again and again; None if it never does."""
@@ -133,16 +135,18 @@ class PerfAnalyzer(Contender):
         while time.perf_counter() < deadline:
             # Asked first: what it sent last may be counted just before it ends.
             ended = sender.poll() is not None
-            if self._answered() >= number:
+            if self._answered()[0] >= number:
                 return time.perf_counter()
             if ended:
                 break
             time.sleep(_LOOK)
         return None
 
-    def _answered(self) -> int:
-        statistics = self._client.get_inference_statistics(self._served.card.name)
-        return sum(model.inference_count for model in statistics.model_stats)
+    def _answered(self) -> tuple[int, float]:
+        """How many requests Triton has answered, and the seconds that it took for all of them."""
+        models = self._client.get_inference_statistics(self._served.card.name).model_stats
+        answered = [model.inference_stats.success for model in models]
+        return sum(one.count for one in answered), sum(one.ns for one in answered) / 1e9
 
     def processes(self) -> Processes:
         """Triton's."""
