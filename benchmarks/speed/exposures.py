@@ -83,7 +83,7 @@ def repeated(field: Field, side: int) -> Field:
         for row, column in np.ndindex(times)
         for one in field.truth
     ]
-    inside = [one for one in truth if max(one.x, one.y) < side and min(one.x, one.y) >= 0]
+    inside = [one for one in truth if max(one.x, one.y) < side - 0.5 and min(one.x, one.y) >= 0]
     return replace(field, difference=image, truth=inside)
 
 

@@ -7,8 +7,9 @@ over a million to ten million stored detections. Writes ``growth.json`` and ``gr
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -162,27 +163,38 @@ def plot(growth: Growth, path: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default="out", show_default=True)
 @click.option("--network", type=click.Choice(list(NETWORKS)), default="reference")
 @click.option("--largest", type=int, default=_SIDES[-1], show_default=True, help="Side, pixels.")
-@click.option("--rows", type=int, default=10_000_000, show_default=True, help="0: no queries.")
+@click.option("--rows", type=int, default=10_000_000, show_default=True, help="Most detections.")
+@click.option("--only", multiple=True, type=click.Choice(Growth.__struct_fields__))
 @click.option("--cache", type=click.Path(path_type=Path), envvar="BENCH_CACHE", default="var/bench")
-def main(out: Path, network: str, largest: int, rows: int, cache: Path) -> None:
-    """Measure how cost grows with what is asked."""
+def main(
+    out: Path, network: str, largest: int, rows: int, only: tuple[str, ...], cache: Path
+) -> None:
+    """Measure how cost grows with what is asked.
+
+    What is not asked for stays as an earlier run left it in OUT.
+    """
     # As Ctrl-C does, so that no server is left.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     out.mkdir(parents=True, exist_ok=True)
-    growth = Growth()
+    kept = out / "growth.json"
+    growth = msgspec.json.decode(kept.read_bytes(), type=Growth) if kept.exists() else Growth()
     with serving(NETWORKS[network], free_port()) as served:
         shown = exposures(_SHOWN, served.card, cache)
         gateway = GatewayHttp(shown, served)
+        parts: dict[str, Callable[[], list[Any]]] = {
+            "clients": lambda: clients(shown, gateway),
+            "candidates": lambda: candidates(served, cache),
+            "sizes": lambda: sizes(served, gateway, cache, largest),
+            "queries": lambda: grow_and_ask(served, rows),
+        }
         try:
             gateway.drain(_WARM_UP, _WARM_UP)
-            growth.clients = clients(shown, gateway)
-            growth.candidates = candidates(served, cache)
-            growth.sizes = sizes(served, gateway, cache, largest)
-            growth.queries = grow_and_ask(served, rows)
+            for name, part in parts.items():
+                if not only or name in only:
+                    setattr(growth, name, part())
+                    kept.write_bytes(msgspec.json.format(msgspec.json.encode(growth)))
         finally:
             gateway.stop()
-            content = msgspec.json.format(msgspec.json.encode(growth))
-            (out / "growth.json").write_bytes(content)
             plot(growth, out / "growth.png")
 
 
