@@ -158,6 +158,7 @@ async def _store(
             "id": own,
             "run_id": run,
             "rank": f"s.number % {_PER_RUN} + 1",
+            "candidate_id": f"(s.number % {_PER_RUN})::text",
             "cell": "s.cell",
             "ra": "s.ra",
             "dec": "s.dec",
