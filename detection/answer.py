@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from detection.calibration import entropy
+from detection.centroids import DEFAULT_FWHM
 from detection.measured import Measured
-from detection.quality import DEFAULT_FWHM
 from detection.spots import Values
 from detection.types import Detection
 from detection.work import Work

@@ -7,6 +7,7 @@ row of cells at a time, so an exposure of any size needs the memory of a few row
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -65,8 +66,8 @@ class Background:
 
     def at(self, rows: slice, columns: slice) -> tuple[Image, Image]:
         """Background and rms of a piece of the image, float32 (rows, columns)."""
-        down = _basis(self.rows, rows)
-        across = _basis(self.columns, columns)
+        down = _basis(tuple(self.rows), rows.start, rows.stop)
+        across = _basis(tuple(self.columns), columns.start, columns.stop)
         level, rms = (
             down @ values.astype(np.float32) @ across.T for values in (self.level, self.rms)
         )
@@ -98,9 +99,10 @@ def _smooth(values: NDArray[np.float64], *, otherwise: float) -> NDArray[np.floa
     return filtered
 
 
-def _basis(nodes: NDArray[np.float64], where: slice) -> Image:
+@lru_cache(maxsize=64)
+def _basis(nodes: tuple[float, ...], start: int, stop: int) -> Image:
     """What each node contributes to each pixel, float32 (pixels, nodes)."""
-    pixels = np.arange(where.start, where.stop, dtype=np.float64)
+    pixels = np.arange(start, stop, dtype=np.float64)
     if len(nodes) == 1:
         return np.ones((len(pixels), 1), np.float32)
     cubic = len(nodes) > 3

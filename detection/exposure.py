@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from astropy import log
+from astropy.coordinates import ICRS, SkyCoord
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_skycoord
+from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from detection.background import Image, Mask
@@ -131,8 +132,12 @@ class Exposure:
             return nowhere
         try:
             with np.errstate(all="ignore"):
-                sky = pixel_to_skycoord(x, y, self.wcs, origin=0, mode="all").icrs
-            found = np.stack([sky.ra.deg, sky.dec.deg])
+                world = self.wcs.all_pix2world(x, y, 0)
+            found = np.stack([world[self.wcs.wcs.lng] % 360.0, world[self.wcs.wcs.lat]])
+            frame = wcs_to_celestial_frame(self.wcs)
+            if not isinstance(frame, ICRS):  # or the conversion takes longer than all the rest
+                sky = SkyCoord(*found, unit="deg", frame=frame).icrs
+                found = np.stack([sky.ra.deg, sky.dec.deg])
         except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
             return nowhere
         found[:, ~np.isfinite(found).all(axis=0)] = np.nan

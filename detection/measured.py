@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from detection.centroids import DEFAULT_FWHM
 from detection.confidence import features
 from detection.exposure import Limits
 from detection.quality import (
-    DEFAULT_FWHM,
     Measurements,
     limiting_flux,
     measure,

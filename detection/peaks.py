@@ -1,18 +1,17 @@
 """Peaks of a probability map, and non-maximum suppression."""
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from detection.background import Image, Mask
+from detection.compiled import compiled
 
 Positions = NDArray[np.float64]
 
 # A confident network answers a plateau of ones: smoothing by a pixel gives it one summit.
-_SMOOTHING_KERNEL = np.exp(-0.5 * np.arange(-4.0, 5.0) ** 2).astype(np.float32)
+_SMOOTHING_KERNEL = np.exp(-0.5 * np.arange(-4.0, 5.0) ** 2)
 _SMOOTHING_KERNEL /= _SMOOTHING_KERNEL.sum()
-_CHUNK = 4096
 _CENTROID_RADIUS = 3
 _TOGETHER = 32
 
@@ -41,73 +40,95 @@ def find_peaks(
     scores
         float64 (N,), the largest probability within the centroid's aperture.
     """
-    clean = np.where(mask | ~np.isfinite(probability), np.float32(0.0), probability)
-    rows, columns, heights = _summits(clean, clean >= threshold)
-    usable = ~mask[rows, columns]
-    rows, columns, heights = rows[usable], columns[usable], heights[usable]
+    high = _where((probability >= threshold) & np.isfinite(probability) & ~mask)
+    smooth, summits = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.bool_)
+    _summits(probability, mask, high, smooth, summits)
+    rows, columns = _where(summits)
     if rows.size == 0:
         return np.empty((0, 2)), np.empty(0)
-    positions, scores = _centroids(clean, rows, columns)
+    positions, scores = _centroids(probability, mask, rows, columns)
     # Equal plateaus are common, so the smoothed height decides between them.
-    order = np.lexsort((-heights, -scores))
+    order = np.lexsort((-smooth[rows, columns], -scores))
     positions, scores = positions[order], scores[order]
     kept = suppress(positions, radius) == np.arange(len(positions))
     return positions[kept], scores[kept]
 
 
+def _where(chosen: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels chosen; `numpy.nonzero` takes ten times as long for a few."""
+    rows, columns = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+    return rows, columns
+
+
+@compiled
+def _probability(probability: Image, mask: Mask, row: int, column: int) -> float:
+    """That of a pixel; 0 where it is masked, unknown or outside."""
+    inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
+    if not inside or mask[row, column] or not np.isfinite(probability[row, column]):
+        return 0.0
+    return float(probability[row, column])
+
+
+@compiled
+def _summits(
+    probability: Image,
+    mask: Mask,
+    high: tuple[NDArray[np.intp], NDArray[np.intp]],
+    smooth: Image,
+    summits: Mask,
+) -> None:
+    """Mark the usable local maxima of the smoothed map, no farther than a pixel from a high one.
+
+    Few pixels of a map are anywhere near high: it is smoothed around those alone.
+
+    Parameters
+    ----------
+    high
+        Rows and columns of the high pixels.
+    smooth
+        float32 (H, W) of zeros, to be filled in.
+    summits
+        bool (H, W), False so far.
+    """
+    height, width = mask.shape
+    reach = len(_SMOOTHING_KERNEL) // 2
+    for row, column in zip(*high):  # noqa: B905, Numba knows no strict
+        for y in range(max(row - 2, 0), min(row + 3, height)):
+            for x in range(max(column - 2, 0), min(column + 3, width)):
+                if smooth[y, x] > 0.0:
+                    continue
+                total = 0.0
+                for i in range(-reach, reach + 1):
+                    for j in range(-reach, reach + 1):
+                        # The map goes on as it ends.
+                        at = min(max(y + i, 0), height - 1), min(max(x + j, 0), width - 1)
+                        weight = _SMOOTHING_KERNEL[i + reach] * _SMOOTHING_KERNEL[j + reach]
+                        total += weight * _probability(probability, mask, at[0], at[1])
+                smooth[y, x] = total
+    for row, column in zip(*high):  # noqa: B905
+        for y in range(max(row - 1, 0), min(row + 2, height)):
+            for x in range(max(column - 1, 0), min(column + 2, width)):
+                around = smooth[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+                summits[y, x] = not mask[y, x] and smooth[y, x] >= around.max()
+
+
+@compiled
 def _centroids(
-    image: Image, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    probability: Image, mask: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> tuple[Positions, NDArray[np.float64]]:
     """Centroids and largest values within 3 px of some pixels, as `find_peaks` answers them."""
-    side = 2 * _CENTROID_RADIUS + 1
-    offset = np.arange(-_CENTROID_RADIUS, _CENTROID_RADIUS + 1.0)
-    windows = sliding_window_view(np.pad(image, _CENTROID_RADIUS), (side, side))
-    weight = windows[rows, columns] * (np.hypot(offset, offset[:, None]) <= _CENTROID_RADIUS)
-    total = weight.sum(axis=(1, 2))
-    x = columns + weight.sum(axis=1) @ offset / total
-    y = rows + weight.sum(axis=2) @ offset / total
-    return np.stack([x, y], axis=1), weight.max(axis=(1, 2))
-
-
-def _summits(
-    image: Image, high: Mask
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Local maxima of the smoothed image, no farther than a pixel from a high one.
-
-    Few pixels of a probability map are anywhere near high: it is smoothed around those alone.
-
-    Returns
-    -------
-    rows, columns
-        intp (N,).
-    heights
-        float32 (N,), the smoothed image there.
-    """
-    near = high.copy()
-    near[1:] |= high[:-1]
-    near[:-1] |= high[1:]
-    beside = near.copy()
-    near[:, 1:] |= beside[:, :-1]
-    near[:, :-1] |= beside[:, 1:]
-    rows, columns = np.nonzero(near)
-    kernel = _SMOOTHING_KERNEL
-    # A smoothed value and its neighbours', from the pixels that they are made of.
-    reach = len(kernel) // 2 + 1
-    across = np.zeros((3, 2 * reach + 1), np.float32)
-    for i in range(3):
-        across[i, i : i + len(kernel)] = kernel
-    windows = sliding_window_view(np.pad(image, reach, mode="edge"), (2 * reach + 1,) * 2)
-    smooth = np.empty((len(rows), 3, 3), np.float32)
-    for start in range(0, len(rows), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        smooth[chunk] = across @ windows[rows[chunk], columns[chunk]] @ across.T
-    # Nothing lies beyond the border, whatever the padding would make of it.
-    smooth[rows == 0, 0], smooth[rows == image.shape[0] - 1, 2] = 0.0, 0.0
-    smooth[columns == 0, :, 0], smooth[columns == image.shape[1] - 1, :, 2] = 0.0, 0.0
-    heights = smooth[:, 1, 1]
-    # A pixel's value is summed up in another order where it is a neighbour.
-    highest = (heights > 0.0) & (heights >= smooth.max(axis=(1, 2)) * np.float32(1.0 - 1e-5))
-    return rows[highest], columns[highest], heights[highest]
+    positions, scores = np.empty((len(rows), 2)), np.zeros(len(rows))
+    for k in range(len(rows)):
+        total = x = y = 0.0
+        for i in range(-_CENTROID_RADIUS, _CENTROID_RADIUS + 1):
+            for j in range(-_CENTROID_RADIUS, _CENTROID_RADIUS + 1):
+                if i * i + j * j > _CENTROID_RADIUS**2:
+                    continue
+                here = _probability(probability, mask, rows[k] + i, columns[k] + j)
+                total, x, y = total + here, x + j * here, y + i * here
+                scores[k] = max(scores[k], here)
+        positions[k, 0], positions[k, 1] = columns[k] + x / total, rows[k] + y / total
+    return positions, scores
 
 
 def suppress(positions: Positions, radius: float) -> NDArray[np.intp]:

@@ -3,6 +3,8 @@
 Training and serving call `normalise` with the same card, so there is one definition of the input.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -11,9 +13,9 @@ from detection.errors import InputError
 from detection.resize import resize
 
 MIN_USABLE_PIXELS = 64
-# Pixels read for the pedestal and scale, few enough for a huge exposure, and those looked at: they
+# Rows read for the pedestal and scale, few enough for a huge exposure, and pixels looked at: they
 # only have to be near, since the background's fit starts from there.
-_SAMPLED_PIXELS = 512 * 512
+_ROWS = 64
 _ENOUGH_PIXELS = 16 * 1024
 _STRIP = 64
 # In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
@@ -170,22 +172,13 @@ def normalise(data: Image, mask: Mask, how: Normalisation) -> Normalised:
 
 
 def _pedestal_and_scale(read: Read, shape: tuple[int, int]) -> tuple[float, float]:
-    """Median and robust standard deviation of the pixels, on evenly spread rows."""
-    strips = -(-shape[0] // _STRIP)
-    step = max(1, round(shape[0] * shape[1] / _SAMPLED_PIXELS))
-
-    def usable_of(chosen: range) -> Image:
-        parts = []
-        for i in chosen:
-            rows = slice(i * _STRIP, min((i + 1) * _STRIP, shape[0]))
-            data, mask = read(rows, slice(0, shape[1]))
-            parts.append(data[~mask])
-        return np.concatenate(parts)
-
-    usable = usable_of(range(0, strips, step))
+    """Median and robust standard deviation of the pixels, on some rows."""
+    rows = np.unique(np.linspace(0, shape[0] - 1, _ROWS).round().astype(int)).tolist()
+    usable = _usable(read, shape, [slice(row, row + 1) for row in rows])
     if usable.size < MIN_USABLE_PIXELS:
         # A sparse exposure: look at all of it before giving up.
-        usable = usable_of(range(strips))
+        strips = range(0, shape[0], _STRIP)
+        usable = _usable(read, shape, [slice(row, min(row + _STRIP, shape[0])) for row in strips])
     if usable.size < MIN_USABLE_PIXELS:
         raise InputError(
             "no-usable-pixels",
@@ -205,3 +198,12 @@ def _pedestal_and_scale(read: Read, shape: tuple[int, int]) -> tuple[float, floa
             " exposure with noise in it",
         )
     return pedestal, scale
+
+
+def _usable(read: Read, shape: tuple[int, int], strips: Sequence[slice]) -> Image:
+    """The usable pixels of some rows, float32 (N,)."""
+    parts = []
+    for rows in strips:
+        data, mask = read(rows, slice(0, shape[1]))
+        parts.append(data[~mask])
+    return np.concatenate(parts)

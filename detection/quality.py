@@ -5,22 +5,31 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from detection.background import Image, Mask
+from detection.background import Image
+from detection.centroids import DEFAULT_FWHM, PER_FWHM
+from detection.compiled import compiled
 from detection.peaks import Positions
-from detection.spots import STAMP_RADIUS, Spots, Values
-
-DEFAULT_FWHM = 4.0
-PER_FWHM = 2.3548200450309493  # FWHM of a Gaussian in units of its sigma
+from detection.spots import STAMP_RADIUS, STAMP_SIDE, Spots, Values
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
 _POINT_SOURCE, _MIN_SEEING_SNR, _MIN_SEEING_STARS = 0.9, 8.0, 3
-_LARGEST_STEP = 2.0  # that a centroid may take, pixels
+_HIGHEST_WITHIN, _PEAK_WITHIN = 1.5, 2.0  # of a source, pixels
 _TRAIL_ANGLES = 12
+# What is summed up over the pixels of a stamp: the matched filter's, those of the pixels within one
+# FWHM and their Gaussian's, the weighted moments, and extremes of the pixels smoothed by 3x3.
+_SUMS = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            *("power", "projection", "core", "core_masked", "core_square", "core_power"),
+            *("core_cross", "highest", "norm", "xx", "yy", "xy"),
+            *("peak_low", "peak_high", "lobe_low", "lobe_high"),
+        )
+    ]
+)
 # Standard error of a normal sample's scaled median absolute deviation, times the root of its size
 # (Rousseeuw & Croux 1993: its efficiency is 36.7 %).
 _MAD_ERROR = 1.167
@@ -90,35 +99,6 @@ class Correlation:
 
     scatter: float
     error: float
-
-
-def centroids(
-    significance: Image, mask: Mask, positions: Positions
-) -> tuple[Positions, NDArray[np.int32]]:
-    """Windowed centroids (SExtractor's XWIN, YWIN), and what SEP says of their windows.
-
-    A position on a masked pixel, or one that the iteration would move by more than 2 px, is left as
-    it was.
-
-    Returns
-    -------
-    positions
-        float64 (N, 2), 0-based pixels.
-    flags
-        int32 (N,), SEP's flags of the window: 16 cut off by the edge, 32 some and 64 all of its
-        pixels masked.
-    """
-    if len(positions) == 0:
-        return positions, np.zeros(0, np.int32)
-    column, row = np.rint(positions).astype(int).T
-    masked = mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)]
-    # Exact overlaps: as good as the 11x11 subpixels that are the default, in a quarter of the time.
-    x, y, flags = sep.winpos(
-        significance, positions[:, 0], positions[:, 1], DEFAULT_FWHM / PER_FWHM, mask=mask, subpix=0
-    )
-    moved = np.stack([x, y], axis=1)
-    trusted = ~masked & (np.linalg.norm(moved - positions, axis=1) <= _LARGEST_STEP)
-    return np.where(trusted[:, None], moved, positions), flags.astype(np.int32)
 
 
 def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
@@ -203,33 +183,17 @@ def _measure(
     positions: Positions,
     fwhm: float,
     correlation: Correlation,
-    arms: NDArray[np.float64],
+    arms: Image,
 ) -> Measurements:
-    good = np.isfinite(stamps)
-    pixels = np.where(good, stamps, np.float16(0.0)).astype(np.float64)
-    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-    offset = positions - np.rint(positions)
-    dx = grid[None, None, :] - offset[:, 0, None, None]
-    dy = grid[None, :, None] - offset[:, 1, None, None]
-    distance = np.hypot(dx, dy)
+    pixels = stamps.astype(np.float32)
+    sums = np.zeros(len(pixels), _SUMS)
     sigma = fwhm / PER_FWHM
-    profile = np.exp(-0.5 * (distance / sigma) ** 2) * good
-
-    def total(values: NDArray[np.float64]) -> Values:
-        return np.asarray(values.sum(axis=(1, 2)))
-
+    _sum_up(pixels, positions - np.rint(positions), sigma, fwhm, sums)
     with np.errstate(divide="ignore", invalid="ignore"):
-        power = total(profile**2)
-        projection = total(profile * pixels)
-        amplitude = projection / power
-        snr = projection / np.sqrt(power) / correlation.scatter
+        amplitude = sums["projection"] / sums["power"]
+        snr = sums["projection"] / np.sqrt(sums["power"]) / correlation.scatter
         flux = amplitude * 2.0 * np.pi * sigma**2
-        core = distance <= fwhm
-        cut, cut_profile = pixels * core, profile * core
-        psf_match = total(cut * cut_profile) / np.sqrt(total(cut**2) * total(cut_profile**2))
-        highest = np.abs(pixels * (distance <= 1.5)).max(axis=(1, 2), initial=0.0)
-        sign = np.sign(amplitude)
-        fwhm_measured, elongation = _moments(pixels * sign[:, None, None], dx, dy)
+        fwhm_measured, elongation = _moments(sums)
         return Measurements(
             snr=snr,
             snr_err=np.hypot(1.0, snr * correlation.error),
@@ -238,21 +202,83 @@ def _measure(
             flux_err=np.abs(flux / snr),
             fwhm=fwhm_measured,
             elongation=elongation,
-            psf_match=psf_match,
-            sharpness=highest / np.abs(amplitude),
-            negative_ratio=_negative_ratio(pixels, distance, sign, fwhm, correlation.scatter),
+            psf_match=sums["core_cross"] / np.sqrt(sums["core_square"] * sums["core_power"]),
+            sharpness=sums["highest"] / np.abs(amplitude),
+            negative_ratio=_negative_ratio(sums, np.sign(amplitude), correlation.scatter),
             trail=_trail(pixels, arms),
-            masked_fraction=total((core & ~good).astype(float)) / total(core.astype(float)),
+            masked_fraction=sums["core_masked"] / sums["core"],
         )
 
 
-def _moments(
-    pixels: NDArray[np.float64], dx: NDArray[np.float64], dy: NDArray[np.float64]
-) -> tuple[Values, Values]:
+@compiled
+def _sum_up(
+    pixels: Image,
+    offsets: Positions,
+    sigma: float,
+    fwhm: float,
+    sums: NDArray[np.void],
+) -> None:
+    """Read off every stamp (N, 25, 25) what is measured from sums over its pixels.
+
+    Unusable pixels, NaN, are replaced by zeros, and ``pixels`` with them. ``offsets`` are float64
+    (N, 2), x and y of the sources from the centres of their stamps.
+    """
+    profile, window = np.empty((2, STAMP_SIDE)), np.empty((2, STAMP_SIDE))
+    for k in range(len(pixels)):
+        stamp, here = pixels[k], sums[k]
+        for i in range(STAMP_SIDE):
+            for axis in range(2):
+                distance = i - STAMP_RADIUS - offsets[k, axis]
+                profile[axis, i] = math.exp(-0.5 * (distance / sigma) ** 2)
+                window[axis, i] = math.exp(-0.5 * (distance / _WINDOW_SIGMA) ** 2)
+        for i in range(STAMP_SIDE):
+            for j in range(STAMP_SIDE):
+                dx, dy = j - STAMP_RADIUS - offsets[k, 0], i - STAMP_RADIUS - offsets[k, 1]
+                in_core = dx**2 + dy**2 <= fwhm**2
+                here.core += in_core
+                if not math.isfinite(stamp[i, j]):
+                    stamp[i, j] = 0.0
+                    here.core_masked += in_core
+                    continue
+                value, model = np.float64(stamp[i, j]), profile[0, j] * profile[1, i]
+                here.power += model**2
+                here.projection += model * value
+                if in_core:
+                    here.core_square += value**2
+                    here.core_power += model**2
+                    here.core_cross += value * model
+                if dx**2 + dy**2 <= _HIGHEST_WITHIN**2:
+                    here.highest = max(here.highest, abs(value))
+                value *= window[0, j] * window[1, i]
+                here.norm += value
+                here.xx += value * dx**2
+                here.yy += value * dy**2
+                here.xy += value * dx * dy
+        here.peak_low = here.lobe_low = np.inf
+        here.peak_high = here.lobe_high = -np.inf
+        for i in range(STAMP_SIDE):
+            for j in range(STAMP_SIDE):
+                dx, dy = j - STAMP_RADIUS - offsets[k, 0], i - STAMP_RADIUS - offsets[k, 1]
+                distance = dx**2 + dy**2
+                if distance > max(_PEAK_WITHIN, 2.0 * fwhm) ** 2:
+                    continue
+                smooth = 0.0
+                for y in range(i - 1, i + 2):
+                    for x in range(j - 1, j + 2):
+                        # A stamp goes on as it ends.
+                        row = min(max(y, 0), STAMP_SIDE - 1)
+                        smooth += stamp[row, min(max(x, 0), STAMP_SIDE - 1)] / 9.0
+                if distance <= _PEAK_WITHIN**2:
+                    here.peak_low = min(here.peak_low, smooth)
+                    here.peak_high = max(here.peak_high, smooth)
+                if distance <= (2.0 * fwhm) ** 2:
+                    here.lobe_low = min(here.lobe_low, smooth)
+                    here.lobe_high = max(here.lobe_high, smooth)
+
+
+def _moments(sums: NDArray[np.void]) -> tuple[Values, Values]:
     """FWHM and elongation; a Gaussian weight of sigma w turns a variance v into vw^2/(v + w^2)."""
-    weighted = pixels * np.exp(-0.5 * (dx**2 + dy**2) / _WINDOW_SIGMA**2)
-    norm = weighted.sum(axis=(1, 2))
-    xx, yy, xy = ((weighted * a).sum(axis=(1, 2)) / norm for a in (dx**2, dy**2, dx * dy))
+    xx, yy, xy = (sums[name] / sums["norm"] for name in ("xx", "yy", "xy"))
     middle, spread = (xx + yy) / 2.0, np.hypot((xx - yy) / 2.0, xy)
     major, minor = (
         np.where((v > 0) & (v < _WINDOW_SIGMA**2), 1.0 / (1.0 / v - 1.0 / _WINDOW_SIGMA**2), np.nan)
@@ -261,31 +287,24 @@ def _moments(
     return np.sqrt(np.sqrt(major * minor)) * PER_FWHM, np.sqrt(major / minor)
 
 
-def _negative_ratio(
-    pixels: NDArray[np.float64],
-    distance: NDArray[np.float64],
-    sign: Values,
-    fwhm: float,
-    correlation: float,
-) -> Values:
-    smooth = ndimage.uniform_filter(pixels * sign[:, None, None], size=(0, 3, 3))
-    peak = np.where(distance <= 2.0, smooth, -np.inf).max(axis=(1, 2), initial=-np.inf)
-    lobe = -np.where(distance <= 2.0 * fwhm, smooth, np.inf).min(axis=(1, 2), initial=np.inf)
+def _negative_ratio(sums: NDArray[np.void], sign: Values, correlation: float) -> Values:
+    peak = np.where(sign > 0, sums["peak_high"], -sums["peak_low"])
+    lobe = np.where(sign > 0, -sums["lobe_low"], sums["lobe_high"])
     noise = 3.0 * min(1.0, correlation / 3.0)
     return np.where(peak > 0, np.clip((lobe - noise) / peak, 0.0, 2.0), np.nan)
 
 
-def _trail(pixels: NDArray[np.float64], arms: NDArray[np.float64]) -> Values:
+def _trail(pixels: Image, arms: Image) -> Values:
     """Significance of the best line, as its weaker arm has it: a neighbour alone is no trail."""
     response = np.tensordot(pixels, arms, ([1, 2], [2, 3]))
     return np.asarray(response.min(axis=2).max(axis=1, initial=0.0) * math.sqrt(2.0))
 
 
 @lru_cache(maxsize=16)
-def _trail_arms(fwhm: float) -> NDArray[np.float64]:
+def _trail_arms(fwhm: float) -> Image:
     """Both halves of straight lines through a stamp's centre, each of unit noise.
 
-    float64 (angles, 2, 25, 25); a line is 3 px wide and leaves out the pixels within one FWHM.
+    float32 (angles, 2, 25, 25); a line is 3 px wide and leaves out the pixels within one FWHM.
     """
     grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
     x, y = np.meshgrid(grid, grid)
@@ -296,4 +315,4 @@ def _trail_arms(fwhm: float) -> NDArray[np.float64]:
         line = (np.abs(across) <= 1.0) & (np.abs(along) <= STAMP_RADIUS)
         halves = [line & (sign * along > fwhm) for sign in (1.0, -1.0)]
         arms.append([half / np.sqrt(max(half.sum(), 1)) for half in halves])
-    return np.array(arms)
+    return np.array(arms, np.float32)

@@ -7,10 +7,10 @@ exposure of any size is scored in the memory of the tiles that are under way.
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from detection.background import Image, Mask
+from detection.compiled import compiled
 from detection.peaks import Positions
 
 Values = NDArray[np.float64]
@@ -21,7 +21,7 @@ STAMP_SIDE = 2 * STAMP_RADIUS + 1
 _APERTURE = 2
 # A float32 sigmoid saturates: beyond this the logit says nothing more.
 _LEAST = 1e-6
-_MOST_FLOAT16 = 6e4
+_MOST_FLOAT16 = np.float32(6e4)
 
 
 def logit(probability: NDArray[np.floating]) -> Values:
@@ -102,11 +102,9 @@ class Surroundings:
     def __init__(self, significance: Image, mask: Mask, saturated: Mask, answers: Image) -> None:
         self._shape = mask.shape
         self._answers = answers
+        self._significance = significance
         self._mask = mask
         self._saturated = saturated
-        clipped = np.clip(significance, -_MOST_FLOAT16, _MOST_FLOAT16)
-        clipped[mask] = np.nan
-        self._padded = np.pad(clipped, STAMP_RADIUS, constant_values=np.nan)
         grid = np.arange(-_APERTURE, _APERTURE + 1)
         dy, dx = (offset.ravel() for offset in np.meshgrid(grid, grid, indexing="ij"))
         near = dx**2 + dy**2 <= _APERTURE**2
@@ -117,8 +115,7 @@ class Surroundings:
     def stamps(self, positions: Positions) -> Image:
         """float32 (N, 25, 25) around the nearest pixels of positions in the tile."""
         column, row = self._pixels(positions)
-        windows = sliding_window_view(self._padded, (STAMP_SIDE, STAMP_SIDE))
-        return np.ascontiguousarray(windows[row, column])
+        return _stamps(self._significance, self._mask, row, column)
 
     def read(
         self,
@@ -158,3 +155,23 @@ class Surroundings:
             np.clip(nearest[:, 0], 0, self._shape[1] - 1),
             np.clip(nearest[:, 1], 0, self._shape[0] - 1),
         )
+
+
+@compiled
+def _stamps(
+    significance: Image, mask: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> Image:
+    """Windows around pixels, float32 (N, 25, 25), as `Spots` has them."""
+    height, width = mask.shape
+    stamps = np.full((len(rows), STAMP_SIDE, STAMP_SIDE), np.float32(np.nan))
+    for k in range(len(rows)):
+        top, left = rows[k] - STAMP_RADIUS, columns[k] - STAMP_RADIUS
+        first, last = max(0, -left), min(STAMP_SIDE, width - left)
+        for i in range(max(0, -top), min(STAMP_SIDE, height - top)):
+            pixels = significance[top + i, left + first : left + last]
+            unusable = mask[top + i, left + first : left + last]
+            stamp = stamps[k, i, first:last]
+            for j in range(len(pixels)):
+                value = min(max(pixels[j], -_MOST_FLOAT16), _MOST_FLOAT16)
+                stamp[j] = np.float32(np.nan) if unusable[j] else value
+    return stamps

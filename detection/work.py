@@ -9,11 +9,11 @@ import numpy as np
 
 from detection.background import Image, Mask
 from detection.candidates import extract
+from detection.centroids import centroids
 from detection.exposure import Exposure
 from detection.model import UNetModel
 from detection.peaks import Positions, find_peaks
 from detection.preprocess import Normalised
-from detection.quality import centroids
 from detection.resize import resize
 from detection.spots import Spots, Surroundings
 from detection.tiling import Tile, padded, plan, undo_views, views_of

@@ -7,7 +7,9 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from detection.config import ModelConfig
+from detection.warmup import warm_up
 from gateway.app import create_app
+from gateway.compute import keep_memory
 from gateway.config import Settings
 from gateway.logs import logging_config
 from gateway.middleware import EdgeMiddleware
@@ -46,4 +48,6 @@ def serve(settings: Settings, config: ModelConfig) -> None:
     # Matrices are small here and exposures many: threads of one multiplication would only wait for
     # each other, and for cores that other exposures use.
     threadpool_limits(limits=1, user_api="blas")
+    keep_memory()
+    warm_up()
     _Server(settings, config).run()

@@ -5,9 +5,9 @@ import sep
 from scipy import ndimage
 
 from detection.background import Image, Mask
+from detection.centroids import PER_FWHM
 from detection.evaluation import Sample
 from detection.peaks import Positions, suppress
-from detection.quality import PER_FWHM
 from detection.spots import Values
 
 SEP_THRESHOLDS = (2.5, 3.0, 3.5, 4.0, 5.0)  # sigma

@@ -1,11 +1,11 @@
 """Answers in the format that the caller accepts."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from litestar import Request, Response
 
+from gateway.compute import compute
 from gateway.errors import NotAcceptableError
 from gateway.formats import WRITERS
 from gateway.schemas import ScoredDetection
@@ -35,5 +35,5 @@ async def detections_as(
     """A body that lists detections, or only these in another format."""
     if kind == _JSON:
         return Response(body)
-    written = await asyncio.to_thread(WRITERS[kind], detections, row)
+    written = await compute(WRITERS[kind], detections, row)
     return Response(written, media_type=kind)

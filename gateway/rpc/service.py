@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from uuid_utils.compat import uuid7
 
+from gateway.compute import compute
 from gateway.context import Context
 from gateway.deadline import deadline
 from gateway.errors import GatewayError, RunGivenUpError, problem_of
@@ -77,7 +78,7 @@ class _Service:
             run = await self._score(request, call, lambda done, of: None)
             return InferResponse(
                 run=from_run(run),
-                detections=await asyncio.to_thread(from_detections, run.detections),
+                detections=await compute(from_detections, run.detections),
             )
 
     async def infer_stream(self, request: bytes, call: _Call) -> AsyncIterator[InferEvent]:
@@ -106,7 +107,7 @@ class _Service:
             yield InferEvent(run=from_run(run))
             for start in range(0, len(run.detections), _PART):
                 part = run.detections[start : start + _PART]
-                found = await asyncio.to_thread(from_detections, part)
+                found = await compute(from_detections, part)
                 yield InferEvent(part=DetectionPart(detections=found))
 
     async def _score(self, request: bytes, call: _Call, progress: Any) -> Answer:
@@ -120,7 +121,7 @@ class _Service:
             await held.enter_async_context(context.access.working(caller))
             place = await held.enter_async_context(context.admission.enter())
             place.hold(len(request))
-            submission = await asyncio.to_thread(to_submission, request, context.settings.max_bytes)
+            submission = await compute(to_submission, request, context.settings.max_bytes)
             asked = await context.runs.score(submission, place, caller.subject, key, progress)
         if asked.result is None:
             raise RunGivenUpError(f"run {asked.run_id} of this key is in the background; ask later")

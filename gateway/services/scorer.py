@@ -11,6 +11,7 @@ from detection.exposure import Limits
 from detection.planes import Planes
 from detection.scoring import Scored, finish, guarantee_of, prepare
 from detection.work import Work
+from gateway.compute import compute
 from gateway.metrics import stage
 from gateway.schemas import InferRequest
 from gateway.services.models import ServedModel
@@ -114,7 +115,7 @@ class Scorer:
         """
         request = submission.request
         with stage("prepare"):
-            work = await asyncio.to_thread(
+            work = await compute(
                 prepare,
                 submission.content,
                 model.card,
@@ -129,7 +130,7 @@ class Scorer:
             await self._infer(work, model, progress)
         threshold = request.confidence_threshold
         with stage("finish"):
-            scored = await asyncio.to_thread(
+            scored = await compute(
                 finish,
                 work,
                 threshold=self._config.confidence_threshold if threshold is None else threshold,
@@ -141,10 +142,10 @@ class Scorer:
 
     async def _opinion(self, asked: Work, other: ServedModel, scored: Scored) -> Scored:
         """What another version says of the same sources, each tile shown once."""
-        work = await asyncio.to_thread(Work, asked.exposure, other.card, candidates_of(scored))
+        work = await compute(Work, asked.exposure, other.card, candidates_of(scored))
         with stage("infer"):
             await self._infer(work, other, lambda done, of: None)
-        return await asyncio.to_thread(finish, work)
+        return await compute(finish, work)
 
     async def _infer(self, work: Work, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
@@ -159,9 +160,9 @@ class Scorer:
         async def send() -> None:
             nonlocal done
             for start in starts:
-                tiles = await asyncio.to_thread(work.batch, start, min(start + size, count))
+                tiles = await compute(work.batch, start, min(start + size, count))
                 answer = await self._triton.infer(model.card, model.ref.version, tiles)
-                await asyncio.to_thread(work.accept, start, answer)
+                await compute(work.accept, start, answer)
                 done += len(tiles)
                 progress(done, count)
 

@@ -1,6 +1,5 @@
 """A run: from an exposure's bytes to detections answered, stored and told."""
 
-import asyncio
 import hashlib
 import logging
 import time
@@ -14,6 +13,7 @@ from uuid_utils.compat import uuid7
 from detection.scoring import FULL_VIEWS, Scored
 from detection.types import Detection
 from detection.work import Work
+from gateway.compute import compute
 from gateway.errors import GatewayError, KeyReusedError, RouteChangedError, RunGivenUpError
 from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, measure_parts, stage
 from gateway.schemas import ExposureInfo, InferResponse, ScoredDetection, printable
@@ -124,8 +124,8 @@ class ScoringService:
     async def ticket(self, submission: Submission, caller: str, key: str | None) -> Ticket:
         """A ticket for a new run."""
         began, parts = time.perf_counter(), measure_parts()
-        exposure = await asyncio.to_thread(_sha256, submission.content)
-        digest = "" if key is None else await asyncio.to_thread(_digest_of, submission, exposure)
+        exposure = await compute(_sha256, submission.content)
+        digest = "" if key is None else await compute(_digest_of, submission, exposure)
         return Ticket(
             run_id=uuid7(),
             caller=caller,
@@ -209,13 +209,13 @@ class ScoringService:
         work, scored = await self._scorer.score(
             submission, model, progress, others=await self._others(submission, model)
         )
-        made = await asyncio.to_thread(self._make, submission, work, scored, model, ticket)
+        made = await compute(self._make, submission, work, scored, model, ticket)
         with stage("store"):
             stored = await self._store(made, model, choice, ticket)
         if not stored:
             return None
         run = made.run
-        await asyncio.to_thread(_count, run)
+        await compute(_count, run)
         request = time.perf_counter() - ticket.began
         self._recorder.run_stored(run, ticket.parts | {"request": request})
         self._sampler.offer(run, scored)
