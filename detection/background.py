@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
+from detection.compiled import compiled
+
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Read = Callable[[slice, slice], tuple[Image, Mask]]
@@ -51,11 +53,18 @@ class Background:
         rms = np.full_like(level, np.nan)
         for i, (low, high) in enumerate(pairwise(row_edges)):
             image, mask = read(slice(low, high), slice(0, shape[1]))
+            pixels, unusable = np.empty(image.size, np.float32), np.empty(mask.size, bool)
+            _cut(image, mask, column_edges, pixels, unusable)
             for j, (left, right) in enumerate(pairwise(column_edges)):
-                cell = np.ascontiguousarray(image[:, left:right])
-                ignored = np.ascontiguousarray(mask[:, left:right])
+                cell = slice((high - low) * left, (high - low) * right)
+                ignored = unusable[cell].reshape(high - low, -1)
                 if np.count_nonzero(ignored) <= (1.0 - _MIN_USABLE) * ignored.size:
-                    one = sep.Background(cell, mask=ignored, bw=right - left, bh=high - low)
+                    one = sep.Background(
+                        pixels[cell].reshape(ignored.shape),
+                        mask=ignored,
+                        bw=right - left,
+                        bh=high - low,
+                    )
                     level[i, j], rms[i, j] = one.globalback, one.globalrms
         return cls(
             rows=_centres(row_edges),
@@ -74,15 +83,26 @@ class Background:
         return level, rms
 
 
-def _edges(length: int, mesh: int) -> list[int]:
+def _edges(length: int, mesh: int) -> NDArray[np.intp]:
     """Borders of the cells; a rest of less than half a cell joins the one before it."""
     count = max(1, round(length / mesh))
-    return [*(i * mesh for i in range(count)), length]
+    return np.array([*(i * mesh for i in range(count)), length])
 
 
-def _centres(edges: list[int]) -> NDArray[np.float64]:
-    middles: NDArray[np.float64] = (np.array(edges[:-1]) + np.array(edges[1:]) - 1.0) / 2.0
-    return middles
+@compiled
+def _cut(image: Image, mask: Mask, edges: NDArray[np.intp], pixels: Image, unusable: Mask) -> None:
+    """Copy the cells of some rows one after the other, float32 and bool (rows * columns,)."""
+    place = 0
+    for k in range(len(edges) - 1):
+        width = edges[k + 1] - edges[k]
+        for row in range(len(image)):
+            pixels[place : place + width] = image[row, edges[k] : edges[k + 1]]
+            unusable[place : place + width] = mask[row, edges[k] : edges[k + 1]]
+            place += width
+
+
+def _centres(edges: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.asarray((edges[:-1] + edges[1:] - 1.0) / 2.0)
 
 
 def _smooth(values: NDArray[np.float64], *, otherwise: float) -> NDArray[np.float64]:

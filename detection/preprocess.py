@@ -15,7 +15,7 @@ from detection.resize import resize
 MIN_USABLE_PIXELS = 64
 # Rows read for the pedestal and scale, few enough for a huge exposure, and pixels looked at: they
 # only have to be near, since the background's fit starts from there.
-_ROWS = 64
+_ROWS = 32
 _ENOUGH_PIXELS = 16 * 1024
 _STRIP = 64
 # In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
