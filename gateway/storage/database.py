@@ -80,6 +80,12 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         timeout=settings.database_timeout,
         command_timeout=settings.database_timeout,
         statement_cache_size=settings.statement_cache_size,
+        # Nothing outlives a transaction here, so there is nothing to ask the server to undo.
+        reset=_nothing,
         server_settings={"application_name": "astrotriton-gateway"},
     ) as pool:
         yield Database(pool, settings.database_timeout)
+
+
+async def _nothing(connection: Connection) -> None:
+    pass
