@@ -60,17 +60,17 @@ def measure_sources(work: Work, *, max_candidates: int = Limits().max_candidates
     max_candidates
         Most candidates that SEP may contribute, the brightest first.
     """
-    spots = work.spots()
+    spots, stamps = work.spots(), work.stamps()
     candidates = work.candidates
     if candidates is None:
         spots, candidates = _extracted(spots, max_candidates)
     sources = distinct_sources(spots, len(candidates), work.card.nms_radius)
     noise = work.noise()
     correlation = noise_correlation(noise, DEFAULT_FWHM)
-    fwhm = seeing(sources.spots, correlation)
+    fwhm = seeing(sources.spots, stamps, correlation)
     if fwhm is not None:
         correlation = noise_correlation(noise, fwhm)
-    measured = measure(sources.spots, fwhm or DEFAULT_FWHM, correlation)
+    measured = measure(sources.spots, stamps, fwhm or DEFAULT_FWHM, correlation)
     edge_distance = _edge_distance(sources.spots, work.exposure.shape)
     return Measured(
         sources=sources,

@@ -11,7 +11,7 @@ from detection.background import Image
 from detection.centroids import DEFAULT_FWHM, PER_FWHM
 from detection.compiled import compiled
 from detection.peaks import Positions
-from detection.spots import STAMP_RADIUS, STAMP_SIDE, Spots, Values
+from detection.spots import STAMP_RADIUS, STAMP_SIDE, Spots, Stamps, Values
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
@@ -130,17 +130,18 @@ def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
     return Correlation(max(scatter, 0.3), _MAD_ERROR / math.sqrt(response.size))
 
 
-def seeing(spots: Spots, correlation: Correlation) -> float | None:
+def seeing(spots: Spots, stamps: Stamps, correlation: Correlation) -> float | None:
     """Median FWHM of what the network holds for point sources, pixels; None with fewer than 3.
 
     Parameters
     ----------
-    spots
+    spots, stamps
         With their stamps.
     correlation
         `noise_correlation` for `DEFAULT_FWHM`.
     """
-    measured = measure(spots.take(spots.probability > _POINT_SOURCE), DEFAULT_FWHM, correlation)
+    likely = spots.take(spots.probability > _POINT_SOURCE)
+    measured = measure(likely, stamps, DEFAULT_FWHM, correlation)
     good = (measured.snr > _MIN_SEEING_SNR) & np.isfinite(measured.fwhm)
     if np.count_nonzero(good) < _MIN_SEEING_STARS:
         return None
@@ -152,13 +153,13 @@ def limiting_flux(fwhm: float, correlation: Correlation) -> float:
     return 5.0 * correlation.scatter * 2.0 * math.sqrt(math.pi) * fwhm / PER_FWHM
 
 
-def measure(spots: Spots, fwhm: float, correlation: Correlation) -> Measurements:
+def measure(spots: Spots, stamps: Stamps, fwhm: float, correlation: Correlation) -> Measurements:
     """Measure sources.
 
     Parameters
     ----------
-    spots
-        With their stamps.
+    spots, stamps
+        The sources, and the stamps that they are numbered in, float16 (M, 25, 25).
     fwhm
         Full width at half maximum of the matched filter, pixels.
     correlation
@@ -167,7 +168,7 @@ def measure(spots: Spots, fwhm: float, correlation: Correlation) -> Measurements
     arms = _trail_arms(fwhm)
     chunks = [slice(i, i + _CHUNK) for i in range(0, max(len(spots), 1), _CHUNK)]
     parts = [
-        _measure(spots.stamps[chunk], spots.positions[chunk], fwhm, correlation, arms)
+        _measure(stamps[spots.stamp[chunk]], spots.positions[chunk], fwhm, correlation, arms)
         for chunk in chunks
     ]
     return Measurements(
@@ -179,7 +180,7 @@ def measure(spots: Spots, fwhm: float, correlation: Correlation) -> Measurements
 
 
 def _measure(
-    stamps: NDArray[np.float16],
+    stamps: Stamps,
     positions: Positions,
     fwhm: float,
     correlation: Correlation,

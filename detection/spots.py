@@ -14,6 +14,8 @@ from detection.compiled import compiled
 from detection.peaks import Positions
 
 Values = NDArray[np.float64]
+Stamps = NDArray[np.float16]
+"""Significance around the nearest pixels of N spots, (N, 25, 25); NaN where there is none."""
 
 STAMP_RADIUS = 12
 STAMP_SIDE = 2 * STAMP_RADIUS + 1
@@ -51,9 +53,9 @@ class Spots:
         bool (N,), a saturated pixel lies within 2 px.
     sep_flags
         int32 (N,), what SEP flagged when it extracted the source and centred a window on it.
-    stamps
-        float16 (N, 25, 25), significance around the nearest pixel; NaN where masked or beyond the
-        exposure's edge.
+    stamp
+        intp (N,), which of the stamps is its own. Those are large, and stay where they are while
+        spots are sorted and joined.
     """
 
     positions: Positions
@@ -64,7 +66,7 @@ class Spots:
     spread: Values
     saturated: NDArray[np.bool_]
     sep_flags: NDArray[np.int32]
-    stamps: NDArray[np.float16]
+    stamp: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -113,7 +115,10 @@ class Surroundings:
         self._dx, self._dy = dx[near][order], dy[near][order]
 
     def stamps(self, positions: Positions) -> Image:
-        """float32 (N, 25, 25) around the nearest pixels of positions in the tile."""
+        """Significance around the nearest pixels of positions in the tile, float32 (N, 25, 25).
+
+        NaN where masked or beyond the edge.
+        """
         column, row = self._pixels(positions)
         return _stamps(self._significance, self._mask, row, column)
 
@@ -146,7 +151,7 @@ class Surroundings:
             spread=np.where(scored, logit(np.maximum(each_view, 0.0)).std(axis=0), np.nan),
             saturated=(inside & self._saturated[rows, columns]).any(axis=1),
             sep_flags=sep_flags,
-            stamps=self.stamps(positions).astype(np.float16),
+            stamp=np.arange(len(positions)),
         )
 
     def _pixels(self, positions: Positions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -161,7 +166,7 @@ class Surroundings:
 def _stamps(
     significance: Image, mask: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> Image:
-    """Windows around pixels, float32 (N, 25, 25), as `Spots` has them."""
+    """What `Surroundings.stamps` answers, around pixels."""
     height, width = mask.shape
     stamps = np.full((len(rows), STAMP_SIDE, STAMP_SIDE), np.float32(np.nan))
     for k in range(len(rows)):

@@ -14,7 +14,7 @@ def warm_up() -> None:
     image[32, 32] = 1.0
     positions, _ = find_peaks(image, mask, 0.5, 1.0)
     positions, flags = centroids(image, mask, positions)
-    spots = Surroundings(image, mask, mask, image[None]).read(
-        positions, (0, 0), np.zeros(1, np.intp), np.zeros(1), flags
-    )
-    measure(spots, DEFAULT_FWHM, Correlation(1.0, 0.0))
+    around = Surroundings(image, mask, mask, image[None])
+    spots = around.read(positions, (0, 0), np.zeros(1, np.intp), np.zeros(1), flags)
+    stamps = around.stamps(positions).astype(np.float16)
+    measure(spots, stamps, DEFAULT_FWHM, Correlation(1.0, 0.0))

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from detection.model import UNetModel
 from detection.peaks import Positions, find_peaks
 from detection.preprocess import Normalised
 from detection.resize import resize
-from detection.spots import Spots, Surroundings
+from detection.spots import Spots, Stamps, Surroundings
 from detection.tiling import Tile, padded, plan, undo_views, views_of
 from detection.types import Candidate
 
@@ -42,9 +42,10 @@ class _Pending:
 
 @dataclass(frozen=True, slots=True)
 class _Harvest:
-    """What an answered tile had to say: spots, stamps of its noise, and its saturated pixels."""
+    """What an answered tile had to say: spots and noise with their stamps, saturated pixels."""
 
     spots: Spots
+    stamps: Stamps
     noise: Image
     saturated: int
 
@@ -148,7 +149,15 @@ class Work:
         RuntimeError
             If a tile has not been answered.
         """
-        return Spots.join([tile.spots for tile in self._complete()])
+        found, stamps = [], 0
+        for tile in self._complete():
+            found.append(replace(tile.spots, stamp=tile.spots.stamp + stamps))
+            stamps += len(tile.stamps)
+        return Spots.join(found)
+
+    def stamps(self) -> Stamps:
+        """Those that `spots` are numbered in."""
+        return np.concatenate([tile.stamps for tile in self._complete()])
 
     def noise(self) -> Image:
         """Stamps around places chosen regardless of what is there, float32 (N, 25, 25)."""
@@ -238,7 +247,8 @@ class Work:
         )
         own = pending.saturated[tile.rows.own, tile.columns.own]
         return _Harvest(
-            spots=spots,
+            spots=replace(spots, stamp=np.arange(len(spots))),
+            stamps=around.stamps(np.concatenate([peaks, asked])).astype(np.float16),
             noise=around.stamps(self._noise_places(tile, mask)),
             saturated=int(np.count_nonzero(own)),
         )

@@ -30,7 +30,7 @@ from benchmarks.speed.wire import MULTIPART, multipart, post
 
 _SIDES = (256, 512, 1024, 2048, 4096, 8192)
 _CANDIDATES = (0, 100, 1_000, 10_000, 100_000)
-_CANDIDATES_SIDE = 2048
+_CANDIDATES_SIDE = 4096
 _CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 _COUNT = 96
 _SHOWN = 16

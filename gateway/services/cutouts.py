@@ -38,7 +38,7 @@ def cut_out(
         data, mask = exposure.pixels(rows, columns)
         top, left = rows.start - (row - _HALF), columns.start - (column - _HALF)
         shown = pixels[top : top + data.shape[0], left : left + data.shape[1]]
-        shown[~mask] = data[~mask]
+        np.copyto(shown, data, where=~mask)
     low, high = np.arcsinh(-5.0 / _SOFTENING), np.arcsinh(50.0 / _SOFTENING)
     found -= np.float32(background)
     found /= np.float32(noise * _SOFTENING)
