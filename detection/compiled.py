@@ -5,6 +5,7 @@ compiled loop does all of them at once, and without the lock.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from numba import njit
@@ -16,12 +17,14 @@ T = TypeVar("T")
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
     """Compile a function of arrays and numbers with Numba, when it is first called.
 
-    What was compiled is kept beside the source, or where it cannot be written there, in the user's
+    What was compiled is kept beside the source or, where that cannot be written, in the user's
     cache; ``NUMBA_CACHE_DIR`` names another place. Division by zero gives what NumPy gives. Sums
     may be formed in any order, so that a processor can form several at once.
     """
     fast = {"reassoc", "contract", "nsz"}
-    made: Callable[P, T] = njit(cache=True, nogil=True, error_model="numpy", fastmath=fast)(
-        function
-    )
+    compiler = partial(njit, nogil=True, error_model="numpy", fastmath=fast)
+    try:
+        made: Callable[P, T] = compiler(cache=True)(function)
+    except RuntimeError:  # nothing can be written anywhere
+        made = compiler()(function)
     return made
