@@ -11,8 +11,6 @@ from benchmarks.speed.measure import CLIENTS, Plan, measure
 from benchmarks.speed.networks import NETWORKS, SETTINGS
 from benchmarks.speed.report import NetworkReport, Report, machine, to_json, to_markdown
 
-#: Exposures a turn: what takes some ten seconds.
-_COUNTS = {"wide": 64, "reference": 96}
 _TRIES = 8
 
 
@@ -33,7 +31,7 @@ _TRIES = 8
 @click.option(
     "--only",
     multiple=True,
-    help="Contenders by key, and latency, large, rows; all, if none is named.",
+    help="Contenders by key, and latency, large, rows; if none is named, all of a network's.",
 )
 @click.option(
     "--cache",
@@ -74,14 +72,15 @@ def main(
                 (out / "bench.json").write_bytes(to_json(report))
                 (out / "bench.md").write_text(to_markdown(report))
 
+        network = NETWORKS[key]
         plan = Plan(
             rounds=rounds,
-            count=count or (_COUNTS[key] // 2 if quick else _COUNTS[key]),
+            count=count or (network.count // 2 if quick else network.count),
             tries=0 if quick else _TRIES,
-            only=frozenset(only),
+            only=frozenset(only) or network.contenders,
             cache=cache.resolve(),
         )
-        measure(NETWORKS[key], plan, tell, save)
+        measure(network, plan, tell, save)
     click.echo(to_markdown(report))
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from stack import Stack, down, up
 
 if TYPE_CHECKING:
     import keras
+
+    from export.precision import Precision
 
 #: What proves the models every minute takes seconds of all cores: it falls into nobody's turn.
 UNDISTURBED = {
@@ -51,14 +53,20 @@ class Network:
         Its name in ``bench.json``, and in words.
     widened
         How many times as many filters as the reference network it has.
-    settings
-        Further settings of its stack.
+    precision
+        Of the file that is served.
+    count
+        Exposures a turn: what takes some ten seconds.
+    contenders
+        What is measured with it, by key; everything, if none is named.
     """
 
     key: str
     title: str
     widened: int
-    settings: dict[str, str] = field(default_factory=dict)
+    precision: "Precision" = "fp32"
+    count: int
+    contenders: frozenset[str] = frozenset()
 
     def build(self) -> tuple["keras.Model", UNetModel]:
         """The Keras model and its card; imports TensorFlow."""
@@ -80,11 +88,30 @@ class Network:
         return wide, msgspec.structs.replace(card, training_parameters=parameters)
 
 
+# Servers that predict with Keras have no int8 to predict with.
+_INT8 = frozenset({"raw_2x1", "triton_client", "gateway"})
+
 NETWORKS = {
     network.key: network
     for network in (
-        Network(key="wide", title="U-Net of 16 filters", widened=2),
-        Network(key="reference", title="reference U-Net, 8 filters", widened=1),
+        Network(key="wide", title="U-Net of 16 filters", widened=2, count=64),
+        Network(key="reference", title="reference U-Net, 8 filters", widened=1, count=96),
+        Network(
+            key="wide_int8",
+            title="U-Net of 16 filters, int8",
+            widened=2,
+            precision="int8",
+            count=96,
+            contenders=_INT8,
+        ),
+        Network(
+            key="reference_int8",
+            title="reference U-Net, 8 filters, int8",
+            widened=1,
+            precision="int8",
+            count=96,
+            contenders=_INT8,
+        ),
     )
 }
 
@@ -126,10 +153,10 @@ def gflop(content: bytes) -> float:
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.output)
     }
-    kernels = {tensor.name: tensor.dims for tensor in graph.initializer}
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     # A multiplication and an addition for each weight, wherever its filter is laid.
     operations = sum(
-        2.0 * np.prod(kernels[node.input[1]]) * np.prod(shapes[node.output[0]][2:])
+        2.0 * np.prod(shapes[node.input[1]]) * np.prod(shapes[node.output[0]][2:])
         for node in graph.node
         if node.op_type == "Conv"
     )
@@ -161,7 +188,7 @@ class Served:
 @contextmanager
 def serving(network: Network, grpc_port: int) -> Iterator[Served]:
     """A stack of its own that serves a network, until the block ends."""
-    settings = SETTINGS | network.settings | {"ASTROTRITON_GRPC_PORT": str(grpc_port)}
+    settings = SETTINGS | {"ASTROTRITON_GRPC_PORT": str(grpc_port)}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:
@@ -202,7 +229,10 @@ async def bring_up(stack: Stack, network: Network) -> None:
         config = ModelConfig()
         version = registry.register(*network.build())
         uri = f"models:/{config.model_name}/{version}"
-        return pipeline.export(uri, stack.repository, config, golden_tiles).card.name
+        exported = pipeline.export(
+            uri, stack.repository, config, golden_tiles, precision=network.precision
+        )
+        return exported.card.name
 
     await stack.load_model(await asyncio.to_thread(publish))
     await stack.start_gateway()
