@@ -109,7 +109,8 @@ def _summits(
         for y in range(max(row - 1, 0), min(row + 2, height)):
             for x in range(max(column - 1, 0), min(column + 2, width)):
                 around = smooth[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
-                summits[y, x] = not mask[y, x] and smooth[y, x] >= around.max()
+                highest = smooth[y, x] >= around.max() and smooth[y, x] > 0.0
+                summits[y, x] = highest and not mask[y, x]
 
 
 @compiled

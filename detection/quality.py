@@ -11,7 +11,7 @@ from detection.background import Image
 from detection.centroids import DEFAULT_FWHM, PER_FWHM
 from detection.compiled import compiled
 from detection.peaks import Positions
-from detection.spots import STAMP_RADIUS, STAMP_SIDE, Spots, Stamps, Values
+from detection.spots import STAMP_RADIUS, Spots, Stamps, Values
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
@@ -224,17 +224,18 @@ def _sum_up(
     Unusable pixels, NaN, are replaced by zeros, and ``pixels`` with them. ``offsets`` are float64
     (N, 2), x and y of the sources from the centres of their stamps.
     """
-    profile, window = np.empty((2, STAMP_SIDE)), np.empty((2, STAMP_SIDE))
+    side, radius = pixels.shape[1], pixels.shape[1] // 2
+    profile, window = np.empty((2, side)), np.empty((2, side))
     for k in range(len(pixels)):
         stamp, here = pixels[k], sums[k]
-        for i in range(STAMP_SIDE):
+        for i in range(side):
             for axis in range(2):
-                distance = i - STAMP_RADIUS - offsets[k, axis]
+                distance = i - radius - offsets[k, axis]
                 profile[axis, i] = math.exp(-0.5 * (distance / sigma) ** 2)
                 window[axis, i] = math.exp(-0.5 * (distance / _WINDOW_SIGMA) ** 2)
-        for i in range(STAMP_SIDE):
-            for j in range(STAMP_SIDE):
-                dx, dy = j - STAMP_RADIUS - offsets[k, 0], i - STAMP_RADIUS - offsets[k, 1]
+        for i in range(side):
+            for j in range(side):
+                dx, dy = j - radius - offsets[k, 0], i - radius - offsets[k, 1]
                 in_core = dx**2 + dy**2 <= fwhm**2
                 here.core += in_core
                 if not math.isfinite(stamp[i, j]):
@@ -257,9 +258,9 @@ def _sum_up(
                 here.xy += value * dx * dy
         here.peak_low = here.lobe_low = np.inf
         here.peak_high = here.lobe_high = -np.inf
-        for i in range(STAMP_SIDE):
-            for j in range(STAMP_SIDE):
-                dx, dy = j - STAMP_RADIUS - offsets[k, 0], i - STAMP_RADIUS - offsets[k, 1]
+        for i in range(side):
+            for j in range(side):
+                dx, dy = j - radius - offsets[k, 0], i - radius - offsets[k, 1]
                 distance = dx**2 + dy**2
                 if distance > max(_PEAK_WITHIN, 2.0 * fwhm) ** 2:
                     continue
@@ -267,8 +268,8 @@ def _sum_up(
                 for y in range(i - 1, i + 2):
                     for x in range(j - 1, j + 2):
                         # A stamp goes on as it ends.
-                        row = min(max(y, 0), STAMP_SIDE - 1)
-                        smooth += stamp[row, min(max(x, 0), STAMP_SIDE - 1)] / 9.0
+                        row = min(max(y, 0), side - 1)
+                        smooth += stamp[row, min(max(x, 0), side - 1)] / 9.0
                 if distance <= _PEAK_WITHIN**2:
                     here.peak_low = min(here.peak_low, smooth)
                     here.peak_high = max(here.peak_high, smooth)

@@ -97,9 +97,9 @@ class Settings(BaseSettings):
         60.0, title="Triton timeout", description="Seconds one request to Triton may take.", gt=0
     )
     triton_in_flight: int = Field(
-        4,
+        8,
         title="Triton requests in flight",
-        description="Most requests that one run has with Triton at a time.",
+        description="Most requests, of two tiles, that one run has with Triton at a time.",
         ge=1,
     )
     triton_metrics_port: int | None = Field(
