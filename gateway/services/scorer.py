@@ -17,9 +17,9 @@ from gateway.schemas import InferRequest
 from gateway.services.models import ServedModel
 from gateway.triton import Triton
 
-# Tiles in a request: what is on its way to Triton is most of what an exposure holds beside its file,
-# an instance does nothing while another has the last large request, and Triton joins requests where
-# larger batches are faster.
+# Tiles in a request: beside its file, what is on its way to Triton is most of what an exposure
+# holds; an instance does nothing while another has the last large request; and Triton joins
+# requests where larger batches are faster.
 _TOGETHER = 2
 
 #: Called with how many tiles are answered, and of how many.
