@@ -5,7 +5,6 @@ import io
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import asyncpg
 import httpx
@@ -14,7 +13,7 @@ import numpy as np
 
 from benchmarks.speed.networks import Served
 from gateway.sky import cells
-from gateway.storage.detections import Filter, list_detections
+from gateway.storage.detections import Filter, listing
 
 STEPS = (1_000_000, 3_000_000, 10_000_000)
 _PER_RUN = 1_000
@@ -49,19 +48,6 @@ class Queried(msgspec.Struct, frozen=True):
     plan: list[str]
 
 
-class _Explaining:
-    """Stands in for a connection, and keeps the plan of what it is asked instead of the rows."""
-
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
-        self.plan: list[str] = []
-
-    async def fetch(self, statement: str, *values: Any) -> list[Any]:
-        rows = await self._connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}", *values)
-        self.plan = [row[0] for row in rows]
-        return []
-
-
 def grow_and_ask(served: Served, most: int) -> list[Queried]:
     """Fill the table of detections in steps, and ask the same at each.
 
@@ -92,10 +78,10 @@ async def _grow_and_ask(served: Served, steps: Sequence[int]) -> list[Queried]:
                 stored += min(_CHUNK, step - stored)
             await connection.execute("VACUUM ANALYZE detections, runs")
             for name, wanted in _QUERIES.items():
-                explaining = _Explaining(connection)
-                await list_detections(explaining, wanted, None, _LIMIT)  # type: ignore[arg-type]
+                statement, values = listing(wanted, None, _LIMIT)
+                plan = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}", *values)
                 seconds = await asyncio.to_thread(_ask, addresses.gateway_url, name, places)
-                found.append(Queried(name, step, seconds, explaining.plan))
+                found.append(Queried(name, step, seconds, [row[0] for row in plan]))
     finally:
         await connection.close()
     return found

@@ -106,6 +106,12 @@ async def list_detections(
     after
         The last detection of the page before.
     """
+    statement, values = listing(wanted, after, limit)
+    return [stored_detection(row) for row in await connection.fetch(statement, *values)]
+
+
+def listing(wanted: Filter, after: UUID | None, limit: int) -> tuple[str, list[Any]]:
+    """The statement of `list_detections` and its values."""
     values: list[Any] = []
 
     def place(value: Any) -> str:
@@ -148,11 +154,8 @@ async def list_detections(
         if value is not None:
             conditions.append(condition.format(place(value)))
     where = " AND ".join(conditions) or "true"
-    rows = await connection.fetch(
-        f"{_SELECT} FROM {source} {_JOINS} WHERE {where} ORDER BY d.id DESC LIMIT {place(limit)}",
-        *values,
-    )
-    return [stored_detection(row) for row in rows]
+    order = f"ORDER BY d.id DESC LIMIT {place(limit)}"
+    return f"{_SELECT} FROM {source} {_JOINS} WHERE {where} {order}", values
 
 
 def _earliest(time: datetime) -> UUID:
