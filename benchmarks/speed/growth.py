@@ -76,6 +76,7 @@ class Growth(msgspec.Struct):
 def sizes(served: Served, gateway: GatewayHttp, cache: Path, largest: int) -> list[Sized]:
     """Exposures of growing size, one at a time."""
     network = session(served.content, 1)
+    infer(network, exposures(1, served.card, cache)[0].tiles)
     own = {"gateway": tree(served.victim.part("gateway"))}
     found = []
     for side in (one for one in _SIDES if one <= largest):
@@ -138,6 +139,8 @@ def plot(growth: Growth, path: Path) -> None:
     first.loglog(pixels, [one.seconds.median for one in growth.sizes], "o-", label="gateway")
     first.loglog(pixels, [one.raw_seconds for one in growth.sizes], "s--", label="tiles, one core")
     first.set(xlabel="side (px)", ylabel="s", title="one exposure")
+    first.set_xticks(pixels, [str(one) for one in pixels], minor=False)
+    first.minorticks_off()
     many = [one.candidates for one in growth.candidates]
     for name in ("prepare", "infer", "finish", "store"):
         parts = [one.stages.get(name, 0.0) for one in growth.candidates]
@@ -147,6 +150,8 @@ def plot(growth: Growth, path: Path) -> None:
     crowd = [one.clients for one in growth.clients]
     third.semilogx(crowd, [one.rate.median for one in growth.clients], "o-", label="exposures/s")
     third.plot(crowd, [one.wait.median for one in growth.clients], "s--", label="wait (s)")
+    third.set_xticks(crowd, [str(one) for one in crowd])
+    third.minorticks_off()
     third.set(xlabel="clients", title=f"exposures of {SIDE} px", ylim=(0, None))
     for query in dict.fromkeys(one.query for one in growth.queries):
         own = [one for one in growth.queries if one.query == query]
