@@ -56,7 +56,7 @@ def find_peaks(
 
 def _where(chosen: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the pixels chosen; `numpy.nonzero` takes ten times as long for a few."""
-    rows, columns = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+    rows, columns = np.unravel_index(np.flatnonzero(chosen), chosen.shape)
     return rows, columns
 
 

@@ -212,6 +212,16 @@ def _measure(
 
 
 @compiled
+def _smoothed(stamp: Image, row: int, column: int) -> float:
+    """Mean of the 3x3 pixels around one; a stamp goes on as it ends."""
+    total, last = 0.0, len(stamp) - 1
+    for i in range(row - 1, row + 2):
+        for j in range(column - 1, column + 2):
+            total += stamp[min(max(i, 0), last), min(max(j, 0), last)] / 9.0
+    return total
+
+
+@compiled
 def _sum_up(
     pixels: Image,
     offsets: Positions,
@@ -264,12 +274,7 @@ def _sum_up(
                 distance = dx**2 + dy**2
                 if distance > max(_PEAK_WITHIN, 2.0 * fwhm) ** 2:
                     continue
-                smooth = 0.0
-                for y in range(i - 1, i + 2):
-                    for x in range(j - 1, j + 2):
-                        # A stamp goes on as it ends.
-                        row = min(max(y, 0), side - 1)
-                        smooth += stamp[row, min(max(x, 0), side - 1)] / 9.0
+                smooth = _smoothed(stamp, i, j)
                 if distance <= _PEAK_WITHIN**2:
                     here.peak_low = min(here.peak_low, smooth)
                     here.peak_high = max(here.peak_high, smooth)

@@ -233,22 +233,20 @@ class Work:
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
             extracted = np.zeros(len(number), np.int32)
         asked, windows = centroids(significance, mask, asked)
-        spots = Spots.join(
-            [
-                around.read(
-                    peaks,
-                    origin,
-                    np.full(len(peaks), -1, np.intp),
-                    np.full(len(peaks), np.nan),
-                    flags,
-                ),
-                around.read(asked, origin, number.astype(np.intp), brightness, windows | extracted),
-            ]
+        # Peaks first, which are nobody's candidates.
+        places = np.concatenate([peaks, asked])
+        nobody, unknown = np.full(len(peaks), -1, np.intp), np.full(len(peaks), np.nan)
+        spots = around.read(
+            places,
+            origin,
+            np.concatenate([nobody, number.astype(np.intp)]),
+            np.concatenate([unknown, brightness]),
+            np.concatenate([flags, windows | extracted]),
         )
         own = pending.saturated[tile.rows.own, tile.columns.own]
         return _Harvest(
-            spots=replace(spots, stamp=np.arange(len(spots))),
-            stamps=around.stamps(np.concatenate([peaks, asked])).astype(np.float16),
+            spots=spots,
+            stamps=around.stamps(places).astype(np.float16),
             noise=around.stamps(self._noise_places(tile, mask)),
             saturated=int(np.count_nonzero(own)),
         )

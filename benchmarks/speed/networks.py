@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -88,32 +88,24 @@ class Network:
         return wide, msgspec.structs.replace(card, training_parameters=parameters)
 
 
+_FP32 = (
+    Network(key="wide", title="U-Net of 16 filters", widened=2, count=64),
+    Network(key="reference", title="reference U-Net, 8 filters", widened=1, count=96),
+)
 # Servers that predict with Keras have no int8 to predict with.
-_INT8 = frozenset({"raw_2x1", "triton_client", "gateway"})
-
-NETWORKS = {
-    network.key: network
-    for network in (
-        Network(key="wide", title="U-Net of 16 filters", widened=2, count=64),
-        Network(key="reference", title="reference U-Net, 8 filters", widened=1, count=96),
-        Network(
-            key="wide_int8",
-            title="U-Net of 16 filters, int8",
-            widened=2,
-            precision="int8",
-            count=96,
-            contenders=_INT8,
-        ),
-        Network(
-            key="reference_int8",
-            title="reference U-Net, 8 filters, int8",
-            widened=1,
-            precision="int8",
-            count=96,
-            contenders=_INT8,
-        ),
+_INT8 = tuple(
+    replace(
+        network,
+        key=f"{network.key}_int8",
+        title=f"{network.title}, int8",
+        precision="int8",
+        count=96,
+        contenders=frozenset({"raw_2x1", "triton_client", "gateway"}),
     )
-}
+    for network in _FP32
+)
+
+NETWORKS = {network.key: network for network in (*_FP32, *_INT8)}
 
 
 def widen(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
