@@ -1,7 +1,7 @@
 """The sky background and its noise, fitted on a mesh and evaluated anywhere, piece by piece.
 
-The estimators are SExtractor's (Bertin & Arnouts 1996), by SEP: the clipped mode of each mesh cell,
-a 3x3 median filter over the cells, and a natural bicubic spline through them. The fit looks at one
+The estimators are SExtractor's (Bertin & Arnouts 1996): the clipped mode of each mesh cell, a 3x3
+median filter over the cells, and a natural bicubic spline through them. The fit looks at one
 row of cells at a time, so an exposure of any size needs the memory of a few rows.
 """
 
@@ -11,12 +11,11 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_interp_spline
 
-from detection.compiled import compiled
+from detection.mode import modes
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -49,23 +48,11 @@ class Background:
     def fit(cls, read: Read, shape: tuple[int, int], mesh: int) -> "Background":
         """Fit an image of ``shape``, on cells of ``mesh`` pixels."""
         row_edges, column_edges = (_edges(length, mesh) for length in shape)
-        level = np.full((len(row_edges) - 1, len(column_edges) - 1), np.nan)
-        rms = np.full_like(level, np.nan)
+        level = np.empty((len(row_edges) - 1, len(column_edges) - 1))
+        rms = np.empty_like(level)
         for i, (low, high) in enumerate(pairwise(row_edges)):
             image, mask = read(slice(low, high), slice(0, shape[1]))
-            pixels, unusable = np.empty(image.size, np.float32), np.empty(mask.size, bool)
-            _cut(image, mask, column_edges, pixels, unusable)
-            for j, (left, right) in enumerate(pairwise(column_edges)):
-                cell = slice((high - low) * left, (high - low) * right)
-                ignored = unusable[cell].reshape(high - low, -1)
-                if np.count_nonzero(ignored) <= (1.0 - _MIN_USABLE) * ignored.size:
-                    one = sep.Background(
-                        pixels[cell].reshape(ignored.shape),
-                        mask=ignored,
-                        bw=right - left,
-                        bh=high - low,
-                    )
-                    level[i, j], rms[i, j] = one.globalback, one.globalrms
+            level[i], rms[i] = modes(image, mask, column_edges, _MIN_USABLE)
         return cls(
             rows=_centres(row_edges),
             columns=_centres(column_edges),
@@ -87,18 +74,6 @@ def _edges(length: int, mesh: int) -> NDArray[np.intp]:
     """Borders of the cells; a rest of less than half a cell joins the one before it."""
     count = max(1, round(length / mesh))
     return np.array([*(i * mesh for i in range(count)), length])
-
-
-@compiled
-def _cut(image: Image, mask: Mask, edges: NDArray[np.intp], pixels: Image, unusable: Mask) -> None:
-    """Copy the cells of some rows one after the other, float32 and bool (rows * columns,)."""
-    place = 0
-    for k in range(len(edges) - 1):
-        width = edges[k + 1] - edges[k]
-        for row in range(len(image)):
-            pixels[place : place + width] = image[row, edges[k] : edges[k + 1]]
-            unusable[place : place + width] = mask[row, edges[k] : edges[k + 1]]
-            place += width
 
 
 def _centres(edges: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from detection.background import Background, Image, Mask, Read
+from detection.compiled import compiled
 from detection.errors import InputError
 from detection.resize import resize
 
@@ -16,7 +17,7 @@ MIN_USABLE_PIXELS = 64
 # Rows read for the pedestal and scale, few enough for a huge exposure, and pixels looked at: they
 # only have to be near, since the background's fit starts from there.
 _ROWS = 32
-_ENOUGH_PIXELS = 16 * 1024
+_ENOUGH_PIXELS = 4 * 1024
 _STRIP = 64
 # In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
 # a cell has no noise of its own.
@@ -91,13 +92,13 @@ class Normalised:
         The significance is (data - background) / rms, float32 in sigma, 0 where masked.
         """
         data, mask = self._read(rows, columns)
-        with np.errstate(invalid="ignore"):
-            saturated = data >= (np.inf if saturation is None else saturation)
         level, rms = self._background.at(rows, columns)
         result = self._scaled(data, mask)
-        result -= level
-        result /= np.maximum(rms, np.float32(_LEAST_RMS), out=rms)
-        result[mask] = 0.0
+        _standardise(result, mask, level, rms)
+        if saturation is None:
+            return result, mask, np.zeros_like(mask)
+        with np.errstate(invalid="ignore"):
+            saturated = data >= saturation
         return result, mask, saturated & ~mask
 
     def maps(self, rows: slice, columns: slice) -> tuple[Image, Image]:
@@ -114,9 +115,7 @@ class Normalised:
         scale = self.how.resize
         rows, columns = significance.shape
         seen = resize(significance, (round(rows * scale), round(columns * scale)))
-        image = asinh(seen / np.float32(self.how.softening * min(scale, 1.0)))
-        np.clip(image, -self.how.clip, self.how.clip, out=image)
-        return image
+        return asinh(seen, self.how.softening * min(scale, 1.0), self.how.clip)
 
     def image(self) -> Image:
         """All that the network sees, float32; for exposures that fit in memory."""
@@ -124,25 +123,64 @@ class Normalised:
         return self.view(significance)
 
     def _scaled(self, data: Image, mask: Mask) -> Image:
-        """Without pedestal and scale, contiguous; SEP works on absolute float32 values."""
-        result = np.subtract(data, np.float32(self._pedestal), dtype=np.float32)
-        result /= np.float32(self._scale)
-        result[mask] = 0.0
-        np.clip(result, -_MOST, _MOST, out=result)
-        return result
+        """Without pedestal and scale, contiguous: float32 has no room for a large pedestal."""
+        pedestal, scale = np.float32(self._pedestal), np.float32(self._scale)
+        return _scaled(np.ascontiguousarray(data), np.ascontiguousarray(mask), pedestal, scale)
 
 
-def asinh(values: Image) -> Image:
-    """Inverse hyperbolic sine of float32 values, to 1e-7, in a tenth of the time."""
-    # NumPy computes logarithms many at a time, and arcsinh one by one.
-    size = np.abs(values)
-    root: Image = size * size
-    root += np.float32(1.0)
-    np.sqrt(root, out=root)
-    root += size
-    np.log(root, out=root)
-    np.copysign(root, values, out=root)
-    return root
+@compiled
+def _scaled(data: Image, mask: Mask, pedestal: np.float32, scale: np.float32) -> Image:
+    """(data - pedestal) / scale within bounds, and 0 where masked."""
+    found = np.empty_like(data)
+    most = np.float32(_MOST)
+    for row in range(len(data)):
+        values, unusable, scaled = data[row], mask[row], found[row]
+        for i in range(len(values)):
+            value = min(max((values[i] - pedestal) / scale, -most), most)
+            scaled[i] = np.float32(0.0) if unusable[i] else value
+    return found
+
+
+@compiled
+def _standardise(values: Image, mask: Mask, level: Image, rms: Image) -> None:
+    """Make the significance of values: (value - level) / rms, and 0 where masked."""
+    least = np.float32(_LEAST_RMS)
+    for row in range(len(values)):
+        into, unusable, sky, noise = values[row], mask[row], level[row], rms[row]
+        for i in range(len(into)):
+            value = (into[i] - sky[i]) / max(noise[i], least)
+            into[i] = np.float32(0.0) if unusable[i] else value
+
+
+def asinh(values: Image, softening: float = 1.0, clip: float = np.inf) -> Image:
+    """Inverse hyperbolic sine of ``values / softening``, to 1e-7, at most ``clip`` either way.
+
+    NaN stays NaN. A logarithm takes a tenth of the time: NumPy computes many of them at once, and
+    ``arcsinh`` one by one.
+    """
+    flat = values.reshape(-1)
+    found = _power(flat, np.float32(1.0 / softening))
+    np.log(found, out=found)
+    _sign(found, flat, np.float32(clip))
+    return found.reshape(values.shape)
+
+
+@compiled
+def _power(values: Image, scale: np.float32) -> Image:
+    """e to the asinh of the size of scaled values."""
+    found = np.empty_like(values)
+    for i in range(len(values)):
+        size = abs(values[i] * scale)
+        found[i] = size + np.sqrt(size * size + np.float32(1.0))
+    return found
+
+
+@compiled
+def _sign(sizes: Image, values: Image, most: np.float32) -> None:
+    """Cut sizes, and give them the signs of values."""
+    for i in range(len(sizes)):
+        size = most if sizes[i] > most else sizes[i]
+        sizes[i] = np.copysign(size, values[i])
 
 
 def normalise(data: Image, mask: Mask, how: Normalisation) -> Normalised:
