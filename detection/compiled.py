@@ -20,7 +20,8 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     What was compiled is kept beside the source or, where that cannot be written, in the user's
     cache; ``NUMBA_CACHE_DIR`` names another place. Division by zero gives what NumPy gives. Sums
     may be formed in any order, so that a processor can form several at once. Constants are compiled
-    in, and only a change of the function's own file is noticed: take none from other modules.
+    in, and only a change of the function's own file is noticed: take none from other modules. Ask
+    for ``abs(x) < inf``, not ``isfinite``: Numba forms x - x for that, which in some order is 0.
     """
     fast = {"reassoc", "contract", "nsz"}
     compiler = partial(njit, nogil=True, error_model="numpy", fastmath=fast)

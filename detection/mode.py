@@ -82,7 +82,7 @@ def _moments(
             value = np.float64(values[i])
             taken = (not unusable[i]) & (value >= low) & (value <= high)
             kept = value if taken else 0.0
-            number += taken
+            number += int(taken)
             total += kept
             squares += kept * kept
     if number == 0:
@@ -146,4 +146,4 @@ def _median(counts: NDArray[np.int64], first: int, number: float) -> float:
     while below + counts[place] < 0.5 * number:
         below += counts[place]
         place += 1
-    return place + (0.5 * number - below) / max(counts[place], 1)
+    return place + (0.5 * number - below) / float(max(counts[place], 1))

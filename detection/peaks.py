@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from detection.background import Image, Mask
 from detection.compiled import compiled
@@ -13,7 +12,6 @@ Positions = NDArray[np.float64]
 _SMOOTHING_KERNEL = np.exp(-0.5 * np.arange(-4.0, 5.0) ** 2)
 _SMOOTHING_KERNEL /= _SMOOTHING_KERNEL.sum()
 _CENTROID_RADIUS = 3
-_TOGETHER = 32
 
 
 def find_peaks(
@@ -64,7 +62,7 @@ def _where(chosen: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _probability(probability: Image, mask: Mask, row: int, column: int) -> float:
     """That of a pixel; 0 where it is masked, unknown or outside."""
     inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
-    if not inside or mask[row, column] or not np.isfinite(probability[row, column]):
+    if not inside or mask[row, column] or not abs(probability[row, column]) < np.inf:
         return 0.0
     return float(probability[row, column])
 
@@ -147,16 +145,24 @@ def suppress(positions: Positions, radius: float) -> NDArray[np.intp]:
     intp (N,)
         For each position the index of the survivor it belongs to, itself if it survives.
     """
+    order = np.argsort(positions[:, 1], kind="stable")
+    return _suppress(positions, order, radius)
+
+
+@compiled
+def _suppress(positions: Positions, order: NDArray[np.intp], radius: float) -> NDArray[np.intp]:
+    """What `suppress` answers; ``order`` is that of y."""
+    rows = positions[order, 1]
     owner = np.full(len(positions), -1, np.intp)
-    if len(positions) == 0:
-        return owner
-    tree = KDTree(positions)
-    # A few at a time: asked one by one they take longer, and asked all together, a hundred thousand
-    # at one place would be answered with the square of that.
-    for start in range(0, len(positions), _TOGETHER):
-        free = start + np.flatnonzero(owner[start : start + _TOGETHER] < 0)
-        for i, near in zip(free, tree.query_ball_point(positions[free], radius), strict=True):
-            if owner[i] < 0:
-                close = np.array(near, np.intp)
-                owner[close[owner[close] < 0]] = i
+    for i in range(len(positions)):
+        if owner[i] >= 0:
+            continue
+        x, y = positions[i]
+        for place in range(np.searchsorted(rows, y - radius), len(rows)):
+            if rows[place] > y + radius:
+                break
+            other = order[place]
+            distance = (positions[other, 0] - x) ** 2 + (rows[place] - y) ** 2
+            if owner[other] < 0 and distance <= radius**2:
+                owner[other] = i
     return owner

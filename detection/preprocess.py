@@ -125,7 +125,9 @@ class Normalised:
     def _scaled(self, data: Image, mask: Mask) -> Image:
         """Without pedestal and scale, contiguous: float32 has no room for a large pedestal."""
         pedestal, scale = np.float32(self._pedestal), np.float32(self._scale)
-        return _scaled(np.ascontiguousarray(data), np.ascontiguousarray(mask), pedestal, scale)
+        # One kind of array, or others are compiled for while somebody waits.
+        data = np.require(data, np.float32, ["C", "W"])
+        return _scaled(data, np.ascontiguousarray(mask), pedestal, scale)
 
 
 @compiled
@@ -167,7 +169,7 @@ def asinh(values: Image, softening: float = 1.0, clip: float = np.inf) -> Image:
 
 @compiled
 def _power(values: Image, scale: np.float32) -> Image:
-    """e to the asinh of the size of scaled values."""
+    """The exponential of the asinh of the size of scaled values."""
     found = np.empty_like(values)
     for i in range(len(values)):
         size = abs(values[i] * scale)

@@ -18,6 +18,7 @@ _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
 _POINT_SOURCE, _MIN_SEEING_SNR, _MIN_SEEING_STARS = 0.9, 8.0, 3
 _HIGHEST_WITHIN, _PEAK_WITHIN = 1.5, 2.0  # of a source, pixels
 _TRAIL_ANGLES = 12
+_FILTER_REACH = 3.0  # of the matched filter at random places, sigma: beyond is a 10,000th of it
 # What is summed up over the pixels of a stamp: the matched filter's, those of the pixels within one
 # FWHM and their Gaussian's, the weighted moments, and extremes of the pixels smoothed by 3x3.
 _SUMS = np.dtype(
@@ -111,23 +112,46 @@ def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
     fwhm
         Full width at half maximum of the filter, pixels.
     """
-    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-    profile = np.exp(-0.5 * (grid[:, None] ** 2 + grid**2) * (PER_FWHM / fwhm) ** 2)
-    profile = profile.astype(np.float32).ravel()
-    pixels = stamps.reshape(len(stamps), profile.size)
-    whole = np.sum(profile**2)
-    response = pixels @ profile / np.sqrt(whole)
-    # One unusable pixel leaves no number; few places are beside one, so the rest is not copied.
-    broken = np.flatnonzero(~np.isfinite(response))
-    good = np.isfinite(pixels[broken])
-    power = good @ profile**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        response[broken] = np.where(good, pixels[broken], 0.0) @ profile / np.sqrt(power)
-    response = np.delete(response, broken[power <= 0.5 * whole])
+    sigma = fwhm / PER_FWHM
+    reach = min(math.ceil(_FILTER_REACH * sigma), STAMP_RADIUS)
+    profile = np.exp(-0.5 * (np.arange(-reach, reach + 1.0) / sigma) ** 2).astype(np.float32)
+    response = _responses(stamps, profile)
+    response = response[np.isfinite(response)]
     if response.size == 0:
         return Correlation(1.0, math.nan)
     scatter = 1.4826 * float(np.median(np.abs(response - np.median(response))))
     return Correlation(max(scatter, 0.3), _MAD_ERROR / math.sqrt(response.size))
+
+
+@compiled
+def _responses(stamps: NDArray[np.float32], profile: Image) -> NDArray[np.float32]:
+    """Response of a filter of unit noise in the middle of stamps, float32 (N,).
+
+    NaN where half of the filter, whose profile along either axis is given, sees no usable pixel.
+    """
+    found = np.empty(len(stamps), np.float32)
+    side = len(profile)
+    first = (stamps.shape[1] - side) // 2
+    whole = np.sum(profile**2) ** 2
+    for k in range(len(stamps)):
+        stamp = stamps[k, first : first + side, first : first + side]
+        response = np.float32(0.0)
+        for i in range(side):
+            across = np.float32(0.0)
+            for j in range(side):
+                across += profile[j] * stamp[i, j]
+            response += profile[i] * across
+        power = whole
+        if not abs(response) < np.inf:  # few places are beside an unusable pixel
+            power = response = np.float32(0.0)
+            for i in range(side):
+                for j in range(side):
+                    if abs(stamp[i, j]) < np.inf:
+                        weight = profile[i] * profile[j]
+                        power += weight**2
+                        response += weight * stamp[i, j]
+        found[k] = response / np.sqrt(power) if power > 0.5 * whole else np.float32(np.nan)
+    return found
 
 
 def seeing(spots: Spots, stamps: Stamps, correlation: Correlation) -> float | None:
@@ -248,7 +272,7 @@ def _sum_up(
                 dx, dy = j - radius - offsets[k, 0], i - radius - offsets[k, 1]
                 in_core = dx**2 + dy**2 <= fwhm**2
                 here.core += in_core
-                if not math.isfinite(stamp[i, j]):
+                if not abs(stamp[i, j]) < np.inf:
                     stamp[i, j] = 0.0
                     here.core_masked += in_core
                     continue

@@ -26,6 +26,17 @@ _LEAST = 1e-6
 _MOST_FLOAT16 = np.float32(6e4)
 
 
+def _offsets(radius: int) -> NDArray[np.intp]:
+    """Columns and rows of the pixels within a radius, intp (2, N); the centre comes first."""
+    grid = np.arange(-radius, radius + 1)
+    dy, dx = (offset.ravel() for offset in np.meshgrid(grid, grid, indexing="ij"))
+    order = np.argsort(dx**2 + dy**2, kind="stable")
+    return np.stack([dx, dy])[:, order[: np.count_nonzero(dx**2 + dy**2 <= radius**2)]]
+
+
+_NEAR = _offsets(_APERTURE)
+
+
 def logit(probability: NDArray[np.floating]) -> Values:
     """log(p / (1 - p)), with p kept from 0 and 1 by 1e-6."""
     p = np.clip(probability.astype(np.float64), _LEAST, 1.0 - _LEAST)
@@ -89,7 +100,7 @@ class Spots:
 class Surroundings:
     """Windows around pixels of one tile.
 
-    Parameters
+    Attributes
     ----------
     significance
         float32 (H, W), sigma.
@@ -97,22 +108,13 @@ class Surroundings:
         bool (H, W), True where unusable.
     saturated
         bool (H, W).
-    answers
-        float32 (views, H, W), the network's probabilities.
     """
 
-    def __init__(self, significance: Image, mask: Mask, saturated: Mask, answers: Image) -> None:
+    def __init__(self, significance: Image, mask: Mask, saturated: Mask) -> None:
         self._shape = mask.shape
-        self._answers = answers
-        self._significance = significance
-        self._mask = mask
-        self._saturated = saturated
-        grid = np.arange(-_APERTURE, _APERTURE + 1)
-        dy, dx = (offset.ravel() for offset in np.meshgrid(grid, grid, indexing="ij"))
-        near = dx**2 + dy**2 <= _APERTURE**2
-        # The centre comes first.
-        order = np.argsort(dx[near] ** 2 + dy[near] ** 2, kind="stable")
-        self._dx, self._dy = dx[near][order], dy[near][order]
+        self.significance = significance
+        self.mask = mask
+        self.saturated = saturated
 
     def stamps(self, positions: Positions) -> Image:
         """Significance around the nearest pixels of positions in the tile, float32 (N, 25, 25).
@@ -120,24 +122,28 @@ class Surroundings:
         NaN where masked or beyond the edge.
         """
         column, row = self._pixels(positions)
-        return _stamps(self._significance, self._mask, row, column)
+        return _stamps(self.significance, self.mask, row, column)
 
     def read(
         self,
+        answers: Image,
         positions: Positions,
         origin: tuple[int, int],
         candidate: NDArray[np.intp],
         brightness: Values,
         sep_flags: NDArray[np.int32],
     ) -> Spots:
-        """The spots at positions (N, 2) of the tile, whose corner is at ``origin`` (x, y)."""
+        """The spots at positions (N, 2) of the tile, whose corner is at ``origin`` (x, y).
+
+        ``answers``, float32 (views, H, W), are the network's probabilities.
+        """
         column, row = self._pixels(positions)
-        columns, rows = column[:, None] + self._dx, row[:, None] + self._dy
+        columns, rows = column[:, None] + _NEAR[0], row[:, None] + _NEAR[1]
         inside = (rows >= 0) & (rows < self._shape[0]) & (columns >= 0) & (columns < self._shape[1])
         rows, columns = np.where(inside, rows, 0), np.where(inside, columns, 0)
-        known = inside & ~self._mask[rows, columns]
+        known = inside & ~self.mask[rows, columns]
         scored = known[:, 0]
-        values = self._answers[:, rows, columns].astype(np.float64)
+        values = answers[:, rows, columns].astype(np.float64)
         mean = values.mean(axis=0)
         highest = np.where(known, mean, -np.inf).max(axis=1, initial=-np.inf)
         each_view = np.where(known, values, -np.inf).max(axis=2, initial=-np.inf)
@@ -149,7 +155,7 @@ class Surroundings:
             probability=np.where(scored, highest, np.nan),
             probability_mean=np.where(scored, average, np.nan),
             spread=np.where(scored, logit(np.maximum(each_view, 0.0)).std(axis=0), np.nan),
-            saturated=(inside & self._saturated[rows, columns]).any(axis=1),
+            saturated=(inside & self.saturated[rows, columns]).any(axis=1),
             sep_flags=sep_flags,
             stamp=np.arange(len(positions)),
         )

@@ -4,17 +4,27 @@ import numpy as np
 
 from detection.centroids import DEFAULT_FWHM, centroids
 from detection.peaks import find_peaks
-from detection.quality import Correlation, measure
+from detection.preprocess import Normalisation, normalise
+from detection.quality import measure, noise_correlation
 from detection.spots import Surroundings
 
 
 def warm_up() -> None:
     """Have everything compiled that is: seconds the first time, and less than one after it."""
-    image, mask = np.zeros((64, 64), np.float32), np.zeros((64, 64), bool)
-    image[32, 32] = 1.0
-    positions, _ = find_peaks(image, mask, 0.5, 1.0)
-    positions, flags = centroids(image, mask, positions)
-    around = Surroundings(image, mask, mask, image[None])
-    spots = around.read(positions, (0, 0), np.zeros(1, np.intp), np.zeros(1), flags)
-    stamps = around.stamps(positions).astype(np.float16)
-    measure(spots, stamps, DEFAULT_FWHM, Correlation(1.0, 0.0))
+    image = np.random.default_rng(0).standard_normal((64, 64), np.float32)
+    image[32, 32] = 100.0
+    mask = np.zeros(image.shape, bool)
+    normalised = normalise(image, mask, Normalisation())
+    everywhere = slice(0, 64)
+    significance, mask, saturated = normalised.piece(everywhere, everywhere)
+    probability = np.clip(normalised.view(significance), 0.0, 1.0)
+    positions, _ = find_peaks(probability, mask, 0.5, 1.0)
+    positions, flags = centroids(significance, mask, positions)
+    around = Surroundings(significance, mask, saturated)
+    count = len(positions)
+    spots = around.read(
+        probability[None], positions, (0, 0), np.full(count, -1), np.zeros(count), flags
+    )
+    stamps = around.stamps(positions)
+    correlation = noise_correlation(stamps, DEFAULT_FWHM)
+    measure(spots, stamps.astype(np.float16), DEFAULT_FWHM, correlation)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detection.background import Image, Mask
 from detection.candidates import extract
@@ -15,7 +16,7 @@ from detection.model import UNetModel
 from detection.peaks import Positions, find_peaks
 from detection.preprocess import Normalised
 from detection.resize import resize
-from detection.spots import Spots, Stamps, Surroundings
+from detection.spots import Spots, Stamps, Surroundings, Values
 from detection.tiling import Tile, padded, plan, undo_views, views_of
 from detection.types import Candidate
 
@@ -29,15 +30,31 @@ _NOISE_SAMPLES_PER_TILE = 16
 _MARGIN = 2
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is read off a tile whatever the network answers.
+
+    The candidates that it answers for, where their centroids are, with SEP's flags and brightness,
+    and their stamps; and stamps of the noise.
+    """
+
+    candidates: NDArray[np.intp]
+    positions: Positions
+    flags: NDArray[np.int32]
+    brightness: Values
+    stamps: Stamps
+    noise: Image
+
+
 @dataclass(slots=True)
 class _Pending:
     """A tile that the network is looking at."""
 
-    significance: Image
-    mask: Mask
-    saturated: Mask
+    tile: Tile
+    surroundings: Surroundings
     answers: Image
     missing: int
+    seen: _Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +70,9 @@ class _Harvest:
 class Work:
     """An exposure on its way: `batch` gives the network's inputs, `accept` takes its answers.
 
-    Both may be called from several threads at once. Inputs are numbered: ``views`` for each tile,
-    one tile after the other. What a tile has to say is read off as soon as its last view is
-    answered, and the tile is then dropped.
+    Both may be called from several threads at once, and `look` meanwhile. Inputs are numbered:
+    ``views`` for each tile, one tile after the other. What a tile has to say is read off as soon as
+    its last view is answered, and the tile is then dropped.
 
     Parameters
     ----------
@@ -126,6 +143,16 @@ class Work:
             self.accept(start, predict(self.batch(start, min(start + size, len(self)))))
         return self
 
+    def look(self, start: int, stop: int) -> None:
+        """Do of `accept` what needs no answers: the time that the network takes is enough for it.
+
+        It may be left out, come late, or be repeated.
+        """
+        for index in range(start // self.views, -(-stop // self.views)):
+            pending = self._pending.get(index)
+            if pending is not None and pending.seen is None:
+                pending.seen = self._see(pending)
+
     def accept(self, start: int, probabilities: Image) -> None:
         """Take the network's answers to the inputs from ``start`` on, float32 (N, 1, H, W)."""
         for number, answer in enumerate(probabilities[:, 0], start):
@@ -136,7 +163,7 @@ class Work:
                 pending.missing -= 1
                 complete = pending.missing == 0
             if complete:
-                harvest = self._harvest(self.tiles[index], pending)
+                harvest = self._harvest(pending)
                 with self._lock:
                     self._harvests[index] = harvest
                     del self._pending[index]
@@ -199,55 +226,65 @@ class Work:
         with self._lock:
             if index not in self._pending:
                 answers = np.empty((self.views, *self.card.answer_size), np.float32)
-                self._pending[index] = _Pending(
+                around = Surroundings(
                     np.ascontiguousarray(significance[answered]),
                     np.ascontiguousarray(mask[answered]),
                     np.ascontiguousarray(saturated[answered]),
-                    answers,
-                    self.views,
                 )
+                self._pending[index] = _Pending(tile, around, answers, self.views)
         return views_of(image, self.views)
 
-    def _harvest(self, tile: Tile, pending: _Pending) -> _Harvest:
-        """Read off a tile what it answers for."""
-        significance, mask = pending.significance, pending.mask
-        height, width = mask.shape
-        whole = [resize(answer, self._answered) for answer in undo_views(pending.answers)]
-        answers = np.stack(whole)[:, :height, :width]
-        around = Surroundings(significance, mask, pending.saturated, answers)
+    def _see(self, pending: _Pending) -> _Seen:
+        """Find what the tile answers for among the candidates."""
+        around, tile = pending.surroundings, pending.tile
         origin = (tile.columns.start, tile.rows.start)
-        mean = answers[0] if self.views == 1 else answers.mean(axis=0)
-
-        peaks, _ = find_peaks(mean, mask, self.card.threshold, self.card.nms_radius)
-        peaks, flags = centroids(significance, mask, peaks)
-        inside = _answered(peaks, tile, _MARGIN)
-        peaks, flags = peaks[inside], flags[inside]
         if self.candidates is None:
-            asked, brightness, extracted = extract(significance, mask)
+            asked, brightness, flags = extract(around.significance, around.mask)
             inside = _answered(asked, tile, 0)
-            asked, brightness, extracted = asked[inside], brightness[inside], extracted[inside]
+            asked, brightness, flags = asked[inside], brightness[inside], flags[inside]
             number = np.arange(len(asked))
         else:
-            inside = _answered(self._asked - origin, tile, 0)
-            number = np.flatnonzero(inside)
+            number = np.flatnonzero(_answered(self._asked - origin, tile, 0))
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
-            extracted = np.zeros(len(number), np.int32)
-        asked, windows = centroids(significance, mask, asked)
+            flags = np.zeros(len(number), np.int32)
+        asked, windows = centroids(around.significance, around.mask, asked)
+        return _Seen(
+            candidates=number.astype(np.intp),
+            positions=asked,
+            flags=windows | flags,
+            brightness=brightness,
+            stamps=around.stamps(asked).astype(np.float16),
+            noise=around.stamps(self._noise_places(tile, around.mask)),
+        )
+
+    def _harvest(self, pending: _Pending) -> _Harvest:
+        """Read off a tile what it answers for."""
+        around, tile = pending.surroundings, pending.tile
+        seen = pending.seen or self._see(pending)
+        height, width = around.mask.shape
+        whole = [resize(answer, self._answered) for answer in undo_views(pending.answers)]
+        answers = np.stack(whole)[:, :height, :width]
+        mean = answers[0] if self.views == 1 else answers.mean(axis=0)
+
+        peaks, _ = find_peaks(mean, around.mask, self.card.threshold, self.card.nms_radius)
+        peaks, flags = centroids(around.significance, around.mask, peaks)
+        inside = _answered(peaks, tile, _MARGIN)
+        peaks, flags = peaks[inside], flags[inside]
         # Peaks first, which are nobody's candidates.
-        places = np.concatenate([peaks, asked])
         nobody, unknown = np.full(len(peaks), -1, np.intp), np.full(len(peaks), np.nan)
         spots = around.read(
-            places,
-            origin,
-            np.concatenate([nobody, number.astype(np.intp)]),
-            np.concatenate([unknown, brightness]),
-            np.concatenate([flags, windows | extracted]),
+            answers,
+            np.concatenate([peaks, seen.positions]),
+            (tile.columns.start, tile.rows.start),
+            np.concatenate([nobody, seen.candidates]),
+            np.concatenate([unknown, seen.brightness]),
+            np.concatenate([flags, seen.flags]),
         )
-        own = pending.saturated[tile.rows.own, tile.columns.own]
+        own = around.saturated[tile.rows.own, tile.columns.own]
         return _Harvest(
             spots=spots,
-            stamps=around.stamps(places).astype(np.float16),
-            noise=around.stamps(self._noise_places(tile, mask)),
+            stamps=np.concatenate([around.stamps(peaks).astype(np.float16), seen.stamps]),
+            noise=seen.noise,
             saturated=int(np.count_nonzero(own)),
         )
 

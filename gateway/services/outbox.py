@@ -73,7 +73,7 @@ class OutboxPublisher:
                     stream = await self._open_stream(client)
                     while True:
                         self._wake.clear()
-                        while await self.publish_waiting(stream):
+                        while await self.publish_waiting(stream) == _BATCH:
                             pass
                         pause, self.fault = _SHORTEST_PAUSE, None
                         await self._wait()

@@ -77,7 +77,7 @@ class RoutingService:
         GatewayError
             If PostgreSQL or Triton does not answer, or Triton serves no version.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.connection() as connection:
             route = await find_route(connection, self._models.name)
         if route is None:
             return await self._choose_by_settings(wanted)

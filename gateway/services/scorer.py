@@ -161,7 +161,9 @@ class Scorer:
         async def send() -> None:
             nonlocal done
             for start in starts:
-                tiles = await compute(work.batch, start, min(start + size, count))
+                stop = min(start + size, count)
+                tiles = await compute(work.batch, start, stop)
+                senders.create_task(compute(work.look, start, stop))
                 answer = await self._triton.infer(model.card, model.ref.version, tiles)
                 await compute(work.accept, start, answer)
                 done += len(tiles)

@@ -54,11 +54,20 @@ class Database:
         DependencyError
             If PostgreSQL is away, refuses, or has no tables yet.
         """
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection on which every statement is a transaction of its own.
+
+        Raises
+        ------
+        DependencyError
+            As `transaction` does.
+        """
         try:
-            async with (
-                self._pool.acquire(timeout=self._timeout) as connection,
-                connection.transaction(),
-            ):
+            async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection
         except asyncpg.UndefinedTableError as error:
             remedy = "run `python -m gateway migrate`"
