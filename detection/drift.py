@@ -10,6 +10,7 @@ import io
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Self
 
 import msgspec
@@ -63,7 +64,7 @@ def describe(scored: Scored) -> Values:
 
     def of_sources(field: str, quantile: float = 0.5) -> float:
         values = [value for one in kept if (value := getattr(one, field)) is not None]
-        return float(np.quantile(values, quantile)) if values else np.nan
+        return _quantile(values, quantile) if values else np.nan
 
     megapixels = scored.shape[0] * scored.shape[1] / 1e6
     row: dict[str, float | None] = {
@@ -83,13 +84,19 @@ def describe(scored: Scored) -> Values:
         "negative_ratio_p90": of_sources("negative_ratio", 0.9),
         "trail_p90": of_sources("trail", 0.9),
         "probability_median": of_sources("probability"),
-        "confidence_mean": float(np.mean([one.confidence or 0.0 for one in kept]))
-        if kept
-        else np.nan,
-        "real_share": float(np.mean([one.is_real for one in kept])) if kept else np.nan,
+        "confidence_mean": fmean(one.confidence or 0.0 for one in kept) if kept else np.nan,
+        "real_share": fmean(one.is_real for one in kept) if kept else np.nan,
     }
     values = (row[name] for name in DESCRIPTORS)
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _quantile(values: list[float], share: float) -> float:
+    """What `numpy.quantile` answers; for tens of values most of its time is its own."""
+    ordered, place = sorted(values), share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from detection.background import Image, Mask
 from detection.errors import InputError, TooLargeError
+from detection.wcs import read_wcs
 
 # Odd headers are the normal case here; what matters of them is answered in the exposure's flags.
 warnings.filterwarnings("ignore", category=AstropyWarning)
@@ -265,12 +266,15 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
         outer = (0,) * (len(chosen.shape) - 2)
+        plain = type(chosen) in (fits.PrimaryHDU, fits.ImageHDU)
+        place = chosen.fileinfo()
+        cards = content[place["hdrLoc"] : place["datLoc"]] if plain else None
         read = _reader(chosen, content)
     except InputError:
         raise
     except Exception as error:  # astropy raises almost anything on a broken file
         raise _unreadable(error) from error
-    wcs, flags = _celestial(header)
+    wcs, flags = read_wcs(header, cards)
     return Exposure(
         lambda rows, columns: read((*outer, rows, columns)),
         shape,
@@ -340,18 +344,3 @@ def _choose(hdus: fits.HDUList, wanted: int | str | None) -> Any:
     if not _is_image(chosen):
         raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
     return chosen
-
-
-def _celestial(header: fits.Header) -> tuple[WCS | None, frozenset[str]]:
-    try:
-        wcs = WCS(header)
-        if not wcs.has_celestial:
-            return None, frozenset({"no_wcs"})
-        if wcs.naxis != 2:
-            wcs = wcs.celestial
-        corner = wcs.all_pix2world([[0.0, 0.0]], 0)
-    except (Exception, MemoryError):  # wcslib's answer to some headers is MemoryError
-        return None, frozenset({"bad_wcs"})
-    if not np.isfinite(corner).all():
-        return None, frozenset({"bad_wcs"})
-    return wcs, frozenset()

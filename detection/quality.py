@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from detection.background import Image
 from detection.centroids import DEFAULT_FWHM, PER_FWHM
 from detection.compiled import compiled
 from detection.peaks import Positions
-from detection.spots import STAMP_RADIUS, Spots, Stamps, Values
+from detection.spots import STAMP_RADIUS, STAMP_SIDE, Spots, Stamps, Values
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
@@ -108,12 +107,12 @@ def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
     Parameters
     ----------
     stamps
-        float32 (N, 25, 25), around pixels that were chosen regardless of what is there.
+        float32 (N, S, S), around pixels that were chosen regardless of what is there.
     fwhm
-        Full width at half maximum of the filter, pixels.
+        Full width at half maximum of the filter, pixels. It is cut off where stamps end.
     """
     sigma = fwhm / PER_FWHM
-    reach = min(math.ceil(_FILTER_REACH * sigma), STAMP_RADIUS)
+    reach = min(math.ceil(_FILTER_REACH * sigma), stamps.shape[1] // 2)
     profile = np.exp(-0.5 * (np.arange(-reach, reach + 1.0) / sigma) ** 2).astype(np.float32)
     response = _responses(stamps, profile)
     response = response[np.isfinite(response)]
@@ -189,10 +188,9 @@ def measure(spots: Spots, stamps: Stamps, fwhm: float, correlation: Correlation)
     correlation
         `noise_correlation` for that filter.
     """
-    arms = _trail_arms(fwhm)
     chunks = [slice(i, i + _CHUNK) for i in range(0, max(len(spots), 1), _CHUNK)]
     parts = [
-        _measure(stamps[spots.stamp[chunk]], spots.positions[chunk], fwhm, correlation, arms)
+        _measure(stamps[spots.stamp[chunk]], spots.positions[chunk], fwhm, correlation)
         for chunk in chunks
     ]
     return Measurements(
@@ -208,7 +206,6 @@ def _measure(
     positions: Positions,
     fwhm: float,
     correlation: Correlation,
-    arms: Image,
 ) -> Measurements:
     pixels = stamps.astype(np.float32)
     sums = np.zeros(len(pixels), _SUMS)
@@ -230,7 +227,7 @@ def _measure(
             psf_match=sums["core_cross"] / np.sqrt(sums["core_square"] * sums["core_power"]),
             sharpness=sums["highest"] / np.abs(amplitude),
             negative_ratio=_negative_ratio(sums, np.sign(amplitude), correlation.scatter),
-            trail=_trail(pixels, arms),
+            trail=_trails(pixels.reshape(-1, STAMP_SIDE**2), _LINE_PIXELS, _LINE_DISTANCES, fwhm),
             masked_fraction=sums["core_masked"] / sums["core"],
         )
 
@@ -267,44 +264,60 @@ def _sum_up(
                 distance = i - radius - offsets[k, axis]
                 profile[axis, i] = math.exp(-0.5 * (distance / sigma) ** 2)
                 window[axis, i] = math.exp(-0.5 * (distance / _WINDOW_SIGMA) ** 2)
+        power = projection = norm = xx = yy = xy = highest = 0.0
+        core = core_masked = core_square = core_power = core_cross = 0.0
         for i in range(side):
             for j in range(side):
                 dx, dy = j - radius - offsets[k, 0], i - radius - offsets[k, 1]
                 in_core = dx**2 + dy**2 <= fwhm**2
-                here.core += in_core
+                core += in_core
                 if not abs(stamp[i, j]) < np.inf:
                     stamp[i, j] = 0.0
-                    here.core_masked += in_core
+                    core_masked += in_core
                     continue
                 value, model = np.float64(stamp[i, j]), profile[0, j] * profile[1, i]
-                here.power += model**2
-                here.projection += model * value
+                power += model**2
+                projection += model * value
                 if in_core:
-                    here.core_square += value**2
-                    here.core_power += model**2
-                    here.core_cross += value * model
+                    core_square += value**2
+                    core_power += model**2
+                    core_cross += value * model
                 if dx**2 + dy**2 <= _HIGHEST_WITHIN**2:
-                    here.highest = max(here.highest, abs(value))
+                    highest = max(highest, abs(value))
                 value *= window[0, j] * window[1, i]
-                here.norm += value
-                here.xx += value * dx**2
-                here.yy += value * dy**2
-                here.xy += value * dx * dy
-        here.peak_low = here.lobe_low = np.inf
-        here.peak_high = here.lobe_high = -np.inf
-        for i in range(side):
-            for j in range(side):
-                dx, dy = j - radius - offsets[k, 0], i - radius - offsets[k, 1]
-                distance = dx**2 + dy**2
-                if distance > max(_PEAK_WITHIN, 2.0 * fwhm) ** 2:
-                    continue
-                smooth = _smoothed(stamp, i, j)
-                if distance <= _PEAK_WITHIN**2:
-                    here.peak_low = min(here.peak_low, smooth)
-                    here.peak_high = max(here.peak_high, smooth)
-                if distance <= (2.0 * fwhm) ** 2:
-                    here.lobe_low = min(here.lobe_low, smooth)
-                    here.lobe_high = max(here.lobe_high, smooth)
+                norm += value
+                xx += value * dx**2
+                yy += value * dy**2
+                xy += value * dx * dy
+        here.power, here.projection, here.highest = power, projection, highest
+        here.core, here.core_masked, here.core_square = core, core_masked, core_square
+        here.core_power, here.core_cross = core_power, core_cross
+        here.norm, here.xx, here.yy, here.xy = norm, xx, yy, xy
+        here.peak_low, here.peak_high, here.lobe_low, here.lobe_high = _extremes(
+            stamp, offsets[k], fwhm
+        )
+
+
+@compiled
+def _extremes(
+    stamp: Image, offset: NDArray[np.float64], fwhm: float
+) -> tuple[float, float, float, float]:
+    """Least and largest smoothed pixel of a source's peak, and of all within 2 FWHM."""
+    radius = len(stamp) // 2
+    peak_low = lobe_low = np.inf
+    peak_high = lobe_high = -np.inf
+    for i in range(len(stamp)):
+        for j in range(len(stamp)):
+            dx, dy = j - radius - offset[0], i - radius - offset[1]
+            distance = dx**2 + dy**2
+            if distance > max(_PEAK_WITHIN, 2.0 * fwhm) ** 2:
+                continue
+            smooth = _smoothed(stamp, i, j)
+            if distance <= _PEAK_WITHIN**2:
+                peak_low, peak_high = min(peak_low, smooth), max(peak_high, smooth)
+            if distance <= (2.0 * fwhm) ** 2:
+                lobe_low, lobe_high = min(lobe_low, smooth), max(lobe_high, smooth)
+    return peak_low, peak_high, lobe_low, lobe_high
 
 
 def _moments(sums: NDArray[np.void]) -> tuple[Values, Values]:
@@ -325,25 +338,53 @@ def _negative_ratio(sums: NDArray[np.void], sign: Values, correlation: float) ->
     return np.where(peak > 0, np.clip((lobe - noise) / peak, 0.0, 2.0), np.nan)
 
 
-def _trail(pixels: Image, arms: Image) -> Values:
-    """Significance of the best line, as its weaker arm has it: a neighbour alone is no trail."""
-    response = np.tensordot(pixels, arms, ([1, 2], [2, 3]))
-    return np.asarray(response.min(axis=2).max(axis=1, initial=0.0) * math.sqrt(2.0))
+def _lines() -> tuple[NDArray[np.intp], Image]:
+    """Straight lines through a stamp's centre, 3 px wide, at even angles.
 
-
-@lru_cache(maxsize=16)
-def _trail_arms(fwhm: float) -> Image:
-    """Both halves of straight lines through a stamp's centre, each of unit noise.
-
-    float32 (angles, 2, 25, 25); a line is 3 px wide and leaves out the pixels within one FWHM.
+    Returns
+    -------
+    Which pixels of a stamp each one crosses, intp (angles, N), and how far along it they lie from
+    the centre, float32 (angles, N), pixels; lines with fewer pixels are filled up with the centre.
     """
     grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
     x, y = np.meshgrid(grid, grid)
-    arms = []
-    for angle in np.arange(_TRAIL_ANGLES) * np.pi / _TRAIL_ANGLES:
-        across = y * np.cos(angle) - x * np.sin(angle)
-        along = x * np.cos(angle) + y * np.sin(angle)
-        line = (np.abs(across) <= 1.0) & (np.abs(along) <= STAMP_RADIUS)
-        halves = [line & (sign * along > fwhm) for sign in (1.0, -1.0)]
-        arms.append([half / np.sqrt(max(half.sum(), 1)) for half in halves])
-    return np.array(arms, np.float32)
+    angles = np.arange(_TRAIL_ANGLES)[:, None, None] * np.pi / _TRAIL_ANGLES
+    across = y * np.cos(angles) - x * np.sin(angles)
+    along = x * np.cos(angles) + y * np.sin(angles)
+    crossed = ((np.abs(across) <= 1.0) & (np.abs(along) <= STAMP_RADIUS)).reshape(len(angles), -1)
+    most = crossed.sum(axis=1).max()
+    pixels = np.full((len(angles), most), crossed.shape[1] // 2)
+    distances = np.zeros((len(angles), most), np.float32)
+    for angle, line in enumerate(crossed):
+        found = np.flatnonzero(line)
+        pixels[angle, : len(found)] = found
+        distances[angle, : len(found)] = along[angle].ravel()[found]
+    return pixels, distances
+
+
+_LINE_PIXELS, _LINE_DISTANCES = _lines()
+
+
+@compiled
+def _trails(stamps: Image, pixels: NDArray[np.intp], distances: Image, inner: float) -> Values:
+    """Significance of the best line (`_lines`) on each stamp (N, 625), beyond ``inner`` pixels.
+
+    That of a line is that of its weaker half: a neighbour alone is no trail.
+    """
+    found = np.zeros(len(stamps))
+    for k in range(len(stamps)):
+        for angle in range(len(pixels)):
+            before = after = 0.0
+            before_count = after_count = 0
+            for i in range(pixels.shape[1]):
+                if distances[angle, i] > inner:
+                    after += stamps[k, pixels[angle, i]]
+                    after_count += 1
+                elif distances[angle, i] < -inner:
+                    before += stamps[k, pixels[angle, i]]
+                    before_count += 1
+            weaker = min(
+                before / math.sqrt(max(before_count, 1)), after / math.sqrt(max(after_count, 1))
+            )
+            found[k] = max(found[k], weaker)
+    return found * math.sqrt(2.0)

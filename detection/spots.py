@@ -19,6 +19,8 @@ Stamps = NDArray[np.float16]
 
 STAMP_RADIUS = 12
 STAMP_SIDE = 2 * STAMP_RADIUS + 1
+#: Of stamps of the noise: a matched filter is cut off there.
+NOISE_RADIUS = 8
 # Probability is read within this distance of a spot, pixels: the radius of the training target.
 _APERTURE = 2
 # A float32 sigmoid saturates: beyond this the logit says nothing more.
@@ -116,13 +118,13 @@ class Surroundings:
         self.mask = mask
         self.saturated = saturated
 
-    def stamps(self, positions: Positions) -> Image:
-        """Significance around the nearest pixels of positions in the tile, float32 (N, 25, 25).
+    def stamps(self, positions: Positions, radius: int = STAMP_RADIUS) -> Image:
+        """Significance around the nearest pixels of positions in the tile, float32.
 
-        NaN where masked or beyond the edge.
+        A stamp has 2 ``radius`` + 1 rows and columns. NaN where masked or beyond the edge.
         """
         column, row = self._pixels(positions)
-        return _stamps(self.significance, self.mask, row, column)
+        return _stamps(self.significance, self.mask, row, column, radius)
 
     def read(
         self,
@@ -170,15 +172,20 @@ class Surroundings:
 
 @compiled
 def _stamps(
-    significance: Image, mask: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    significance: Image,
+    mask: Mask,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    radius: int,
 ) -> Image:
     """What `Surroundings.stamps` answers, around pixels."""
     height, width = mask.shape
-    stamps = np.full((len(rows), STAMP_SIDE, STAMP_SIDE), np.float32(np.nan))
+    side = 2 * radius + 1
+    stamps = np.full((len(rows), side, side), np.float32(np.nan))
     for k in range(len(rows)):
-        top, left = rows[k] - STAMP_RADIUS, columns[k] - STAMP_RADIUS
-        first, last = max(0, -left), min(STAMP_SIDE, width - left)
-        for i in range(max(0, -top), min(STAMP_SIDE, height - top)):
+        top, left = rows[k] - radius, columns[k] - radius
+        first, last = max(0, -left), min(side, width - left)
+        for i in range(max(0, -top), min(side, height - top)):
             pixels = significance[top + i, left + first : left + last]
             unusable = mask[top + i, left + first : left + last]
             stamp = stamps[k, i, first:last]

@@ -6,7 +6,7 @@ from detection.centroids import DEFAULT_FWHM, centroids
 from detection.peaks import find_peaks
 from detection.preprocess import Normalisation, normalise
 from detection.quality import measure, noise_correlation
-from detection.spots import Surroundings
+from detection.spots import NOISE_RADIUS, Surroundings
 
 
 def warm_up() -> None:
@@ -25,6 +25,6 @@ def warm_up() -> None:
     spots = around.read(
         probability[None], positions, (0, 0), np.full(count, -1), np.zeros(count), flags
     )
-    stamps = around.stamps(positions)
-    correlation = noise_correlation(stamps, DEFAULT_FWHM)
-    measure(spots, stamps.astype(np.float16), DEFAULT_FWHM, correlation)
+    stamps = around.stamps(positions).astype(np.float16)
+    correlation = noise_correlation(around.stamps(positions, NOISE_RADIUS), DEFAULT_FWHM)
+    measure(spots, stamps, DEFAULT_FWHM, correlation)

@@ -16,7 +16,7 @@ from detection.model import UNetModel
 from detection.peaks import Positions, find_peaks
 from detection.preprocess import Normalised
 from detection.resize import resize
-from detection.spots import Spots, Stamps, Surroundings, Values
+from detection.spots import NOISE_RADIUS, Spots, Stamps, Surroundings, Values
 from detection.tiling import Tile, padded, plan, undo_views, views_of
 from detection.types import Candidate
 
@@ -187,7 +187,7 @@ class Work:
         return np.concatenate([tile.stamps for tile in self._complete()])
 
     def noise(self) -> Image:
-        """Stamps around places chosen regardless of what is there, float32 (N, 25, 25)."""
+        """Stamps around places chosen regardless of what is there, float32 (N, 17, 17)."""
         first, *others = (tile.noise for tile in self._complete())
         return np.concatenate([first, *others]) if others else first
 
@@ -254,7 +254,7 @@ class Work:
             flags=windows | flags,
             brightness=brightness,
             stamps=around.stamps(asked).astype(np.float16),
-            noise=around.stamps(self._noise_places(tile, around.mask)),
+            noise=around.stamps(self._noise_places(tile, around.mask), NOISE_RADIUS),
         )
 
     def _harvest(self, pending: _Pending) -> _Harvest:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -278,8 +279,10 @@ class ScoringService:
 
 def _count(run: InferResponse) -> None:
     RUNS.labels(run.model.version).inc()
+    kinds = Counter((one.outcome, str(one.is_real).lower()) for one in run.detections)
+    for kind, count in kinds.items():
+        DETECTIONS.labels(*kind).inc(count)
     for detection in run.detections:
-        DETECTIONS.labels(detection.outcome, str(detection.is_real).lower()).inc()
         if detection.confidence is not None:
             CONFIDENCES.observe(detection.confidence)
 

@@ -1,0 +1,59 @@
+"""The celestial WCS of an image's header."""
+
+import re
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, NoWcsKeywordsFoundError, Wcsprm
+
+# What Astropy reads beside wcslib: SIP, lookup tables, and in `_SCAMP` the polynomials of old
+# versions of SCAMP, which call themselves TAN.
+_BESIDE = re.compile(rb"(?:.{80})*?(?:[AB]P?_(?:ORDER|\d)|CPDIS|CPERR|D2IM|AXISCORR)", re.DOTALL)
+_SCAMP = re.compile(rb"(?:.{80})*?PV\d", re.DOTALL)
+_TAN = re.compile(rb"(?:.{80})*?CTYPE\d[^/]*-TAN", re.DOTALL)
+
+
+def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[str]]:
+    """The celestial WCS of a header, and what is odd about it.
+
+    Parameters
+    ----------
+    header
+        Of an image.
+    cards
+        The same as it lies in the file, 80 bytes a card; None if it does not.
+
+    Returns
+    -------
+    The WCS, and no flag; or None, and the flag ``no_wcs`` or ``bad_wcs`` (see `Exposure`).
+    """
+    try:
+        wcs = WCS(header) if cards is None or _needs_astropy(cards) else _by_wcslib(cards)
+        if not wcs.has_celestial:
+            return None, frozenset({"no_wcs"})
+        if wcs.naxis != 2:
+            wcs = wcs.celestial
+        corner = wcs.all_pix2world([[0.0, 0.0]], 0)
+    except (Exception, MemoryError):  # wcslib's answer to some headers is MemoryError
+        return None, frozenset({"bad_wcs"})
+    if not np.isfinite(corner).all():
+        return None, frozenset({"bad_wcs"})
+    return wcs, frozenset()
+
+
+def _needs_astropy(cards: bytes) -> bool:
+    scamp = _SCAMP.match(cards) is not None and _TAN.match(cards) is not None
+    return scamp or _BESIDE.match(cards) is not None
+
+
+def _by_wcslib(cards: bytes) -> WCS:
+    """What ``WCS(header)`` makes of it, which parses every card three times, in Python."""
+    try:
+        parameters = Wcsprm(header=cards, relax=True)
+    except NoWcsKeywordsFoundError:
+        parameters = Wcsprm()
+    wcs = WCS(naxis=parameters.naxis)
+    wcs.wcs = parameters
+    wcs.fix()
+    wcs.wcs.set()
+    return wcs
