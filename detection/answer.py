@@ -1,5 +1,6 @@
 """From judged sources to the detections that the caller gets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,19 +96,18 @@ def build_detections(
 
 
 def build_features(
-    measured: Measured, judged: Judged, order: NDArray[np.intp], detections: int
-) -> list[dict[str, float] | None]:
+    measured: Measured,
+    judged: Judged,
+    names: Sequence[str],
+    order: NDArray[np.intp],
+    detections: int,
+) -> list[list[float] | None]:
     """The features of the sources in ``order``; None for what has none, ``detections`` in all."""
-    names = list(measured.features)
-    table = np.stack(list(measured.features.values()), axis=1)[order]
-    finite, known = np.isfinite(table).tolist(), np.isfinite(judged.confidence[order]).tolist()
-    scored = [
-        {name: value for name, value, there in zip(names, row, here, strict=True) if there}
-        if has
-        else None
-        for row, here, has in zip(table.tolist(), finite, known, strict=True)
-    ]
-    return scored + [None] * (detections - len(scored))
+    table = np.stack([measured.features[name] for name in names], axis=1)[order]
+    rows = np.where(np.isfinite(table), table, np.nan).tolist()
+    scored = np.isfinite(judged.confidence[order]).tolist()
+    found = [row if known else None for row, known in zip(rows, scored, strict=True)]
+    return found + [None] * (detections - len(found))
 
 
 def _known(values: Values) -> list[float | None]:

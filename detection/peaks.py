@@ -38,13 +38,14 @@ def find_peaks(
     scores
         float64 (N,), the largest probability within the centroid's aperture.
     """
-    high = _where((probability >= threshold) & np.isfinite(probability) & ~mask)
+    usable, rows, columns = _high(probability, mask, threshold)
     smooth, summits = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.bool_)
-    _summits(probability, mask, high, smooth, summits)
-    rows, columns = _where(summits)
+    _summits(usable, mask, rows, columns, smooth, summits)
+    # `numpy.nonzero` takes ten times as long for a few.
+    rows, columns = np.unravel_index(np.flatnonzero(summits), mask.shape)
     if rows.size == 0:
         return np.empty((0, 2)), np.empty(0)
-    positions, scores = _centroids(probability, mask, rows, columns)
+    positions, scores = _centroids(usable, rows, columns)
     # Equal plateaus are common, so the smoothed height decides between them.
     order = np.lexsort((-smooth[rows, columns], -scores))
     positions, scores = positions[order], scores[order]
@@ -52,26 +53,36 @@ def find_peaks(
     return positions[kept], scores[kept]
 
 
-def _where(chosen: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the pixels chosen; `numpy.nonzero` takes ten times as long for a few."""
-    rows, columns = np.unravel_index(np.flatnonzero(chosen), chosen.shape)
-    return rows, columns
-
-
 @compiled
-def _probability(probability: Image, mask: Mask, row: int, column: int) -> float:
-    """That of a pixel; 0 where it is masked, unknown or outside."""
-    inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
-    if not inside or mask[row, column] or not abs(probability[row, column]) < np.inf:
-        return 0.0
-    return float(probability[row, column])
+def _high(
+    probability: Image, mask: Mask, threshold: float
+) -> tuple[Image, NDArray[np.intp], NDArray[np.intp]]:
+    """The map with zeros where it is masked or no number; rows and columns of its high pixels."""
+    usable, count = np.empty_like(probability), 0
+    for row in range(len(mask)):
+        values, masked, into = probability[row], mask[row], usable[row]
+        for i in range(len(values)):
+            known = (not masked[i]) & (abs(values[i]) < np.inf)
+            into[i] = values[i] if known else np.float32(0.0)
+            count += int(known & (values[i] >= threshold))
+    rows, columns = np.empty(count, np.intp), np.empty(count, np.intp)
+    place = 0
+    for row in range(len(mask)):
+        if place == count:
+            break
+        for i in range(mask.shape[1]):
+            if usable[row, i] >= threshold and not mask[row, i] and place < count:
+                rows[place], columns[place] = row, i
+                place += 1
+    return usable, rows, columns
 
 
 @compiled
 def _summits(
     probability: Image,
     mask: Mask,
-    high: tuple[NDArray[np.intp], NDArray[np.intp]],
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
     smooth: Image,
     summits: Mask,
 ) -> None:
@@ -81,8 +92,8 @@ def _summits(
 
     Parameters
     ----------
-    high
-        Rows and columns of the high pixels.
+    rows, columns
+        The high pixels.
     smooth
         float32 (H, W) of zeros, to be filled in.
     summits
@@ -90,22 +101,24 @@ def _summits(
     """
     height, width = mask.shape
     reach = len(_SMOOTHING_KERNEL) // 2
-    for row, column in zip(*high):  # noqa: B905, Numba knows no strict
-        for y in range(max(row - 2, 0), min(row + 3, height)):
-            for x in range(max(column - 2, 0), min(column + 3, width)):
+    for k in range(len(rows)):
+        for y in range(max(rows[k] - 2, 0), min(rows[k] + 3, height)):
+            for x in range(max(columns[k] - 2, 0), min(columns[k] + 3, width)):
                 if smooth[y, x] > 0.0:
                     continue
                 total = 0.0
                 for i in range(-reach, reach + 1):
+                    # The map goes on as it ends.
+                    line = probability[min(max(y + i, 0), height - 1)]
+                    across = 0.0
                     for j in range(-reach, reach + 1):
-                        # The map goes on as it ends.
-                        at = min(max(y + i, 0), height - 1), min(max(x + j, 0), width - 1)
-                        weight = _SMOOTHING_KERNEL[i + reach] * _SMOOTHING_KERNEL[j + reach]
-                        total += weight * _probability(probability, mask, at[0], at[1])
+                        value = line[min(max(x + j, 0), width - 1)]
+                        across += _SMOOTHING_KERNEL[j + reach] * value
+                    total += _SMOOTHING_KERNEL[i + reach] * across
                 smooth[y, x] = total
-    for row, column in zip(*high):  # noqa: B905
-        for y in range(max(row - 1, 0), min(row + 2, height)):
-            for x in range(max(column - 1, 0), min(column + 2, width)):
+    for k in range(len(rows)):
+        for y in range(max(rows[k] - 1, 0), min(rows[k] + 2, height)):
+            for x in range(max(columns[k] - 1, 0), min(columns[k] + 2, width)):
                 around = smooth[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
                 highest = smooth[y, x] >= around.max() and smooth[y, x] > 0.0
                 summits[y, x] = highest and not mask[y, x]
@@ -113,20 +126,23 @@ def _summits(
 
 @compiled
 def _centroids(
-    probability: Image, mask: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    probability: Image, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> tuple[Positions, NDArray[np.float64]]:
     """Centroids and largest values within 3 px of some pixels, as `find_peaks` answers them."""
+    height, width = probability.shape
     positions, scores = np.empty((len(rows), 2)), np.zeros(len(rows))
     for k in range(len(rows)):
-        total = x = y = 0.0
-        for i in range(-_CENTROID_RADIUS, _CENTROID_RADIUS + 1):
-            for j in range(-_CENTROID_RADIUS, _CENTROID_RADIUS + 1):
+        row, column, total, x, y = rows[k], columns[k], 0.0, 0.0, 0.0
+        for i in range(max(-_CENTROID_RADIUS, -row), min(_CENTROID_RADIUS + 1, height - row)):
+            for j in range(
+                max(-_CENTROID_RADIUS, -column), min(_CENTROID_RADIUS + 1, width - column)
+            ):
                 if i * i + j * j > _CENTROID_RADIUS**2:
                     continue
-                here = _probability(probability, mask, rows[k] + i, columns[k] + j)
+                here = float(probability[row + i, column + j])
                 total, x, y = total + here, x + j * here, y + i * here
                 scores[k] = max(scores[k], here)
-        positions[k, 0], positions[k, 1] = columns[k] + x / total, rows[k] + y / total
+        positions[k, 0], positions[k, 1] = column + x / total, row + y / total
     return positions, scores
 
 

@@ -29,8 +29,8 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     detections
         Kept ones by falling confidence, then those that could not be scored, then merged ones.
     features
-        For each of them what its confidence is a function of, by name, unknown ones left out; None
-        for one that has no confidence.
+        For each of them what its confidence is a function of, in the order of the card's confidence
+        model, NaN where unknown; None for one that has no confidence.
     image
         Quality of the exposure as a whole.
     hdu
@@ -50,7 +50,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     detections: list[Detection]
-    features: list[dict[str, float] | None]
+    features: list[list[float] | None]
     image: ImageQuality
     hdu: str
     shape: tuple[int, int]
@@ -153,10 +153,12 @@ def finish(
     # NaN, an unscored source, sorts last.
     order = np.argsort(-judged.confidence, kind="stable")
     detections = build_detections(work, measured, judged, order, threshold)
+    model = work.card.confidence_for(work.views)
+    names = list(measured.features) if model is None else model.names
     image = work.normalised
     return Scored(
         detections=detections,
-        features=build_features(measured, judged, order, len(detections)),
+        features=build_features(measured, judged, names, order, len(detections)),
         image=ImageQuality(
             background=image.background,
             background_gradient=image.gradient,

@@ -49,12 +49,9 @@ def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> 
             merged=sum(detection.outcome == "merged" for detection in run.detections),
             unscored=sum(detection.outcome == "unscored" for detection in run.detections),
         ),
-        detections=[
-            EventDetection(
-                **{name: getattr(detection, name) for name in EventDetection.__struct_fields__}
-            )
-            for detection in run.detections[:most]
-        ],
+        detections=msgspec.convert(
+            run.detections[:most], list[EventDetection], from_attributes=True
+        ),
         truncated=len(run.detections) > most,
     )
     return _event(SUBJECT, str(run.run_id), run.created_at, event_id, source, data)

@@ -171,7 +171,7 @@ class Scorer:
 
         try:
             async with asyncio.TaskGroup() as senders:
-                for _ in range(self._in_flight):
+                for _ in range(min(self._in_flight, math.ceil(count / size))):
                     senders.create_task(send())
         except ExceptionGroup as group:
             # One fault fails the run; that others failed of it too adds nothing.

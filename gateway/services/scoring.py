@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from detection.scoring import FULL_VIEWS, Scored
+from detection.scoring import Scored
 from detection.types import Detection
 from detection.work import Work
 from gateway.compute import compute
@@ -248,7 +248,7 @@ class ScoringService:
         run, event_id = _answer(submission, scored, model, ticket), uuid7()
         return _Made(
             run=run,
-            features=_features(scored, model, run),
+            features=scored.features,
             pictures=_pictures(work, run, self._cutouts),
             event_id=event_id,
             event=scored_event(run, event_id, self._event_source, self._event_detections),
@@ -299,17 +299,6 @@ def _digest_of(submission: Submission, exposure: str) -> str:
     whole.update((submission.filename or "").encode() + b"\0")
     whole.update(msgspec.json.encode(submission.request))
     return whole.hexdigest()
-
-
-def _features(scored: Scored, model: ServedModel, run: InferResponse) -> list[list[float] | None]:
-    """For each detection the features that its confidence was made of, in the card's order."""
-    confidence = model.card.confidence_for(FULL_VIEWS if run.uncertainty == "full" else 1)
-    if confidence is None:
-        return [None] * len(run.detections)
-    return [
-        None if values is None else [values.get(name, float("nan")) for name in confidence.names]
-        for values in scored.features
-    ]
 
 
 def _pictures(work: Work, run: InferResponse, most: int) -> dict[UUID, bytes]:

@@ -57,12 +57,7 @@ async def insert_detections(
         "detections",
         columns=["run_id", "cell", "features", *_COLUMNS],
         records=(
-            (
-                run_id,
-                cell.get(detection.id),
-                values,
-                *(getattr(detection, column) for column in _COLUMNS),
-            )
+            (run_id, cell.get(detection.id), values, *msgspec.structs.astuple(detection))
             for detection, values in zip(detections, features, strict=True)
         ),
     )
