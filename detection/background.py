@@ -53,6 +53,8 @@ class Background:
         for i, (low, high) in enumerate(pairwise(row_edges)):
             image, mask = read(slice(low, high), slice(0, shape[1]))
             level[i], rms[i] = modes(image, mask, column_edges, _MIN_USABLE)
+        # A cell of one value says nothing of the noise.
+        rms[rms == 0.0] = np.nan
         return cls(
             rows=_centres(row_edges),
             columns=_centres(column_edges),
@@ -81,7 +83,7 @@ def _centres(edges: NDArray[np.intp]) -> NDArray[np.float64]:
 
 
 def _smooth(values: NDArray[np.float64], *, otherwise: float) -> NDArray[np.float64]:
-    """Fill cells that had too few pixels from the nearest good one, and median filter."""
+    """Fill cells that say nothing from the nearest that does, and median filter."""
     missing = np.isnan(values)
     if missing.all():
         return np.full_like(values, otherwise)

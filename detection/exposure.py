@@ -266,9 +266,8 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
         outer = (0,) * (len(chosen.shape) - 2)
-        plain = type(chosen) in (fits.PrimaryHDU, fits.ImageHDU)
         place = chosen.fileinfo()
-        cards = content[place["hdrLoc"] : place["datLoc"]] if plain else None
+        cards = content[place["hdrLoc"] : place["datLoc"]] if _is_plain(chosen) else None
         read = _reader(chosen, content)
     except InputError:
         raise
@@ -292,7 +291,7 @@ def _reader(hdu: Any, content: bytes) -> Callable[[tuple[Any, ...]], NDArray[Any
         # it has, which is what the file would hold uncompressed.
         whole: NDArray[Any] = hdu.data
         return whole.__getitem__
-    if type(hdu) not in (fits.PrimaryHDU, fits.ImageHDU):
+    if not _is_plain(hdu):
         return lambda index: np.asarray(hdu.section[index])
     # The file is in memory already: its pixels are read where they lie.
     header = hdu.header
@@ -324,6 +323,11 @@ def _saturation(header: fits.Header) -> float | None:
 
 def _name(hdu: Any) -> str:
     return hdu.name or "PRIMARY"
+
+
+def _is_plain(hdu: Any) -> bool:
+    """Whether header and pixels lie in the file as they are."""
+    return type(hdu) in (fits.PrimaryHDU, fits.ImageHDU)
 
 
 def _is_image(hdu: Any) -> bool:

@@ -10,13 +10,13 @@ from detection.background import Image
 from detection.centroids import DEFAULT_FWHM, PER_FWHM
 from detection.compiled import compiled
 from detection.peaks import Positions
-from detection.spots import STAMP_RADIUS, STAMP_SIDE, Spots, Stamps, Values
+from detection.spots import Spots, Stamps, Values
+from detection.trails import trails
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
 _POINT_SOURCE, _MIN_SEEING_SNR, _MIN_SEEING_STARS = 0.9, 8.0, 3
 _HIGHEST_WITHIN, _PEAK_WITHIN = 1.5, 2.0  # of a source, pixels
-_TRAIL_ANGLES = 12
 _FILTER_REACH = 3.0  # of the matched filter at random places, sigma: beyond is a 10,000th of it
 # What is summed up over the pixels of a stamp: the matched filter's, those of the pixels within one
 # FWHM and their Gaussian's, the weighted moments, and extremes of the pixels smoothed by 3x3.
@@ -227,7 +227,7 @@ def _measure(
             psf_match=sums["core_cross"] / np.sqrt(sums["core_square"] * sums["core_power"]),
             sharpness=sums["highest"] / np.abs(amplitude),
             negative_ratio=_negative_ratio(sums, np.sign(amplitude), correlation.scatter),
-            trail=_trails(pixels.reshape(-1, STAMP_SIDE**2), _LINE_PIXELS, _LINE_DISTANCES, fwhm),
+            trail=trails(pixels, fwhm),
             masked_fraction=sums["core_masked"] / sums["core"],
         )
 
@@ -336,55 +336,3 @@ def _negative_ratio(sums: NDArray[np.void], sign: Values, correlation: float) ->
     lobe = np.where(sign > 0, -sums["lobe_low"], sums["lobe_high"])
     noise = 3.0 * min(1.0, correlation / 3.0)
     return np.where(peak > 0, np.clip((lobe - noise) / peak, 0.0, 2.0), np.nan)
-
-
-def _lines() -> tuple[NDArray[np.intp], Image]:
-    """Straight lines through a stamp's centre, 3 px wide, at even angles.
-
-    Returns
-    -------
-    Which pixels of a stamp each one crosses, intp (angles, N), and how far along it they lie from
-    the centre, float32 (angles, N), pixels; lines with fewer pixels are filled up with the centre.
-    """
-    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-    x, y = np.meshgrid(grid, grid)
-    angles = np.arange(_TRAIL_ANGLES)[:, None, None] * np.pi / _TRAIL_ANGLES
-    across = y * np.cos(angles) - x * np.sin(angles)
-    along = x * np.cos(angles) + y * np.sin(angles)
-    crossed = ((np.abs(across) <= 1.0) & (np.abs(along) <= STAMP_RADIUS)).reshape(len(angles), -1)
-    most = crossed.sum(axis=1).max()
-    pixels = np.full((len(angles), most), crossed.shape[1] // 2)
-    distances = np.zeros((len(angles), most), np.float32)
-    for angle, line in enumerate(crossed):
-        found = np.flatnonzero(line)
-        pixels[angle, : len(found)] = found
-        distances[angle, : len(found)] = along[angle].ravel()[found]
-    return pixels, distances
-
-
-_LINE_PIXELS, _LINE_DISTANCES = _lines()
-
-
-@compiled
-def _trails(stamps: Image, pixels: NDArray[np.intp], distances: Image, inner: float) -> Values:
-    """Significance of the best line (`_lines`) on each stamp (N, 625), beyond ``inner`` pixels.
-
-    That of a line is that of its weaker half: a neighbour alone is no trail.
-    """
-    found = np.zeros(len(stamps))
-    for k in range(len(stamps)):
-        for angle in range(len(pixels)):
-            before = after = 0.0
-            before_count = after_count = 0
-            for i in range(pixels.shape[1]):
-                if distances[angle, i] > inner:
-                    after += stamps[k, pixels[angle, i]]
-                    after_count += 1
-                elif distances[angle, i] < -inner:
-                    before += stamps[k, pixels[angle, i]]
-                    before_count += 1
-            weaker = min(
-                before / math.sqrt(max(before_count, 1)), after / math.sqrt(max(after_count, 1))
-            )
-            found[k] = max(found[k], weaker)
-    return found * math.sqrt(2.0)

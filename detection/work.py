@@ -54,6 +54,7 @@ class _Pending:
     surroundings: Surroundings
     answers: Image
     missing: int
+    looked_at: bool = False
     seen: _Seen | None = None
 
 
@@ -149,9 +150,12 @@ class Work:
         It may be left out, come late, or be repeated.
         """
         for index in range(start // self.views, -(-stop // self.views)):
-            pending = self._pending.get(index)
-            if pending is not None and pending.seen is None:
-                pending.seen = self._see(pending)
+            with self._lock:
+                pending = self._pending.get(index)
+                if pending is None or pending.looked_at:
+                    continue
+                pending.looked_at = True
+            pending.seen = self._see(pending)
 
     def accept(self, start: int, probabilities: Image) -> None:
         """Take the network's answers to the inputs from ``start`` on, float32 (N, 1, H, W)."""
