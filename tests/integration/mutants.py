@@ -29,6 +29,7 @@ from detection.errors import InputError
 from detection.exposure import Limits
 from detection.model import TensorSpec, UNetModel
 from detection.scoring import finish, prepare
+from detection.warmup import warm_up
 
 BLOCK = 2880
 CARD = 80
@@ -274,6 +275,7 @@ def _alarm(*_: object) -> None:
 def main(first: int, last: int) -> None:
     """Score every mutant of a range."""
     warnings.simplefilter("ignore")
+    warm_up()
     score(seeds()[0])
     pages = int(open("/proc/self/statm").read().split()[0])  # noqa: SIM115, PTH123
     most = pages * resource.getpagesize() + MEMORY

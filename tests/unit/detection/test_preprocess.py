@@ -19,6 +19,13 @@ def test_noise_has_unit_sigma() -> None:
     assert prepared.noise == pytest.approx(7, rel=0.05)
 
 
+def test_cells_of_one_value_take_the_noise_of_their_neighbours() -> None:
+    data = np.full((512, 512), 0.25, np.float32)
+    data[:128] = np.random.default_rng(3).normal(size=(128, 512))
+    prepared = normalise(data, np.zeros(data.shape, bool), Normalisation())
+    assert prepared.noise == pytest.approx(1.0, rel=0.1)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     scale=st.floats(1e-6, 1e6),
