@@ -1,8 +1,8 @@
 """The sky background and its noise, fitted on a mesh and evaluated anywhere, piece by piece.
 
 The estimators are SExtractor's (Bertin & Arnouts 1996): the clipped mode of each mesh cell, a 3x3
-median filter over the cells, and a natural bicubic spline through them. The fit looks at one
-row of cells at a time, so an exposure of any size needs the memory of a few rows.
+median filter over the cells, and a natural bicubic spline through them. The fit looks at one row of
+cells at a time, so an exposure of any size needs the memory of a few rows.
 """
 
 from collections.abc import Callable

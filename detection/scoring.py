@@ -9,6 +9,7 @@ from scipy.special import expit
 from detection.answer import Judged, build_detections, build_features
 from detection.calibration import interval
 from detection.candidates import check_candidates
+from detection.confidence import ConfidenceModel
 from detection.errors import InputError
 from detection.exposure import Exposure, Limits, read_exposure
 from detection.guarantee import Guarantee
@@ -30,7 +31,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
         Kept ones by falling confidence, then those that could not be scored, then merged ones.
     features
         For each of them what its confidence is a function of, in the order of the card's confidence
-        model, NaN where unknown; None for one that has no confidence.
+        model, NaN where unknown; None for one that has no confidence, and without such a model.
     image
         Quality of the exposure as a whole.
     hdu
@@ -149,16 +150,18 @@ def finish(
     guarantee = guarantee_of(work, max_false_discovery_rate)
     if guarantee is not None:
         threshold = guarantee.threshold
-    judged = _judge(work, measured)
+    model = work.card.confidence_for(work.views)
+    judged = _judge(model, measured)
     # NaN, an unscored source, sorts last.
     order = np.argsort(-judged.confidence, kind="stable")
     detections = build_detections(work, measured, judged, order, threshold)
-    model = work.card.confidence_for(work.views)
-    names = list(measured.features) if model is None else model.names
+    features: list[list[float] | None] = [None] * len(detections)
+    if model is not None:
+        features = build_features(measured, judged, model.names, order, len(detections))
     image = work.normalised
     return Scored(
         detections=detections,
-        features=build_features(measured, judged, names, order, len(detections)),
+        features=features,
         image=ImageQuality(
             background=image.background,
             background_gradient=image.gradient,
@@ -197,10 +200,9 @@ def guarantee_of(work: Work, level: float | None) -> Guarantee | None:
     return model.risk.guarantee(level)
 
 
-def _judge(work: Work, measured: Measured) -> Judged:
+def _judge(model: ConfidenceModel | None, measured: Measured) -> Judged:
     probability = measured.sources.spots.probability
     unscored = np.isnan(probability)
-    model = work.card.confidence_for(work.views)
     if model is None:
         nothing = np.full_like(probability, np.nan)
         return Judged(probability, nothing, nothing, np.zeros(len(probability), bool))

@@ -140,9 +140,12 @@ def test_thousands_on_one_pixel_are_one_source(card: UNetModel) -> None:
 
 
 def test_an_uncalibrated_model_says_so(card: UNetModel) -> None:
-    best = score(field(), card).detections[0]
+    result = score(field(), card)
+    best = result.detections[0]
     assert best.confidence == best.probability
     assert "uncalibrated" in best.flags
+    # There is no model that the confidence could be derived from.
+    assert result.features == [None] * len(result.detections)
 
 
 @settings(max_examples=12, deadline=None)
