@@ -10,6 +10,7 @@ import onnx
 
 from detection.model import TensorSpec, UNetModel
 from export.errors import ConversionError
+from export.subpixel import FOLDED
 
 if TYPE_CHECKING:
     import keras
@@ -95,7 +96,7 @@ def check(graph: onnx.ModelProto, card: UNetModel) -> None:
             raise ConversionError(
                 f"{card.name}: the ONNX {role} is {', '.join(found)}, the card says {expected}"
             )
-    if any(entry.key == _AS_IT_IS for entry in graph.metadata_props):
+    if any(entry.key in (_AS_IT_IS, FOLDED) for entry in graph.metadata_props):
         return
     operators = [node.op_type for node in graph.graph.node]
     for unwanted in ("Transpose", "BatchNormalization"):

@@ -28,10 +28,6 @@ import triton_python_backend_utils as pb_utils
 #: What NVIDIA's backend takes for a model that batches and whose configuration gives no size.
 _DEFAULT_MAX_BATCH_SIZE = 4
 
-# Images that the session sees at once on a CPU. More are no faster, and ONNX Runtime keeps the
-# memory of the largest batch that it ever saw: gigabytes for one of 32.
-_MOST_AT_ONCE = 4
-
 # A consumer of a DLPack capsule gives it this name, by which its maker knows not to free the data.
 # The stub writes "used_dlpack" instead, and numpy then reports an error for every tensor.
 _USED = ctypes.c_char_p(b"used_dltensor")
@@ -123,12 +119,13 @@ class TritonPythonModel:
             providers=_providers(args["model_instance_kind"], args["model_instance_device_id"]),
         )
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
-        on_cpu = args["model_instance_kind"] != "GPU"
-        self._at_once = _MOST_AT_ONCE if on_cpu and self._batched else None
+        # On a CPU the images of a batch only take the cache from each other, and ONNX Runtime keeps
+        # the memory of the largest batch that it ever saw: gigabytes for one of 32.
+        self._one_by_one = args["model_instance_kind"] != "GPU"
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests that Triton batched together."""
-        if not self._batched:
+        if self._one_by_one or not self._batched:
             return [response for request in requests for response in self._run([request])]
         return self._run(requests)
 
@@ -176,13 +173,13 @@ class TritonPythonModel:
         return responses
 
     def _answer(self, wanted: list[str], feeds: dict[str, Any], rows: int) -> list[np.ndarray]:
-        """What the session answers to a batch, a part of it at a time if it is a large one."""
-        if self._at_once is None or rows <= self._at_once:
+        """What the session answers to a batch."""
+        if rows == 1 or not (self._one_by_one and self._batched):
             return self._session.run(wanted, feeds)
-        parts = []
-        for start in range(0, rows, self._at_once):
-            part = {name: array[start : start + self._at_once] for name, array in feeds.items()}
-            parts.append(self._session.run(wanted, part))
+        parts = [
+            self._session.run(wanted, {name: array[row : row + 1] for name, array in feeds.items()})
+            for row in range(rows)
+        ]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
