@@ -18,6 +18,7 @@ import onnxruntime
 from export import convert
 from export.engine import OnnxEngine
 from export.precision import reduced
+from export.subpixel import fold_upsampling
 from reference.evaluate import DEFAULT_SEED, evaluate
 from reference.exposures import golden_tiles
 from reference.weights import load_card, load_network
@@ -28,7 +29,7 @@ ROUNDS = 15
 def main(fields: int) -> None:
     """Print one row a figure, one column a precision."""
     card = msgspec.structs.replace(load_card(), version=1)
-    content = convert.convert(load_network(), card, "")
+    content = fold_upsampling(convert.convert(load_network(), card, ""))
     files = {"fp32": content, "int8": reduced(content, card, "int8", golden_tiles)}
     rows: dict[str, dict[str, object]] = {
         "CPU time of a tile, relative to fp32": _speed(files, card.input.name),

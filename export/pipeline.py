@@ -257,12 +257,10 @@ def verify(
     if published is None:
         digest = _check_source(registered, model, registered_card)
         on_progress(f"converting {title} to ONNX")
-        content = reduced(
-            converter(model, registered_card, digest), registered_card, precision, tiles
-        )
-        # Nobody measured on a GPU what it brings there; and what is folded cannot be quantised.
-        if (profile, precision) == ("cpu", "fp32"):
+        content = converter(model, registered_card, digest)
+        if profile == "cpu":  # what it brings on a GPU was not measured
             content = fold_upsampling(content)
+        content = reduced(content, registered_card, precision, tiles)
         further = convert.further_outputs(content, registered_card)
         registered_card = msgspec.structs.replace(registered_card, further_outputs=further)
     else:
