@@ -131,15 +131,18 @@ class PerfAnalyzer(Contender):
 
     def _when(self, sender: "subprocess.Popen[bytes]", number: int) -> float | None:
         """When Triton has answered so many, looked at again and again; None if it never does."""
-        deadline = time.perf_counter() + _DEADLINE
-        while time.perf_counter() < deadline:
+        began, before = time.perf_counter(), self._answered()[0]
+        while (now := time.perf_counter()) < began + _DEADLINE:
             # Asked first: what it sent last may be counted just before it ends.
             ended = sender.poll() is not None
-            if self._answered()[0] >= number:
+            answered = self._answered()[0]
+            if answered >= number:
                 return time.perf_counter()
             if ended:
                 break
-            time.sleep(_LOOK)
+            # To be asked costs Triton too: half of the way that is left, then often.
+            pace = (now - began) / max(answered - before, 1)
+            time.sleep(max(_LOOK, pace * (number - answered) / 2 if answered > before else 0.0))
         return None
 
     def _answered(self) -> tuple[int, float]:
