@@ -8,6 +8,7 @@ import sep
 from numpy.typing import NDArray
 
 from detection.background import Image, Mask
+from detection.centroids import PER_FWHM
 from detection.errors import InputError, TooLargeError
 from detection.peaks import Positions
 from detection.spots import Values
@@ -103,6 +104,6 @@ def extract(significance: Image, mask: Mask) -> tuple[Positions, Values, NDArray
 
 def _kernel() -> Values:
     grid = np.arange(-3.0, 4.0)
-    sigma = _KERNEL_FWHM / 2.3548
+    sigma = _KERNEL_FWHM / PER_FWHM
     profile = np.exp(-0.5 * (grid / sigma) ** 2)
     return np.outer(profile, profile)

@@ -24,16 +24,15 @@ from tritonclient.grpc.aio import InferenceServerClient
 from benchmarks.faults import Victim
 from benchmarks.scaling.simulation import Costs, Outcome
 from benchmarks.speed.exposures import asked
+from benchmarks.speed.processes import Processes, cpu_seconds, of_triton, tree
 from stack.parts.triton import triton
 from stack.process import alone
 
 NAME = "unet_astronomical"
 _START = 120.0
-_STUB = "triton_python_b"
 
 #: A FITS file, and the candidates in it: x and y, pixels.
 Exposure = tuple[bytes, list[tuple[float, float]]]
-Processes = dict[str, list[psutil.Process]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +109,12 @@ def _serving(address: str) -> psutil.Process:
 
 def cpu(processes: Processes) -> dict[str, float]:
     """Seconds of CPU of each part so far; the model's instances are a part of their own."""
-    seconds = dict.fromkeys([*processes, "instances"], 0.0)
-    for part, roots in processes.items():
-        for root in roots:
-            # This process has other servers for children.
-            below = [] if part == "client" else root.children(recursive=True)
-            for one in (root, *below):
-                with suppress(psutil.NoSuchProcess):
-                    times = one.cpu_times()
-                    name = "instances" if one.name().startswith(_STUB) else part
-                    seconds[name] += times.user + times.system
-    return seconds
+    parts = {
+        # This process has other servers for children.
+        part: list(roots) if part == "client" else [one for root in roots for one in tree(root)]
+        for part, roots in processes.items()
+    }
+    return cpu_seconds(parts | of_triton(parts["triton"]))
 
 
 async def costs_of(trial: Trial, exposures: Sequence[Exposure], number: int) -> Costs:
@@ -140,7 +134,7 @@ async def costs_of(trial: Trial, exposures: Sequence[Exposure], number: int) -> 
         # Where the one ends and the other begins makes no difference where cores are shared.
         before=mean["gateway"] / 2,
         after=mean["gateway"] / 2,
-        inference=[mean["instances"]],
+        inference=[mean["stubs"]],
         server=mean["triton"],
         database=mean["database"],
         spread=(took / took.mean()).tolist(),

@@ -25,6 +25,12 @@ def tree(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
+def of_triton(processes: Sequence[psutil.Process]) -> dict[str, list[psutil.Process]]:
+    """Triton's server, and the stubs that the model's instances run in."""
+    stubs = [process for process in processes if process.name().startswith("triton_python")]
+    return {"triton": [one for one in processes if one not in stubs], "stubs": stubs}
+
+
 def cpu_seconds(processes: Processes) -> dict[str, float]:
     """CPU time spent so far, by what the processes are; that of children that ended included."""
     spent = {}

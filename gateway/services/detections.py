@@ -1,6 +1,5 @@
 """Looking detections up, explaining them, and labelling them."""
 
-import asyncio
 from math import isfinite
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from detection.errors import CardError
 from detection.guarantee import Guarantee
 from detection.model import UNetModel
 from detection.scoring import FULL_VIEWS
+from gateway.compute import compute
 from gateway.errors import NotFoundError
 from gateway.schemas import (
     ConfidenceDerivation,
@@ -114,7 +114,7 @@ class DetectionService:
             )
         if kept["png"] is not None:
             return bytes(kept["png"])
-        return await asyncio.to_thread(png, kept["pixels"])
+        return await compute(png, kept["pixels"])
 
     async def _row(self, detection_id: UUID) -> Record:
         async with self._database.transaction() as connection:

@@ -27,6 +27,7 @@ from detection.drift import (
 )
 from detection.errors import InputError
 from detection.scoring import Scored
+from gateway.compute import compute
 from gateway.errors import DependencyError, GatewayError, NotFoundError, TooLittleDataError
 from gateway.metrics import DRIFT_DISTANCE, DRIFTED, SAMPLES_DROPPED
 from gateway.monitoring import DriftCheck, DriftReference, ReferenceIn, VersionRef
@@ -128,7 +129,7 @@ class DriftSampler:
             while True:
                 offer = await self._offers.get()
                 try:
-                    row = await asyncio.to_thread(describe, offer.scored)
+                    row = await compute(describe, offer.scored)
                 except Exception as error:  # whatever it is, runs go on
                     SAMPLES_DROPPED.labels("exposure").inc()
                     _log.warning("run %s cannot be described: %s", offer.run_id, error)

@@ -9,14 +9,13 @@ from tempfile import TemporaryFile
 from urllib.parse import urlsplit
 
 import grpc
-import psutil
 import tritonclient.grpc as triton
 
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.environments import perf_analyzer
 from benchmarks.speed.exposures import Exposure, asked
 from benchmarks.speed.networks import Served
-from benchmarks.speed.processes import Processes, tree
+from benchmarks.speed.processes import Processes, of_triton, tree
 from benchmarks.speed.wire import MULTIPART, multipart, post
 from gateway.rpc.detections_pb2 import Candidate, Candidates, InferRequest
 from gateway.rpc.detections_pb2_grpc import DetectionsStub
@@ -26,17 +25,15 @@ _DEADLINE = 120.0
 _LOOK = 0.01
 
 
-def triton_processes(served: Served) -> dict[str, list[psutil.Process]]:
+def triton_processes(served: Served) -> Processes:
     """Triton's server, and the stubs that the model's instances run in."""
-    found = tree(served.victim.part("triton"))
-    stubs = [process for process in found if process.name().startswith("triton_python")]
-    return {"triton": [one for one in found if one not in stubs], "stubs": stubs}
+    return of_triton(tree(served.victim.part("triton")))
 
 
 def gateway_processes(served: Served) -> Processes:
     """All that takes part in scoring an exposure over the gateway."""
     parts = {name: tree(served.victim.part(name)) for name in ("gateway", "postgres", "nats")}
-    return triton_processes(served) | parts
+    return {**triton_processes(served), **parts}
 
 
 class TritonClient(Contender):
