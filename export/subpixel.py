@@ -170,31 +170,28 @@ class _Convolution:
 
 def _find(node: NodeProto, tensors: _Tensors) -> _Convolution | None:
     """A convolution that can be folded, if the node is one."""
-    if node.op_type != "Conv" or (weights := tensors.constants.get(node.input[1])) is None:
+    weights = tensors.constants.get(node.input[1]) if node.op_type == "Conv" else None
+    if weights is None or weights.ndim != 4 or weights.dtype != np.float32:
         return None
     joined = tensors.maker(node.input[0], "Concat")
-    if joined is not None and _attribute(joined, "axis", 0) != 1:
-        joined = None
-    seen = list(joined.input) if joined is not None else [node.input[0]]
+    if joined is None or _attribute(joined, "axis", 0) != 1:
+        seen = [node.input[0]]
+    else:
+        seen = list(joined.input)
     parts, scales = zip(*(_before(name, tensors) for name in seen), strict=True)
-    same = _attribute(node, "auto_pad", b"NOTSET") == b"NOTSET" and all(
-        before + after == size - 1
-        for before, after, size in zip(
-            _pads(node)[:2], _pads(node)[2:], weights.shape[2:], strict=True
-        )
-    )
+    # Of weights of 1x1 none would be summed.
+    useful = set(scales) != {(1, 1)} and weights[0, 0].size > 1
+    known = all(all(tensors.shapes.get(part, [0])[1:]) for part in parts)
+    pads = _pads(node)
     plain = (
         _attribute(node, "group", 1) == 1
         and set(_attribute(node, "strides", [1])) == {1}
         and set(_attribute(node, "dilations", [1])) == {1}
+        and _attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
+        # The answer has the size of what is seen.
+        and (pads[0] + pads[2] + 1, pads[1] + pads[3] + 1) == weights.shape[2:]
     )
-    known = all(all(tensors.shapes.get(part, [0])[1:]) for part in parts)
-    if not (same and plain and known) or weights.dtype != np.float32:
-        return None
-    # Of weights of 1x1 none are summed.
-    if set(scales) == {(1, 1)} or weights[0, 0].size == 1:
-        return None
-    return _Convolution(node, parts, scales, weights)
+    return _Convolution(node, parts, scales, weights) if useful and known and plain else None
 
 
 def _before(name: str, tensors: _Tensors) -> tuple[str, tuple[int, int]]:

@@ -109,6 +109,19 @@ def test_what_cannot_be_folded_stays_as_it_is(other):
     assert fold_upsampling(content) is content
 
 
+def test_convolution_along_one_axis_stays_as_it_is():
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "weights"], ["answer"], pads=[1, 1])],
+        "graph",
+        [value("image", TensorProto.FLOAT, ["N", 3, 9])],
+        [value("answer", TensorProto.FLOAT, ["N", 2, 9])],
+        [numpy_helper.from_array(np.ones((2, 3, 3), np.float32), "weights")],
+    )
+    content = helper.make_model(graph).SerializeToString()
+    assert fold_upsampling(content) is content
+
+
 def test_unet_answers_the_same_without_a_resize(converted):
     folded = fold_upsampling(converted)
     assert "Resize" not in operators(folded)
