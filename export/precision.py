@@ -86,6 +86,7 @@ def _to_int8(content: bytes, card: UNetModel, tiles: Mapping[str, Tiles]) -> onn
     exact = [last, *(node.name for node in graph.graph.node if node.op_type == "Sigmoid")]
     with TemporaryDirectory(prefix="astrotriton-int8-") as folder:
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
+        # Nothing is left to optimise, and with folded up-sampling its optimiser loses the weights.
         quant_pre_process(graph, prepared, skip_symbolic_shape=True, skip_optimization=True)
         quantize_static(
             prepared,
