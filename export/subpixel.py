@@ -55,10 +55,7 @@ def fold_upsampling(content: bytes) -> bytes:
     model.graph.initializer.extend(tensors.added)
     # The up-samplings that nobody looks at any more, and the weights that were split.
     OnnxModel(model).prune_graph()
-    helper.set_model_props(
-        model, {entry.key: entry.value for entry in model.metadata_props} | {FOLDED: "folded"}
-    )
-    onnx.checker.check_model(model, full_check=True)
+    model.metadata_props.add(key=FOLDED, value="folded")
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -95,26 +92,24 @@ class _Convolution:
     node
         The convolution.
     parts
-        The tensors whose channels it sees one after the other, as they are before up-sampling.
-    scales
-        How many times higher and wider they are made: (1, 1) for those that are not.
+        The tensors whose channels it sees one after the other, as they are before up-sampling, and
+        how many times higher and wider they are made: (1, 1) for those that are not.
     weights
         float32 (outputs, inputs, height, width).
     """
 
     node: NodeProto
-    parts: Sequence[str]
-    scales: Sequence[tuple[int, int]]
+    parts: Sequence[tuple[str, tuple[int, int]]]
     weights: NDArray[np.float32]
 
     def folded(self, tensors: _Tensors) -> Iterator[NodeProto]:
         """The nodes in its place; their constants are added."""
         (answer,) = self.node.output
         bias = list(self.node.input[2:])
-        channels = [tensors.shapes[part][1] for part in self.parts]
+        channels = [tensors.shapes[part][1] for part, _ in self.parts]
         weights = np.split(self.weights, np.cumsum(channels)[:-1], axis=1)
         terms: list[str] = []
-        for part, scale, own in zip(self.parts, self.scales, weights, strict=True):
+        for (part, scale), own in zip(self.parts, weights, strict=True):
             terms.append(f"{answer}/{len(terms)}")
             yield from self._term(tensors, part, scale, own, terms[-1], bias)
             bias = []  # added once
@@ -143,9 +138,9 @@ class _Convolution:
         rows = []
         for y in range(scale[0]):
             row = []
+            tall, above, below = _summed(weights.shape[2], pads[0], scale[0], y)
             for x in range(scale[1]):
                 place = f"{term}/{y}{x}"
-                tall, above, below = _summed(weights.shape[2], pads[0], scale[0], y)
                 wide, left, right = _summed(weights.shape[3], pads[1], scale[1], x)
                 small = np.einsum("ya,oiab,xb->oiyx", tall, weights.astype(np.float64), wide)
                 constant = tensors.add(f"{place}/weights", small.astype(np.float32))
@@ -178,10 +173,10 @@ def _find(node: NodeProto, tensors: _Tensors) -> _Convolution | None:
         seen = [node.input[0]]
     else:
         seen = list(joined.input)
-    parts, scales = zip(*(_before(name, tensors) for name in seen), strict=True)
+    parts = [_before(name, tensors) for name in seen]
     # Of weights of 1x1 none would be summed.
-    useful = set(scales) != {(1, 1)} and weights[0, 0].size > 1
-    known = all(all(tensors.shapes.get(part, [0])[1:]) for part in parts)
+    useful = any(scale != (1, 1) for _, scale in parts) and weights[0, 0].size > 1
+    known = all(all(tensors.shapes.get(part, [0])[1:]) for part, _ in parts)
     pads = _pads(node)
     plain = (
         _attribute(node, "group", 1) == 1
@@ -191,7 +186,7 @@ def _find(node: NodeProto, tensors: _Tensors) -> _Convolution | None:
         # The answer has the size of what is seen.
         and (pads[0] + pads[2] + 1, pads[1] + pads[3] + 1) == weights.shape[2:]
     )
-    return _Convolution(node, parts, scales, weights) if useful and known and plain else None
+    return _Convolution(node, parts, weights) if useful and known and plain else None
 
 
 def _before(name: str, tensors: _Tensors) -> tuple[str, tuple[int, int]]:

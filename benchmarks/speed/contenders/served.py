@@ -138,8 +138,8 @@ class PerfAnalyzer(Contender):
             if ended:
                 break
             # To be asked costs Triton too: half of the way that is left, then often.
-            pace = (now - began) / max(answered - before, 1)
-            time.sleep(max(_LOOK, pace * (number - answered) / 2 if answered > before else 0.0))
+            done, left = answered - before, number - answered
+            time.sleep(max(_LOOK, (now - began) / done * left / 2) if done else _LOOK)
         return None
 
     def _answered(self) -> tuple[int, float]:

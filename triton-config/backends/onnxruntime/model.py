@@ -121,7 +121,7 @@ class TritonPythonModel:
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
         # On a CPU the images of a batch only take the cache from each other, and ONNX Runtime keeps
         # the memory of the largest batch that it ever saw: gigabytes for one of 32.
-        self._one_by_one = args["model_instance_kind"] != "GPU"
+        self._one_by_one = self._batched and args["model_instance_kind"] != "GPU"
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests that Triton batched together."""
@@ -174,7 +174,7 @@ class TritonPythonModel:
 
     def _answer(self, wanted: list[str], feeds: dict[str, Any], rows: int) -> list[np.ndarray]:
         """What the session answers to a batch."""
-        if rows == 1 or not (self._one_by_one and self._batched):
+        if rows == 1 or not self._one_by_one:
             return self._session.run(wanted, feeds)
         parts = [
             self._session.run(wanted, {name: array[row : row + 1] for name, array in feeds.items()})
