@@ -43,6 +43,10 @@ SETTINGS = UNDISTURBED | {
 }
 
 
+# Of the reference network.
+_FILTERS, _LEVELS = 8, 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """A U-Net that is served.
@@ -51,8 +55,8 @@ class Network:
     ----------
     key, title
         Its name in ``bench.json``, and in words.
-    widened
-        How many times as many filters as the reference network it has.
+    filters, levels
+        Of the U-Net. Larger than the reference network, it is that one grown.
     precision
         Of the file that is served.
     count
@@ -63,34 +67,36 @@ class Network:
 
     key: str
     title: str
-    widened: int
+    filters: int
+    levels: int
     precision: "Precision" = "fp32"
     count: int
     contenders: frozenset[str] = frozenset()
 
     def build(self) -> tuple["keras.Model", UNetModel]:
         """The Keras model and its card; imports TensorFlow."""
+        from benchmarks.speed.net2net import grow
         from reference.network import build_unet
         from reference.weights import load_card, load_network
 
         card, network = load_card(), load_network()
-        if self.widened == 1:
+        if (self.filters, self.levels) == (_FILTERS, _LEVELS):
             return network, card
-        filters = int(card.training_parameters["filters"]) * self.widened
-        wide = build_unet(card.tile_size, filters=filters)
-        wide.set_weights(
-            [
-                widen(old, new.shape)
-                for old, new in zip(network.get_weights(), wide.get_weights(), strict=True)
-            ]
-        )
-        parameters = card.training_parameters | {"filters": filters}
-        return wide, msgspec.structs.replace(card, training_parameters=parameters)
+        large = build_unet(card.tile_size, filters=self.filters, levels=self.levels)
+        grow(network, large, levels=_LEVELS, deeper=self.levels - _LEVELS)
+        parameters = card.training_parameters | {"filters": self.filters}
+        return large, msgspec.structs.replace(card, training_parameters=parameters)
 
 
 _FP32 = (
-    Network(key="wide", title="U-Net of 16 filters", widened=2, count=64),
-    Network(key="reference", title="reference U-Net, 8 filters", widened=1, count=96),
+    Network(key="wide", title="U-Net of 16 filters, 5 levels", filters=16, levels=5, count=64),
+    Network(
+        key="reference",
+        title="reference U-Net, 8 filters, 4 levels",
+        filters=_FILTERS,
+        levels=_LEVELS,
+        count=96,
+    ),
 )
 # Servers that predict with Keras have no int8 to predict with.
 _INT8 = tuple(
@@ -106,32 +112,6 @@ _INT8 = tuple(
 )
 
 NETWORKS = {network.key: network for network in (*_FP32, *_INT8)}
-
-
-def widen(weights: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of a layer that has more filters and answers the same (Chen et al. 2016, Net2Net).
-
-    A wide network of random weights would find no sources, or thousands: what follows inference
-    would then cost something else than it does. This one costs as much as any of its width, and
-    finds what the reference network finds.
-
-    Parameters
-    ----------
-    weights
-        Of a convolution (height, width, inputs, outputs), or one number a channel.
-    shape
-        Of the wide layer.
-
-    Returns
-    -------
-    Each channel repeated; where a channel comes in several times, it counts the less.
-    """
-    for axis in range(max(weights.ndim - 2, 0), weights.ndim):
-        times = shape[axis] // weights.shape[axis]
-        weights = np.repeat(weights, times, axis)
-        if weights.ndim == 4 and axis == 2:
-            weights = weights / np.float32(times)
-    return weights
 
 
 def gflop(content: bytes) -> float:

@@ -7,27 +7,11 @@ import pytest
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.exposures import Exposure, repeated
 from benchmarks.speed.interleave import Field, interleave
-from benchmarks.speed.networks import gflop, widen
+from benchmarks.speed.networks import gflop
 from benchmarks.speed.services.patches import maxima
 from benchmarks.speed.wire import multipart
 from reference.simulate import Field as Sky
 from reference.simulate import Source
-
-
-def test_a_widened_layer_answers_the_same() -> None:
-    rng = np.random.default_rng(1)
-    kernel = rng.normal(size=(1, 1, 3, 5)).astype(np.float32)
-    pixels = rng.normal(size=3).astype(np.float32)
-    wide = widen(kernel, (1, 1, 6, 10))
-    assert wide.dtype == np.float32
-    answer = np.repeat(pixels, 2) @ wide[0, 0]
-    np.testing.assert_allclose(answer, np.repeat(pixels @ kernel[0, 0], 2), rtol=1e-5)
-
-
-def test_a_widened_layer_keeps_one_channel() -> None:
-    kernel = np.ones((3, 3, 1, 4), np.float32)
-    np.testing.assert_array_equal(widen(kernel, (3, 3, 1, 8)), np.ones((3, 3, 1, 8)))
-    np.testing.assert_array_equal(widen(np.array([1.0, 2.0]), (4,)), [1.0, 1.0, 2.0, 2.0])
 
 
 def test_operations_of_a_convolution() -> None:
