@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         description="Most requests, of two tiles, that one run has with Triton at a time.",
         ge=1,
     )
+    triton_shared_memory: bool = Field(
+        False,
+        title="Triton shared memory",
+        description="Hand tiles to the Tritons of this host, and take their answers, in memory "
+        "that both have mapped (`/dev/shm`). Others are sent them as ever.",
+    )
     triton_metrics_port: int | None = Field(
         None,
         title="Triton metrics port",

@@ -59,7 +59,11 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
     """Build the services, publish the outbox meanwhile, and close everything in the end."""
     async with (
         open_database(settings) as database,
-        Triton(settings.triton_grpc, timeout=settings.triton_timeout) as triton,
+        Triton(
+            settings.triton_grpc,
+            timeout=settings.triton_timeout,
+            share=settings.triton_shared_memory,
+        ) as triton,
     ):
         outbox = OutboxPublisher(
             database,

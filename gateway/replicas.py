@@ -11,6 +11,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from gateway.metrics import EJECTIONS, RETRIES, TRITON_REQUESTS
+from gateway.shared_memory import SharedMemory
 
 _T = TypeVar("_T")
 
@@ -67,11 +68,14 @@ class Replica:
         ``host:port``.
     client
         Its client.
+    memory
+        What it shares with this process.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.client = InferenceServerClient(address, channel_args=_CHANNEL)
+        self.memory = SharedMemory(self.client, address)
         self._failures = 0
         self._ejected_until = 0.0
 
@@ -132,6 +136,7 @@ class Replicas:
 
     async def __aexit__(self, *_: object) -> None:
         for replica in self._replicas.values():
+            await replica.memory.aclose()
             await replica.client.close()
 
     async def all(self) -> list[Replica]:
@@ -142,7 +147,7 @@ class Replicas:
                 self._found_at = time.monotonic()
         return list(self._replicas.values())
 
-    async def call(self, ask: Callable[[InferenceServerClient], Awaitable[_T]]) -> _T:
+    async def call(self, ask: Callable[[Replica], Awaitable[_T]]) -> _T:
         """Ask the server whose turn it is.
 
         Raises
@@ -162,13 +167,11 @@ class Replicas:
         RETRIES.inc()
         return await self._ask(await self._next(first), ask)
 
-    async def _ask(
-        self, replica: Replica, ask: Callable[[InferenceServerClient], Awaitable[_T]]
-    ) -> _T:
+    async def _ask(self, replica: Replica, ask: Callable[[Replica], Awaitable[_T]]) -> _T:
         started = time.perf_counter()
         status = "StatusCode.OK"
         try:
-            answer = await ask(replica.client)
+            answer = await ask(replica)
         except InferenceServerException as error:
             status = str(error.status())
             full = any(sign in str(error.message()) for sign in FULL)
@@ -206,8 +209,13 @@ class Replicas:
         }
         gone = known.keys() - self._replicas.keys()
         for replica in (known[address] for address in gone):
-            # What it is working on may end.
-            _background(replica.client._channel.close(grace=60.0))
+            _background(_retire(replica))
+
+
+async def _retire(replica: Replica) -> None:
+    await replica.memory.aclose()
+    # What it is working on may end.
+    await replica.client._channel.close(grace=60.0)
 
 
 _tasks: set[asyncio.Task[Any]] = set()

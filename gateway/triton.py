@@ -1,11 +1,13 @@
 """The way to Triton, over gRPC."""
 
 import asyncio
+import math
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -14,6 +16,7 @@ from gateway.deadline import remaining
 from gateway.errors import BusyError, DependencyError, GatewayError, ModelAnswerError
 from gateway.metrics import BATCHES
 from gateway.replicas import FULL, Replica, Replicas
+from gateway.shared_memory import SharedMemory, is_unknown
 from gateway.telemetry import tracing
 
 DEPENDENCY = "triton"
@@ -29,10 +32,13 @@ class Triton:
         ``host:port`` of their gRPC service, several separated by commas.
     timeout
         Seconds one request may take, its time in Triton's queue included.
+    share
+        Hand tiles over in memory that servers of this host have mapped too.
     """
 
-    def __init__(self, addresses: str, *, timeout: float) -> None:
+    def __init__(self, addresses: str, *, timeout: float, share: bool = False) -> None:
         self._timeout = timeout
+        self._share = share
         self._replicas = Replicas(addresses)
         self._largest: dict[tuple[str, int], int] = {}
 
@@ -62,7 +68,7 @@ class Triton:
         timeout = remaining(self._timeout)
         try:
             index = await self._replicas.call(
-                lambda client: client.get_model_repository_index(client_timeout=timeout)
+                lambda replica: replica.client.get_model_repository_index(client_timeout=timeout)
             )
         except InferenceServerException as error:
             raise self._unavailable(error, timeout) from error
@@ -84,7 +90,7 @@ class Triton:
             timeout = remaining(self._timeout)
             try:
                 response = await self._replicas.call(
-                    lambda client: client.get_model_config(
+                    lambda replica: replica.client.get_model_config(
                         name, str(version), client_timeout=timeout
                     )
                 )
@@ -123,7 +129,7 @@ class Triton:
         timeout = remaining(self._timeout)
         try:
             return await self._replicas.call(
-                lambda client: _infer(client, card, version, tiles, timeout)
+                lambda replica: self._infer(replica, card, version, tiles, timeout)
             )
         except InferenceServerException as error:
             raise self._unavailable(error, timeout) from error
@@ -143,20 +149,20 @@ class Triton:
         """
         replicas = await self._replicas.all()
         answers = await asyncio.gather(
-            *(self._ask_instances(replica.client, card, version, tile) for replica in replicas)
+            *(self._ask_instances(replica, card, version, tile) for replica in replicas)
         )
         return dict(zip(replicas, answers, strict=True))
 
     async def _ask_instances(
         self,
-        client: InferenceServerClient,
+        replica: Replica,
         card: UNetModel,
         version: int,
         tile: NDArray[np.float32],
     ) -> NDArray[np.float32] | GatewayError:
         timeout = remaining(self._timeout)
         try:
-            response = await client.get_model_config(
+            response = await replica.client.get_model_config(
                 card.name, str(version), client_timeout=timeout
             )
             config = response.config
@@ -164,7 +170,10 @@ class Triton:
             instances = sum(group.count for group in config.instance_group)
             # Gathered with exceptions, so that no request of this canary outlives it.
             answers = await asyncio.gather(
-                *(_infer(client, card, version, tiles, timeout) for _ in range(max(instances, 1))),
+                *(
+                    self._infer(replica, card, version, tiles, timeout)
+                    for _ in range(max(instances, 1))
+                ),
                 return_exceptions=True,
             )
             for answer in answers:
@@ -175,6 +184,25 @@ class Triton:
         except GatewayError as error:
             return error
         return np.concatenate(answers)  # type: ignore[arg-type]
+
+    async def _infer(
+        self,
+        replica: Replica,
+        card: UNetModel,
+        version: int,
+        tiles: NDArray[np.float32],
+        timeout: float,
+    ) -> NDArray[np.float32]:
+        BATCHES.observe(len(tiles))
+        asked = _Asked(replica.client, card, version, tiles, timeout)
+        if not self._share:
+            return await asked.through_socket()
+        try:
+            return await asked.through_memory(replica.memory)
+        except InferenceServerException as error:
+            if not is_unknown(error):
+                raise
+        return await asked.through_memory(replica.memory)
 
     def _unavailable(self, error: InferenceServerException, timeout: float) -> GatewayError:
         message = str(error.message())
@@ -187,27 +215,58 @@ class Triton:
         return DependencyError(DEPENDENCY, f"{what}; asked at {self._replicas.addresses}")
 
 
-async def _infer(
-    client: InferenceServerClient,
-    card: UNetModel,
-    version: int,
-    tiles: NDArray[np.float32],
-    timeout: float,
-) -> NDArray[np.float32]:
-    tensor = InferInput(card.input.name, list(tiles.shape), card.input.dtype)
-    tensor.set_data_from_numpy(tiles)
-    BATCHES.observe(len(tiles))
-    result = await client.infer(
-        card.name,
-        [tensor],
-        model_version=str(version),
-        outputs=[InferRequestedOutput(card.output.name)],
-        # Triton drops the request from its queue when nobody waits for it any more.
-        timeout=round(timeout * 1e6),
-        client_timeout=timeout,
-        headers=tracing.headers(),
-    )
-    return _checked(result.as_numpy(card.output.name), (len(tiles), *card.output.shape[1:]))
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request for the probabilities of tiles."""
+
+    client: InferenceServerClient
+    card: UNetModel
+    version: int
+    tiles: NDArray[np.float32]
+    timeout: float
+
+    async def through_socket(self) -> NDArray[np.float32]:
+        tensor, wanted = self._tensors()
+        tensor.set_data_from_numpy(self.tiles)
+        result = await self._send(tensor, wanted)
+        return _checked(result.as_numpy(self.card.output.name), self._shape)
+
+    async def through_memory(self, memory: SharedMemory) -> NDArray[np.float32]:
+        start, size = self.tiles.nbytes, math.prod(self._shape) * self.tiles.itemsize
+        async with memory.region(start + size) as region:
+            if region is None:
+                return await self.through_socket()
+            tensor, wanted = self._tensors()
+            region.write(self.tiles)
+            tensor.set_shared_memory(region.name, start)
+            wanted.set_shared_memory(region.name, size, start)
+            result = await self._send(tensor, wanted)
+            told = result.get_output(self.card.output.name)
+            if told is None or tuple(told.shape) != self._shape or told.datatype != "FP32":
+                return _checked(None, self._shape)
+            return _checked(region.read(start, self._shape), self._shape)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Of the answer."""
+        return (len(self.tiles), *self.card.output.shape[1:])
+
+    def _tensors(self) -> tuple[InferInput, InferRequestedOutput]:
+        card = self.card
+        tensor = InferInput(card.input.name, list(self.tiles.shape), card.input.dtype)
+        return tensor, InferRequestedOutput(card.output.name)
+
+    async def _send(self, tensor: InferInput, wanted: InferRequestedOutput) -> InferResult:
+        return await self.client.infer(
+            self.card.name,
+            [tensor],
+            model_version=str(self.version),
+            outputs=[wanted],
+            # Triton drops the request from its queue when nobody waits for it any more.
+            timeout=round(self.timeout * 1e6),
+            client_timeout=self.timeout,
+            headers=tracing.headers(),
+        )
 
 
 def _checked(answer: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:

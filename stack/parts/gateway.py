@@ -21,7 +21,8 @@ def gateway(site: Site, repository: Path) -> Part:
         The model repository, whose cards the gateway reads.
     """
     port, addresses = site.ports["gateway"], site.addresses
-    monitoring = {
+    defaults = {
+        "ASTROTRITON_TRITON_SHARED_MEMORY": "true",
         "ASTROTRITON_MLFLOW_URI": addresses.mlflow_url,
         "ASTROTRITON_TRITON_METRICS_PORT": str(site.ports["triton_metrics"]),
         "ASTROTRITON_S3_ENDPOINT": addresses.s3_url,
@@ -44,7 +45,7 @@ def gateway(site: Site, repository: Path) -> Part:
         command=[*python, "serve"],
         steps=[[*python, "migrate"]],
         environment=site.environment(
-            **monitoring
+            **defaults
             | settings
             | addresses.environment()
             | {

@@ -4,7 +4,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from gateway.errors import RetryLaterError
-from gateway.replicas import Replicas
+from gateway.replicas import Replica, Replicas
 from gateway.triton import Triton
 
 UNAVAILABLE = "StatusCode.UNAVAILABLE"
@@ -13,13 +13,11 @@ UNAVAILABLE = "StatusCode.UNAVAILABLE"
 class Servers:
     """Notes who was asked, and lets some fail."""
 
-    def __init__(self, replicas: Replicas) -> None:
-        self._replicas = replicas
+    def __init__(self) -> None:
         self.asked: list[str] = []
         self.faults: dict[str, tuple[str, str]] = {}
 
-    async def __call__(self, client: object) -> str:
-        replica = next(r for r in await self._replicas.all() if r.client is client)
+    async def __call__(self, replica: Replica) -> str:
         self.asked.append(replica.address)
         if replica.address in self.faults:
             message, status = self.faults[replica.address]
@@ -30,7 +28,7 @@ class Servers:
 @pytest.fixture
 async def servers():
     async with Replicas("127.0.0.1:1, 127.0.0.2:1,127.0.0.3:1") as replicas:
-        servers = Servers(replicas)
+        servers = Servers()
         servers.call = lambda: replicas.call(servers)
         servers.replicas = replicas
         yield servers

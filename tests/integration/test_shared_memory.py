@@ -1,0 +1,163 @@
+"""Tiles handed to a Triton of this host in memory, instead of through its socket."""
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detection.model import UNetModel
+from gateway import shared_memory
+from gateway.errors import ModelAnswerError
+from gateway.replicas import Replica
+from gateway.triton import Triton
+from tests.integration.gateway_parts import NAME, TILE, TritonServer
+
+VERSION = 3
+SHM = Path("/dev/shm")
+
+
+@pytest.fixture(scope="module")
+def own_triton(
+    model_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TritonServer]:
+    with TritonServer(model_repository, tmp_path_factory.mktemp("triton")) as server:
+        yield server
+
+
+@pytest.fixture
+def card(model_repository: Path) -> UNetModel:
+    return UNetModel.from_json((model_repository / NAME / str(VERSION) / "card.json").read_bytes())
+
+
+@asynccontextmanager
+async def sharing(server: TritonServer) -> AsyncIterator[tuple[Triton, Replica]]:
+    async with Triton(server.address, timeout=20.0, share=True) as triton:
+        (replica,) = await triton.replicas()
+        yield triton, replica
+
+
+def tiles(count: int, seed: int) -> np.ndarray:
+    shape = (count, 1, TILE, TILE)
+    return np.random.default_rng(seed).normal(1.0, 2.0, shape).astype(np.float32)
+
+
+async def registered(replica: Replica) -> set[str]:
+    """The regions that a server has mapped."""
+    status = await replica.client.get_system_shared_memory_status()
+    return {name for name in status.regions if name.startswith("astrotriton-")}
+
+
+def named() -> set[str]:
+    return {path.name for path in SHM.glob("astrotriton-*")}
+
+
+async def test_answers_are_those_of_the_socket(own_triton, card):
+    async with (
+        Triton(own_triton.address, timeout=20.0) as plain,
+        sharing(own_triton) as (triton, replica),
+    ):
+        for count, seed in ((1, 1), (2, 2), (1, 3)):
+            shown = tiles(count, seed)
+            expected = await plain.infer(card, VERSION, shown)
+            np.testing.assert_array_equal(await triton.infer(card, VERSION, shown), expected)
+        # One for each size; the third request found the first one's free.
+        assert len(await registered(replica)) == 2
+        assert not named()
+    async with sharing(own_triton) as (_, replica):
+        assert not await registered(replica)
+
+
+async def test_requests_at_once_do_not_share_a_region(own_triton, card):
+    shown = [tiles(1, seed) for seed in range(8)]
+    async with (
+        Triton(own_triton.address, timeout=20.0) as plain,
+        sharing(own_triton) as (triton, replica),
+    ):
+        found = await asyncio.gather(*(triton.infer(card, VERSION, one) for one in shown))
+        for one, answer in zip(shown, found, strict=True):
+            np.testing.assert_array_equal(answer, await plain.infer(card, VERSION, one))
+        assert len(await registered(replica)) == len(shown)
+
+
+async def test_a_server_started_anew_is_given_new_ones(own_triton, card):
+    async with sharing(own_triton) as (triton, replica):
+        shown = tiles(1, 1)
+        before = await triton.infer(card, VERSION, shown)
+        own_triton.stop()
+        own_triton.start()
+        np.testing.assert_array_equal(await triton.infer(card, VERSION, shown), before)
+        assert len(await registered(replica)) == 1
+
+
+async def test_what_triton_may_still_write_to_is_left_alone(own_triton, card, monkeypatch):
+    monkeypatch.setattr(shared_memory, "_REST", 0.5)
+    async with sharing(own_triton) as (triton, replica):
+        await triton.infer(card, VERSION, tiles(1, 1))
+        (first,) = await registered(replica)
+        given_up = asyncio.ensure_future(triton.infer(card, VERSION, tiles(1, 2)))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert given_up.cancelled()
+        await triton.infer(card, VERSION, tiles(1, 3))
+        assert len(await registered(replica)) == 2
+        await asyncio.sleep(1.0)
+        # It has rested.
+        await asyncio.gather(*(triton.infer(card, VERSION, tiles(1, seed)) for seed in (4, 5)))
+        assert len(await registered(replica)) == 2
+        assert first in await registered(replica)
+
+
+async def test_a_refusal_leaves_the_region_free(own_triton, card):
+    async with sharing(own_triton) as (triton, replica):
+        for _ in range(3):
+            with pytest.raises(Exception, match="99"):
+                await triton.infer(card, 99, tiles(1, 1))
+        assert len(await registered(replica)) == 1
+
+
+async def test_a_server_elsewhere_is_sent_tiles(own_triton, card, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(shared_memory, "_FOLDER", tmp_path)  # where it does not look
+    async with sharing(own_triton) as (triton, replica):
+        with caplog.at_level(logging.WARNING):
+            answers = [await triton.infer(card, VERSION, tiles(1, 1)) for _ in range(2)]
+        assert not await registered(replica)
+    np.testing.assert_array_equal(*answers)
+    (told,) = [record.message for record in caplog.records if "memory" in record.message]
+    assert own_triton.address in told
+    assert not list(tmp_path.iterdir())
+
+
+async def test_full_memory_is_not_written_to(own_triton, card, monkeypatch, caplog):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    async with sharing(own_triton) as (triton, replica):
+        with caplog.at_level(logging.WARNING):
+            await triton.infer(card, VERSION, tiles(1, 1))
+        assert not await registered(replica)
+    assert "No space left" in caplog.text
+    assert not named()
+
+
+async def test_an_answer_that_was_not_written_is_refused(own_triton, card, monkeypatch):
+    shown = tiles(1, 1)
+    async with sharing(own_triton) as (triton, _):
+        await triton.infer(card, VERSION, shown)
+        # The answer before is still there: what is read must not be that one.
+        read = shared_memory.Region.read
+
+        def unwritten(region: shared_memory.Region, start: int, shape: tuple[int, ...]):
+            region.write(shown)
+            return read(region, start, shape)
+
+        monkeypatch.setattr(shared_memory.Region, "read", unwritten)
+        with pytest.raises(ModelAnswerError):
+            await triton.infer(card, VERSION, shown)
