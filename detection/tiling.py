@@ -7,6 +7,7 @@ grid of 8: with an overlap of at least twice that, and a stride that is a multip
 a seam gets the very answer that it would get in the middle of a tile.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -92,14 +93,14 @@ def padded(piece: Image, size: tuple[int, int], place: tuple[int, int] = (0, 0))
     return tile
 
 
-def views_of(tile: Image, count: int) -> Image:
-    """A square tile turned and mirrored, float32 (count, height, width); the first is as it is."""
-    return np.stack([_turn(tile, view) for view in range(count)])
+def views_of(tile: Image, count: int) -> list[Image]:
+    """A square tile turned and mirrored, as often as asked for; the first is as it is."""
+    return [_turn(tile, view) for view in range(count)]
 
 
-def undo_views(answers: Image) -> Image:
-    """Answers to `views_of`, turned back, float32 (count, height, width)."""
-    return np.stack([_turn_back(answer, view) for view, answer in enumerate(answers)])
+def undo_views(answers: Iterable[Image]) -> list[Image]:
+    """Answers to `views_of`, turned back."""
+    return [_turn_back(answer, view) for view, answer in enumerate(answers)]
 
 
 def _turn(image: Image, view: int) -> Image:

@@ -1,5 +1,6 @@
 """One exposure on its way through the network, tile by tile."""
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -128,9 +129,12 @@ class Work:
     def batch(self, start: int, stop: int) -> Image:
         """Inputs ``start`` to ``stop``, float32 (N, C, H, W); all channels show the same."""
         first, last = start // self.views, -(-stop // self.views)
-        shown = np.concatenate([self._show(index) for index in range(first, last)])
-        shown = shown[start - first * self.views : stop - first * self.views, None]
-        return np.repeat(shown, self.card.input.shape[1], axis=1)
+        views = itertools.chain.from_iterable(self._show(index) for index in range(first, last))
+        shown = itertools.islice(views, start - first * self.views, stop - first * self.views)
+        batch = np.empty((stop - start, *self.card.input.shape[1:]), np.float32)
+        for channels, view in zip(batch, shown, strict=True):
+            channels[:] = view
+        return batch
 
     def sample(self, most: int) -> Image:
         """At most so many tiles as they are, evenly spread over the exposure, (N, C, H, W)."""
@@ -208,8 +212,8 @@ class Work:
             raise RuntimeError(f"{missing} of {len(self.tiles)} tiles have not been answered")
         return [self._harvests[index] for index in range(len(self.tiles))]
 
-    def _show(self, index: int) -> Image:
-        """The views of one tile, float32 (views, H, W)."""
+    def _show(self, index: int) -> list[Image]:
+        """The views of one tile, each float32 (H, W)."""
         tile = self.tiles[index]
         border, shape = self._border, self.exposure.shape
         rows = tile.rows.around(border[0], shape[0])
@@ -267,7 +271,8 @@ class Work:
         seen = pending.seen or self._see(pending)
         height, width = around.mask.shape
         whole = [resize(answer, self._answered) for answer in undo_views(pending.answers)]
-        answers = np.stack(whole)[:, :height, :width]
+        answers = whole[0][None] if self.views == 1 else np.stack(whole)
+        answers = answers[:, :height, :width]
         mean = answers[0] if self.views == 1 else answers.mean(axis=0)
 
         peaks, _ = find_peaks(mean, around.mask, self.card.threshold, self.card.nms_radius)

@@ -273,8 +273,8 @@ def _checked(answer: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.
     if answer is None or answer.shape != shape or answer.dtype != np.float32:
         got = "nothing" if answer is None else f"{answer.dtype} {answer.shape}"
         raise ModelAnswerError(f"expected float32 {shape} from the model, got {got}")
-    # A NaN compares false, so this refuses it too.
-    if not bool(np.all((answer >= 0.0) & (answer <= 1.0))):
+    # Both are NaN where one value is, and that compares false.
+    if not (answer.min() >= 0.0 and answer.max() <= 1.0):
         raise ModelAnswerError(
             "the model answered values that are not probabilities (NaN, or outside 0 to 1)"
         )

@@ -154,8 +154,12 @@ def test_shifting_the_exposure_shifts_the_detections(card: UNetModel, dx: int, d
     sky = field((300, 400), ((150.4, 140.2, 25.0), (210.7, 170.1, 18.0)), seed=5)
     first = score(sky[:230, :330], card, [])
     moved = score(sky[dy : 230 + dy, dx : 330 + dx], card, [])
-    near = sorted((d.x - dx, d.y - dy) for d in first.detections if d.is_real)
-    found = sorted((d.x, d.y) for d in moved.detections if d.is_real)
+    # A peak of the noise may come to lie on an edge, where what is beside it does not speak for it.
+    real = [
+        [d for d in one.detections if d.is_real and "edge" not in d.flags] for one in (first, moved)
+    ]
+    near = sorted((d.x - dx, d.y - dy) for d in real[0])
+    found = sorted((d.x, d.y) for d in real[1])
     np.testing.assert_allclose(found, near, atol=0.1)
 
 
