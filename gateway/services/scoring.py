@@ -1,11 +1,9 @@
 """A run: from an exposure's bytes to detections answered, stored and told."""
 
-import asyncio
 import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -72,9 +70,11 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
-    """What is kept of a run beside its detections: pictures of them, and the event."""
+class _Made:
+    """What is stored of a run. With many detections it takes a while to make."""
 
+    run: InferResponse
+    features: list[list[float] | None]
     pictures: dict[UUID, bytes]
     event_id: UUID
     event: bytes
@@ -210,16 +210,12 @@ class ScoringService:
         work, scored = await self._scorer.score(
             submission, model, progress, others=await self._others(submission, model)
         )
-        run = await compute(_answer, submission, scored, model, ticket)
-        # Made while the rows are on their way to PostgreSQL.
-        shown = asyncio.ensure_future(compute(self._show, work, run))
-        try:
-            with stage("store"):
-                stored = await self._store(run, scored.features, shown, model, choice, ticket)
-        finally:
-            shown.cancel()
+        made = await compute(self._make, submission, work, scored, model, ticket)
+        with stage("store"):
+            stored = await self._store(made, model, choice, ticket)
         if not stored:
             return None
+        run = made.run
         await compute(_count, run)
         request = time.perf_counter() - ticket.began
         self._recorder.run_stored(run, ticket.parts | {"request": request})
@@ -241,23 +237,25 @@ class ScoringService:
         versions = await self._models.served_versions()
         return [await self._models.get(one) for one in versions if one != model.ref.version]
 
-    def _show(self, work: Work, run: InferResponse) -> _Shown:
-        event_id = uuid7()
-        return _Shown(
+    def _make(
+        self,
+        submission: Submission,
+        work: Work,
+        scored: Scored,
+        model: ServedModel,
+        ticket: Ticket,
+    ) -> _Made:
+        run, event_id = _answer(submission, scored, model, ticket), uuid7()
+        return _Made(
+            run=run,
+            features=scored.features,
             pictures=_pictures(work, run, self._cutouts),
             event_id=event_id,
             event=scored_event(run, event_id, self._event_source, self._event_detections),
         )
 
-    async def _store(
-        self,
-        run: InferResponse,
-        features: list[list[float] | None],
-        shown: Awaitable[_Shown],
-        model: ServedModel,
-        choice: Choice,
-        ticket: Ticket,
-    ) -> bool:
+    async def _store(self, made: _Made, model: ServedModel, choice: Choice, ticket: Ticket) -> bool:
+        run = made.run
         async with self._database.transaction() as connection:
             if ticket.in_background:
                 if not await complete_job(connection, run.run_id):
@@ -272,8 +270,7 @@ class ScoringService:
                 )
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_run(connection, model.id, run)
-            await insert_detections(connection, run.run_id, run.detections, features)
-            made = await shown
+            await insert_detections(connection, run.run_id, run.detections, made.features)
             await insert_cutouts(connection, made.pictures)
             await insert_event(connection, made.event_id, SUBJECT, made.event)
         self._outbox.wake()
