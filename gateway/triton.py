@@ -243,7 +243,8 @@ class _Asked:
             result = await self._send(tensor, wanted)
             told = result.get_output(self.card.output.name)
             if told is None or tuple(told.shape) != self._shape or told.datatype != "FP32":
-                return _checked(None, self._shape)
+                got = None if told is None else f"{told.datatype} {tuple(told.shape)}"
+                raise _unexpected(got, self._shape)
             return _checked(region.read(start, self._shape), self._shape)
 
     @property
@@ -271,11 +272,14 @@ class _Asked:
 
 def _checked(answer: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if answer is None or answer.shape != shape or answer.dtype != np.float32:
-        got = "nothing" if answer is None else f"{answer.dtype} {answer.shape}"
-        raise ModelAnswerError(f"expected float32 {shape} from the model, got {got}")
+        raise _unexpected(None if answer is None else f"{answer.dtype} {answer.shape}", shape)
     # Both are NaN where one value is, and that compares false.
     if not (answer.min() >= 0.0 and answer.max() <= 1.0):
         raise ModelAnswerError(
             "the model answered values that are not probabilities (NaN, or outside 0 to 1)"
         )
     return answer
+
+
+def _unexpected(got: str | None, shape: tuple[int, ...]) -> ModelAnswerError:
+    return ModelAnswerError(f"expected float32 {shape} from the model, got {got or 'nothing'}")
