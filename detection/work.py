@@ -271,8 +271,7 @@ class Work:
         seen = pending.seen or self._see(pending)
         height, width = around.mask.shape
         whole = [resize(answer, self._answered) for answer in undo_views(pending.answers)]
-        answers = whole[0][None] if self.views == 1 else np.stack(whole)
-        answers = answers[:, :height, :width]
+        answers = np.stack(whole)[:, :height, :width]
         mean = answers[0] if self.views == 1 else answers.mean(axis=0)
 
         peaks, _ = find_peaks(mean, around.mask, self.card.threshold, self.card.nms_radius)
