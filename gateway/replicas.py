@@ -12,23 +12,18 @@ from tritonclient.utils import InferenceServerException
 
 from gateway.metrics import EJECTIONS, RETRIES, TRITON_REQUESTS
 from gateway.shared_memory import SharedMemory
+from gateway.statuses import CANCELLED, DEADLINE_EXCEEDED, EXPIRED, UNAVAILABLE, is_full
 
 _T = TypeVar("_T")
 
-_UNAVAILABLE = "StatusCode.UNAVAILABLE"
-_CANCELLED = "StatusCode.CANCELLED"
-# Of UNAVAILABLE answers, this is one that another replica would not give in time either.
-_EXPIRED = "timeout expired"
-# What Triton says of a full queue: it has much to do, and nothing is wrong with it.
-FULL = ("Exceeds maximum queue size", _EXPIRED)
 # Ends of requests that say nothing about the server: they were wrong, or nobody waited for them.
 # One that hangs is noticed by its connection, whose pings it does not answer.
 _OURS = frozenset(
     {
         "StatusCode.INVALID_ARGUMENT",
         "StatusCode.NOT_FOUND",
-        "StatusCode.DEADLINE_EXCEEDED",
-        _CANCELLED,
+        DEADLINE_EXCEEDED,
+        CANCELLED,
     }
 )
 
@@ -160,7 +155,7 @@ class Replicas:
         try:
             return await self._ask(first, ask)
         except InferenceServerException as error:
-            again = error.status() == _UNAVAILABLE and _EXPIRED not in str(error.message())
+            again = error.status() == UNAVAILABLE and EXPIRED not in str(error.message())
             if not again or self._retries < 1.0:
                 raise
         self._retries -= 1.0
@@ -174,13 +169,12 @@ class Replicas:
             answer = await ask(replica)
         except InferenceServerException as error:
             status = str(error.status())
-            full = any(sign in str(error.message()) for sign in FULL)
-            if error.status() not in _OURS and not full:
+            if error.status() not in _OURS and not is_full(error):
                 self.faults += 1
                 replica.failed(str(error.message()))
             raise
         except asyncio.CancelledError:
-            status = _CANCELLED
+            status = CANCELLED
             raise
         finally:
             name = status.rpartition(".")[2].lower()

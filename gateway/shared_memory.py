@@ -21,16 +21,12 @@ from numpy.typing import NDArray
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from gateway.statuses import CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE, is_full
+
 _FOLDER = Path("/dev/shm")  # where shm_open of Linux looks names up
 _UNKNOWN = "Unable to find shared memory region"
-# Ends of requests after which Triton may still read and write.
-_UNSETTLED = frozenset(
-    {
-        "StatusCode.CANCELLED",
-        "StatusCode.DEADLINE_EXCEEDED",
-        "StatusCode.UNAVAILABLE",
-    }
-)
+# Ends of requests after which Triton may still read and write, unless it said that it was full.
+_UNSETTLED = frozenset({CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE})
 # Seconds for which a region is left alone when it is not known whether Triton still uses it.
 _REST = 60.0
 _PATIENCE = 5.0
@@ -106,7 +102,7 @@ class SharedMemory:
                 # The server is another one than before, and has mapped nothing yet.
                 self._free.clear()
                 region = None
-            settled = error.status() not in _UNSETTLED
+            settled = error.status() not in _UNSETTLED or is_full(error)
             raise
         finally:
             if region is not None:
@@ -114,13 +110,14 @@ class SharedMemory:
 
     async def aclose(self) -> None:
         """Let the server forget the regions."""
-        # One that does not answer would not the next time either.
+        regions = list(itertools.chain.from_iterable(self._free.values()))
+        self._free.clear()
+        # A server that does not answer would not the next time either.
         with suppress(InferenceServerException):
-            for region in itertools.chain.from_iterable(self._free.values()):
+            for region in regions:
                 await self._client.unregister_system_shared_memory(
                     region.name, client_timeout=_PATIENCE
                 )
-        self._free.clear()
 
     def _give_back(self, region: Region, settled: bool) -> None:
         free = self._free[len(region.content)]

@@ -15,12 +15,12 @@ from detection.model import UNetModel
 from gateway.deadline import remaining
 from gateway.errors import BusyError, DependencyError, GatewayError, ModelAnswerError
 from gateway.metrics import BATCHES
-from gateway.replicas import FULL, Replica, Replicas
+from gateway.replicas import Replica, Replicas
 from gateway.shared_memory import SharedMemory, is_unknown
+from gateway.statuses import DEADLINE_EXCEEDED, is_full
 from gateway.telemetry import tracing
 
 DEPENDENCY = "triton"
-_TIMED_OUT = "StatusCode.DEADLINE_EXCEEDED"
 
 
 class Triton:
@@ -206,9 +206,9 @@ class Triton:
 
     def _unavailable(self, error: InferenceServerException, timeout: float) -> GatewayError:
         message = str(error.message())
-        if any(sign in message for sign in FULL):
+        if is_full(error):
             return BusyError(f"{DEPENDENCY}: {message}")
-        if error.status() == _TIMED_OUT:
+        if error.status() == DEADLINE_EXCEEDED:
             what = f"no answer within {timeout:g} s"
         else:
             what = f"{message} ({error.status()})"
@@ -241,11 +241,12 @@ class _Asked:
             tensor.set_shared_memory(region.name, start)
             wanted.set_shared_memory(region.name, size, start)
             result = await self._send(tensor, wanted)
-            told = result.get_output(self.card.output.name)
-            if told is None or tuple(told.shape) != self._shape or told.datatype != "FP32":
-                got = None if told is None else f"{told.datatype} {tuple(told.shape)}"
-                raise _unexpected(got, self._shape)
-            return _checked(region.read(start, self._shape), self._shape)
+            answer = region.read(start, self._shape)
+        told = result.get_output(self.card.output.name)
+        if told is None or tuple(told.shape) != self._shape or told.datatype != "FP32":
+            got = None if told is None else f"{told.datatype} {tuple(told.shape)}"
+            raise _unexpected(got, self._shape)
+        return _checked(answer, self._shape)
 
     @property
     def _shape(self) -> tuple[int, ...]:
