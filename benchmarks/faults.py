@@ -86,7 +86,9 @@ class Victim:
             if "starting" in state.parts[name]:
                 raise RuntimeError(f"{name}: {state.parts[name]}")
         async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
-            (await http.get(f"{self.addresses.gateway_url}/health/ready")).raise_for_status()
+            ready = await http.get(f"{self.addresses.gateway_url}/health/ready")
+            if ready.is_error:
+                raise RuntimeError(f"the gateway is not ready: {ready.text}")
             for port in (self.addresses.s3_url, f"{self.addresses.mlflow_url}/health"):
                 await http.get(port)
         for card in (self.data / "model_repository").glob("*/*/card.json"):
@@ -285,7 +287,11 @@ async def hurt(victim: Victim, faults: Sequence[str], report: Report) -> None:
             await asyncio.sleep(1.0)
             started = time.monotonic()
             await (FAULTS | LONG_FAULTS)[name](victim)
-            recovery = await victim.recover(started)
+            try:
+                recovery = await victim.recover(started)
+            except RuntimeError as error:
+                error.add_note(f"after the fault: {name}")
+                raise
             report.recoveries.setdefault(name, []).append(recovery)
         await asyncio.sleep(1.0)
 

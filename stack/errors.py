@@ -54,6 +54,10 @@ class ModelBusyError(StackError):
     """Triton has too much to do to answer a golden tile."""
 
 
+class ModelStuckError(StackError):
+    """Triton took a golden tile, and does not answer it."""
+
+
 def _tail(log: Path, lines: int = 20, most: int = 16_384) -> str:
     try:
         with log.open("rb") as file:

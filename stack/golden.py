@@ -9,11 +9,14 @@ from tritonclient.utils import InferenceServerException
 
 from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
 from detection.model import UNetModel
-from stack.errors import GoldenMismatchError, ModelBusyError
+from stack.errors import GoldenMismatchError, ModelBusyError, ModelStuckError, StackError
 
 # Longer than a request may wait in Triton's queue, so that a full queue answers before.
 _DEADLINE = 60.0
-_UNAVAILABLE = "StatusCode.UNAVAILABLE"
+_KINDS: dict[str, type[StackError]] = {
+    "StatusCode.UNAVAILABLE": ModelBusyError,
+    "StatusCode.DEADLINE_EXCEEDED": ModelStuckError,
+}
 
 
 async def check_golden(address: str, version_dir: Path, *, thorough: bool = True) -> float:
@@ -42,9 +45,11 @@ async def check_golden(address: str, version_dir: Path, *, thorough: bool = True
     Raises
     ------
     GoldenMismatchError
-        If an answer differs by more, or there is none.
+        If an answer differs by more, or is an error.
     ModelBusyError
         If Triton's queue is full, or Triton is away.
+    ModelStuckError
+        If there is no answer in a minute.
     """
     name, version = version_dir.parent.name, version_dir.name
     card = UNetModel.from_json((version_dir / "card.json").read_bytes())
@@ -68,7 +73,7 @@ async def check_golden(address: str, version_dir: Path, *, thorough: bool = True
             else:
                 answers = [await ask() for _ in range(2 * instances)]
         except InferenceServerException as error:
-            kind = ModelBusyError if error.status() == _UNAVAILABLE else GoldenMismatchError
+            kind = _KINDS.get(error.status(), GoldenMismatchError)
             raise kind(
                 f"{name} version {version} does not answer its golden tile: {error.message()}"
             ) from error

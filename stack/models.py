@@ -8,7 +8,7 @@ from pathlib import Path
 import tritonclient.grpc.aio as client
 from tritonclient.utils import InferenceServerException
 
-from stack.errors import GoldenMismatchError, ModelBusyError, StackError
+from stack.errors import GoldenMismatchError, ModelBusyError, ModelStuckError, StackError
 from stack.golden import check_golden
 
 # A model whose process lacks a library never says so: it just doesn't load.
@@ -71,7 +71,7 @@ class Models:
 
         A model is proven when a request to it failed, and after a while in any case; cheaply, since
         what is missed now shows the next time that a request fails. A model that answers wrongly,
-        or has lost an instance, is unloaded and loaded.
+        or has lost an instance, is unloaded and loaded; where one hangs, a new server must help.
 
         Parameters
         ----------
@@ -101,6 +101,9 @@ class Models:
                     misses += 1
                     if misses >= _MISSES:
                         return f"does not answer: {error.message()}"
+                except ModelStuckError as error:
+                    # What hangs is not an instance, of which Triton would say so.
+                    return str(error)
                 except GoldenMismatchError as error:
                     self._tell(f"loading {name} again: {error}")
                     try:

@@ -1,7 +1,10 @@
 """Which version of the model answers a run, and changing that without a gap."""
 
+import asyncio
 import hashlib
-from typing import Literal, NamedTuple
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from uuid_utils.compat import uuid7
 
@@ -15,7 +18,13 @@ from gateway.storage.database import Connection, Database
 from gateway.storage.outbox import insert_event
 from gateway.storage.routes import change_route, find_route, hold_route
 
+T = TypeVar("T")
+
 Wanted = int | Literal["champion", "challenger"] | None
+
+# Seconds for which what was read still counts. A run of a version that has been replaced since
+# begins again, as `RoutingService.hold` looks once more.
+_RECENT = 1.0
 
 
 class Choice(NamedTuple):
@@ -34,6 +43,23 @@ class Choice(NamedTuple):
     wanted: Wanted
     version: int
     shadow: int | None = None
+
+
+class _Recent(Generic[T]):
+    """What was read a moment ago, or is read now."""
+
+    def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
+        self._read = read
+        self._last: tuple[float, T] | None = None
+
+    async def get(self, *, fresh: bool) -> T:
+        if fresh or self._last is None or time.monotonic() - self._last[0] > _RECENT:
+            asked_at = time.monotonic()
+            self._last = asked_at, await self._read()
+        return self._last[1]
+
+    def forget(self) -> None:
+        self._last = None
 
 
 class RoutingService:
@@ -59,8 +85,12 @@ class RoutingService:
         self._models = models
         self._outbox = outbox
         self._event_source = event_source
+        self._route = _Recent(self._find)
+        self._configured = _Recent(models.configured_version)
 
-    async def choose(self, wanted: Wanted, key: str) -> Choice:
+    async def choose(
+        self, wanted: Wanted, key: str | asyncio.Task[str], *, fresh: bool = False
+    ) -> Choice:
         """The version for a run, which keeps it.
 
         Parameters
@@ -68,7 +98,11 @@ class RoutingService:
         wanted
             What the request asks for.
         key
-            Names the exposure: the same one always gets the same side of a canary.
+            Names the exposure: the same one always gets the same side of a canary. Waited for only
+            if there is one.
+        fresh
+            Look now. Otherwise what was read in the last second counts, unless a version is asked
+            for by name.
 
         Raises
         ------
@@ -77,14 +111,17 @@ class RoutingService:
         GatewayError
             If PostgreSQL or Triton does not answer, or Triton serves no version.
         """
-        async with self._database.connection() as connection:
-            route = await find_route(connection, self._models.name)
+        named = isinstance(wanted, int) or wanted == "challenger"
+        route = await self._route.get(fresh=fresh or named)
         if route is None:
-            return await self._choose_by_settings(wanted)
+            return await self._choose_by_settings(wanted, fresh)
         if isinstance(wanted, int) or wanted == "challenger":
             return Choice(wanted, _named(route, wanted))
         trial = route.challenger
-        if wanted is None and trial is not None and _share(route.name, key) < trial.fraction:
+        if wanted is not None or trial is None:
+            return Choice(wanted, route.champion)
+        name = key if isinstance(key, str) else await key
+        if _share(route.name, name) < trial.fraction:
             if trial.mode == "canary":
                 return Choice(wanted, trial.version)
             return Choice(wanted, route.champion, trial.version)
@@ -139,6 +176,7 @@ class RoutingService:
                 event_id = uuid7()
                 event = promoted_event(route, event_id, self._event_source)
                 await insert_event(connection, event_id, PROMOTED, event)
+        self._route.forget()
         self._outbox.wake()
         return route
 
@@ -151,7 +189,11 @@ class RoutingService:
             if not proof.good:
                 raise VersionError(field, version, f"{proof.detail} at {proof.replica.address}")
 
-    async def _choose_by_settings(self, wanted: Wanted) -> Choice:
+    async def _find(self) -> Route | None:
+        async with self._database.connection() as connection:
+            return await find_route(connection, self._models.name)
+
+    async def _choose_by_settings(self, wanted: Wanted, fresh: bool) -> Choice:
         if wanted == "challenger":
             raise InputError("no-such-version", "model_version", "there is no challenger")
         if isinstance(wanted, int):
@@ -161,7 +203,7 @@ class RoutingService:
                     "no-such-version", "model_version", f"{wanted} is not served, only {served}"
                 )
             return Choice(wanted, wanted)
-        return Choice(wanted, await self._models.configured_version())
+        return Choice(wanted, await self._configured.get(fresh=fresh))
 
     def _known(self, name: str) -> str:
         if name != self._models.name:

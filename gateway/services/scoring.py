@@ -1,5 +1,6 @@
 """A run: from an exposure's bytes to detections answered, stored and told."""
 
+import asyncio
 import hashlib
 import logging
 import time
@@ -52,7 +53,7 @@ class Ticket:
     digest
         SHA-256 of all that was asked under the key; empty without one.
     exposure_digest
-        SHA-256 of the exposure's file.
+        SHA-256 of the exposure's file, being computed: other work need not wait for it.
     began, parts
         When it arrived (`time.perf_counter`), and the seconds of its parts as they become known.
     in_background
@@ -63,7 +64,7 @@ class Ticket:
     caller: str
     key: str | None
     digest: str
-    exposure_digest: str
+    exposure_digest: asyncio.Task[str]
     began: float
     parts: dict[str, float]
     in_background: bool = False
@@ -125,8 +126,8 @@ class ScoringService:
     async def ticket(self, submission: Submission, caller: str, key: str | None) -> Ticket:
         """A ticket for a new run."""
         began, parts = time.perf_counter(), measure_parts()
-        exposure = await compute(_sha256, submission.content)
-        digest = "" if key is None else await compute(_digest_of, submission, exposure)
+        exposure = asyncio.create_task(compute(_sha256, submission.content))
+        digest = "" if key is None else await compute(_digest_of, submission, await exposure)
         return Ticket(
             run_id=uuid7(),
             caller=caller,
@@ -193,7 +194,7 @@ class ScoringService:
             run = await self._run(submission, ticket, choice, progress)
         except GatewayError as error:
             # The version may have been replaced meanwhile, and even unloaded.
-            previous, choice = choice, await self._routing.choose(wanted, sticky)
+            previous, choice = choice, await self._routing.choose(wanted, sticky, fresh=True)
             if choice.version == previous.version:
                 seconds = time.perf_counter() - ticket.began
                 self._recorder.run_failed(choice.version, error.code, seconds)
@@ -210,7 +211,8 @@ class ScoringService:
         work, scored = await self._scorer.score(
             submission, model, progress, others=await self._others(submission, model)
         )
-        made = await compute(self._make, submission, work, scored, model, ticket)
+        digest = await ticket.exposure_digest
+        made = await compute(self._make, submission, work, scored, model, ticket.run_id, digest)
         with stage("store"):
             stored = await self._store(made, model, choice, ticket)
         if not stored:
@@ -243,9 +245,10 @@ class ScoringService:
         work: Work,
         scored: Scored,
         model: ServedModel,
-        ticket: Ticket,
+        run_id: UUID,
+        exposure_digest: str,
     ) -> _Made:
-        run, event_id = _answer(submission, scored, model, ticket), uuid7()
+        run, event_id = _answer(submission, scored, model, run_id, exposure_digest), uuid7()
         return _Made(
             run=run,
             features=scored.features,
@@ -309,7 +312,11 @@ def _pictures(work: Work, run: InferResponse, most: int) -> dict[UUID, bytes]:
 
 
 def _answer(
-    submission: Submission, scored: Scored, model: ServedModel, ticket: Ticket
+    submission: Submission,
+    scored: Scored,
+    model: ServedModel,
+    run_id: UUID,
+    exposure_digest: str,
 ) -> InferResponse:
     ids = [uuid7() for _ in scored.detections]
 
@@ -322,7 +329,7 @@ def _answer(
     request = submission.request
     height, width = scored.shape
     return InferResponse(
-        run_id=ticket.run_id,
+        run_id=run_id,
         created_at=datetime.now(UTC),
         model=model.ref,
         exposure=ExposureInfo(
@@ -330,7 +337,7 @@ def _answer(
             hdu=printable(scored.hdu) or "?",
             height=height,
             width=width,
-            digest=ticket.exposure_digest,
+            digest=exposure_digest,
         ),
         image=scored.image,
         tiles=scored.tiles,

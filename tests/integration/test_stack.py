@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import boto3
@@ -35,6 +36,7 @@ from stack import (
     serve_command,
     up,
 )
+from stack.models import Models
 from stack.parts.triton import triton as describe_triton
 from stack.process import alone
 from stack.site import MARK, Site, State, owner_of, read_state, region_prefix
@@ -97,8 +99,8 @@ def state_of(data: Path) -> State:
     return state
 
 
-def kill(data: Path, word: str) -> None:
-    """Kill the process of a stack's that has this word in its command line; not its guard."""
+def process_of(data: Path, word: str) -> psutil.Process:
+    """The process of a stack's that has this word in its command line; not its guard."""
     found = []
     for process in psutil.process_iter():
         # Others come and go while they are looked at.
@@ -109,7 +111,12 @@ def kill(data: Path, word: str) -> None:
             if named and f"{MARK}={data}".encode() in environment.split(b"\0"):
                 found.append(process)
     (part,) = found
-    part.kill()
+    return part
+
+
+def kill(data: Path, word: str) -> None:
+    """Kill the process that `process_of` finds."""
+    process_of(data, word).kill()
 
 
 async def leave_marks(addresses: Addresses) -> None:
@@ -287,6 +294,29 @@ async def test_golden_check_reaches_every_instance(tmp_path: Path) -> None:
         kill(site.data, f"{NAME}_0_1")
         with pytest.raises(GoldenMismatchError, match=NAME):
             await check_golden(site.addresses.triton_grpc, version)
+    assert left_of(site.data) == []
+
+
+async def test_a_server_that_keeps_a_golden_tile_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, ready = tmp_path / "repository", asyncio.Event()
+    publish_version(repository)
+    ready.set()
+    async with alone(lambda site: describe_triton(site, repository), tmp_path / "var") as site:
+        models = Models(site.addresses.triton_grpc, repository, lambda what: None)
+        assert await models.load(NAME) == (1,)
+        server = process_of(site.data, "tritonserver")
+
+        async def check(*asked: Any, **named: Any) -> float:
+            server.suspend()
+            return await check_golden(*asked, **named)
+
+        monkeypatch.setattr("stack.golden._DEADLINE", 2.0)
+        monkeypatch.setattr("stack.models.check_golden", check)
+        reason = await models.look_after(ready, 0.1, 0.1)
+        server.resume()
+        assert "does not answer its golden tile: Deadline Exceeded" in reason
     assert left_of(site.data) == []
 
 

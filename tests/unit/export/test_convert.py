@@ -156,6 +156,25 @@ def test_graph_other_than_promised_is_refused(converted):
         convert.check(graph, samples.card())
 
 
+def test_a_transpose_that_tf2onnx_forgot_is_traced_again(monkeypatch):
+    trace, traced = convert._trace, []
+
+    def forgetful(model, card):
+        graph = trace(model, card)
+        if not traced:
+            user = next(node for node in graph.graph.node if "image" in node.input)
+            user.input[list(user.input).index("image")] = "turned"
+            turn = onnx.helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 1, 3, 2])
+            graph.graph.node.insert(0, turn)
+        traced.append(graph)
+        return graph
+
+    monkeypatch.setattr(convert, "_trace", forgetful)
+    graph = onnx.load_model_from_string(convert.convert(samples.unet(), samples.card(), ""))
+    assert len(traced) == 2
+    assert "Transpose" not in {node.op_type for node in graph.graph.node}
+
+
 def test_importing_export_does_not_import_tensorflow():
     script = (
         "import sys, export.pipeline; "
