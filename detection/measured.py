@@ -10,6 +10,7 @@ from detection.confidence import features
 from detection.exposure import Limits
 from detection.quality import (
     Measurements,
+    filter_responses,
     limiting_flux,
     measure,
     noise_correlation,
@@ -65,11 +66,10 @@ def measure_sources(work: Work, *, max_candidates: int = Limits().max_candidates
     if candidates is None:
         spots, candidates = _extracted(spots, max_candidates)
     sources = distinct_sources(spots, len(candidates), work.card.nms_radius)
-    noise = work.noise()
-    correlation = noise_correlation(noise, DEFAULT_FWHM)
+    correlation = noise_correlation(work.noise_responses())
     fwhm = seeing(sources.spots, stamps, correlation)
     if fwhm is not None:
-        correlation = noise_correlation(noise, fwhm)
+        correlation = noise_correlation(filter_responses(work.noise(), fwhm))
     measured = measure(sources.spots, stamps, fwhm or DEFAULT_FWHM, correlation)
     edge_distance = _edge_distance(sources.spots, work.exposure.shape)
     return Measured(

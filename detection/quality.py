@@ -101,25 +101,34 @@ class Correlation:
     error: float
 
 
-def noise_correlation(stamps: NDArray[np.float32], fwhm: float) -> Correlation:
-    """Scatter of the matched filter's response at random places.
+def filter_responses(stamps: NDArray[np.float32], fwhm: float) -> NDArray[np.float32]:
+    """What a matched filter of unit noise answers in the middle of stamps.
 
     Parameters
     ----------
     stamps
-        float32 (N, S, S), around pixels that were chosen regardless of what is there.
+        float32 (N, S, S), in sigma.
     fwhm
         Full width at half maximum of the filter, pixels. It is cut off where stamps end.
+
+    Returns
+    -------
+    float32 (M,), of those stamps where half of the filter or more sees usable pixels.
     """
     sigma = fwhm / PER_FWHM
     reach = min(math.ceil(_FILTER_REACH * sigma), stamps.shape[1] // 2)
     profile = np.exp(-0.5 * (np.arange(-reach, reach + 1.0) / sigma) ** 2).astype(np.float32)
-    response = _responses(stamps, profile)
-    response = response[np.isfinite(response)]
-    if response.size == 0:
+    found = _responses(stamps, profile)
+    usable: NDArray[np.float32] = found[np.isfinite(found)]
+    return usable
+
+
+def noise_correlation(responses: NDArray[np.float32]) -> Correlation:
+    """Scatter of `filter_responses` around pixels chosen regardless of what is there."""
+    if responses.size == 0:
         return Correlation(1.0, math.nan)
-    scatter = 1.4826 * float(np.median(np.abs(response - np.median(response))))
-    return Correlation(max(scatter, 0.3), _MAD_ERROR / math.sqrt(response.size))
+    scatter = 1.4826 * float(np.median(np.abs(responses - np.median(responses))))
+    return Correlation(max(scatter, 0.3), _MAD_ERROR / math.sqrt(responses.size))
 
 
 @compiled

@@ -3,9 +3,11 @@
 import numpy as np
 
 from detection.centroids import DEFAULT_FWHM, centroids
+from detection.cutouts import cut_out
+from detection.exposure import Exposure
 from detection.peaks import find_peaks
 from detection.preprocess import Normalisation, normalise
-from detection.quality import measure, noise_correlation
+from detection.quality import filter_responses, measure, noise_correlation
 from detection.spots import NOISE_RADIUS, Surroundings
 
 
@@ -26,5 +28,8 @@ def warm_up() -> None:
         probability[None], positions, (0, 0), np.full(count, -1), np.zeros(count), flags
     )
     stamps = around.stamps(positions).astype(np.float16)
-    correlation = noise_correlation(around.stamps(positions, NOISE_RADIUS), DEFAULT_FWHM)
+    correlation = noise_correlation(
+        filter_responses(around.stamps(positions, NOISE_RADIUS), DEFAULT_FWHM)
+    )
     measure(spots, stamps, DEFAULT_FWHM, correlation)
+    cut_out(Exposure.from_array(image), [(32.0, 32.0)], 0.0, 1.0)

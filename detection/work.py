@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from detection.background import Image, Mask
 from detection.candidates import extract
-from detection.centroids import centroids
+from detection.centroids import DEFAULT_FWHM, centroids
 from detection.exposure import Exposure
 from detection.model import UNetModel
 from detection.peaks import Positions, find_peaks
 from detection.preprocess import Normalised
+from detection.quality import filter_responses
 from detection.resize import resize
 from detection.spots import NOISE_RADIUS, Spots, Stamps, Surroundings, Values
 from detection.tiling import Tile, padded, plan, undo_views, views_of
@@ -36,7 +37,7 @@ class _Seen:
     """What is read off a tile whatever the network answers.
 
     The candidates that it answers for, where their centroids are, with SEP's flags and brightness,
-    and their stamps; and stamps of the noise.
+    and their stamps; and stamps of the noise, with the responses of a filter of `DEFAULT_FWHM`.
     """
 
     candidates: NDArray[np.intp]
@@ -45,6 +46,7 @@ class _Seen:
     brightness: Values
     stamps: Stamps
     noise: Image
+    responses: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class _Harvest:
     spots: Spots
     stamps: Stamps
     noise: Image
+    responses: NDArray[np.float32]
     saturated: int
 
 
@@ -199,6 +202,10 @@ class Work:
         first, *others = (tile.noise for tile in self._complete())
         return np.concatenate([first, *others]) if others else first
 
+    def noise_responses(self) -> NDArray[np.float32]:
+        """`filter_responses` to a filter of `DEFAULT_FWHM` at those places, float32 (M,)."""
+        return np.concatenate([tile.responses for tile in self._complete()])
+
     def saturated_fraction(self) -> float | None:
         """Share of saturated pixels; None if the header does not say what that is."""
         if self.exposure.saturation is None:
@@ -256,13 +263,15 @@ class Work:
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
             flags = np.zeros(len(number), np.int32)
         asked, windows = centroids(around.significance, around.mask, asked)
+        noise = around.stamps(self._noise_places(tile, around.mask), NOISE_RADIUS)
         return _Seen(
             candidates=number.astype(np.intp),
             positions=asked,
             flags=windows | flags,
             brightness=brightness,
             stamps=around.stamps(asked).astype(np.float16),
-            noise=around.stamps(self._noise_places(tile, around.mask), NOISE_RADIUS),
+            noise=noise,
+            responses=filter_responses(noise, DEFAULT_FWHM),
         )
 
     def _harvest(self, pending: _Pending) -> _Harvest:
@@ -293,6 +302,7 @@ class Work:
             spots=spots,
             stamps=np.concatenate([around.stamps(peaks).astype(np.float16), seen.stamps]),
             noise=seen.noise,
+            responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
         )
 

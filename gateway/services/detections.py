@@ -8,6 +8,7 @@ from asyncpg import Record
 from uuid_utils.compat import uuid7
 
 from detection.confidence import Derivation
+from detection.cutouts import png
 from detection.errors import CardError
 from detection.guarantee import Guarantee
 from detection.model import UNetModel
@@ -20,7 +21,6 @@ from gateway.schemas import (
     LabelIn,
     StoredDetection,
 )
-from gateway.services.cutouts import png
 from gateway.storage.database import Database
 from gateway.storage.detections import (
     Filter,

@@ -17,6 +17,8 @@ from gateway.schemas import InferRequest
 from gateway.services.models import ServedModel
 from gateway.triton import Triton
 
+# Seconds after which what needs no answer is begun: Triton must get hold of the tiles first.
+_HEAD_START = 0.002
 # Tiles in a request: beside its file, what is on its way to Triton is most of what an exposure
 # holds; an instance does nothing while another has the last large request; and Triton joins
 # requests where larger batches are faster.
@@ -148,6 +150,10 @@ class Scorer:
             await self._infer(work, other, lambda done, of: None)
         return await compute(finish, work)
 
+    async def _look(self, work: Work, start: int, stop: int) -> None:
+        await asyncio.sleep(_HEAD_START)
+        await compute(work.look, start, stop)
+
     async def _infer(self, work: Work, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
         count, done = len(work), 0
@@ -163,7 +169,7 @@ class Scorer:
             for start in starts:
                 stop = min(start + size, count)
                 tiles = await compute(work.batch, start, stop)
-                senders.create_task(compute(work.look, start, stop))
+                senders.create_task(self._look(work, start, stop))
                 answer = await self._triton.infer(model.card, model.ref.version, tiles)
                 await compute(work.accept, start, answer)
                 done += len(tiles)

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
+from detection.cutouts import cut_out
 from detection.scoring import Scored
 from detection.types import Detection
 from detection.work import Work
@@ -19,7 +20,6 @@ from gateway.compute import compute
 from gateway.errors import GatewayError, KeyReusedError, RouteChangedError, RunGivenUpError
 from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, measure_parts, stage
 from gateway.schemas import ExposureInfo, InferResponse, ScoredDetection, printable
-from gateway.services.cutouts import cut_out
 from gateway.services.drift import DriftSampler
 from gateway.services.events import SUBJECT, scored_event
 from gateway.services.models import ModelService, ServedModel

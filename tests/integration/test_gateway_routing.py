@@ -205,6 +205,19 @@ async def test_changes_under_load_fail_no_request_and_store_no_retired_version(c
     await connection.close()
 
 
+async def test_a_change_at_another_gateway_counts_here_at_once(client, settings):
+    await client.put(ROUTE, json={"champion": 3})
+    assert await version_of(client) == 3
+    async with serve(settings.model_copy(update={"port": free_port()})) as other:
+        # This one has just read the route.
+        for champion in (4, 5):
+            await other.put(ROUTE, json={"champion": champion})
+            assert await version_of(client) == champion
+        trial = {"version": 3, "mode": "shadow", "fraction": 0.5}
+        await other.put(ROUTE, json={"champion": 5, "challenger": trial})
+        assert await version_of(client, model_version="challenger") == 3
+
+
 async def test_two_tritons_share_the_work_and_one_may_go(
     settings: Settings, model_repository: Path, triton: TritonServer, tmp_path: Path
 ):

@@ -9,7 +9,7 @@ from detection.evaluation import Sample
 from detection.exposure import Exposure, read_exposure
 from detection.model import UNetModel
 from detection.preprocess import Normalised
-from detection.quality import noise_correlation
+from detection.quality import filter_responses, noise_correlation
 from detection.scoring import Scored, prepare_exposure
 from detection.types import Candidate, Detection
 from reference.psf import Moffat
@@ -59,7 +59,8 @@ def test_transients_injected_into_a_real_difference_are_found(
     work = prepare_exposure(Exposure.from_array(first - second), card, [])
     for start in range(len(work)):
         work.accept(start, np.zeros_like(work.batch(start, start + 1)))
-    noise = work.normalised.noise * noise_correlation(work.noise(), psf.fwhm).scatter
+    correlation = noise_correlation(filter_responses(work.noise(), psf.fwhm))
+    noise = work.normalised.noise * correlation.scatter
     per_flux = np.sqrt(np.sum(psf(*np.meshgrid(grid, grid)) ** 2)) / noise
     truth = rng.uniform([10, 10], [1013, 671], size=(60, 2))
     snr = rng.uniform(8.0, 30.0, size=60)
