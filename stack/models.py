@@ -71,7 +71,7 @@ class Models:
 
         A model is proven when a request to it failed, and after a while in any case; cheaply, since
         what is missed now shows the next time that a request fails. A model that answers wrongly,
-        or has lost an instance, is unloaded and loaded; where one hangs, a new server must help.
+        or has lost an instance, is unloaded and loaded; without an answer, only a new server helps.
 
         Parameters
         ----------
