@@ -36,15 +36,15 @@ def cut_out(
     """
     found = np.zeros((len(positions), _SIDE, _SIDE), np.uint8)
     levels = _levels()
-    steps = _STEPS / ((_HIGH - _LOW) * noise)
+    black, steps = background + _LOW * noise, _STEPS / ((_HIGH - _LOW) * noise)
     for picture, (x, y) in zip(found, positions, strict=True):
         column, row = round(x), round(y)
         rows = slice(max(row - _HALF, 0), max(row + _HALF + 1, 0))
         columns = slice(max(column - _HALF, 0), max(column + _HALF + 1, 0))
         data, mask = exposure.pixels(rows, columns)
         top, left = rows.start - (row - _HALF), columns.start - (column - _HALF)
-        shown = picture[top : top + data.shape[0], left : left + data.shape[1]]
-        _shade(shown, data, mask, background + _LOW * noise, steps, levels)
+        # Not a part of the picture: that is another kind of array, and compiled for by itself.
+        _shade(picture, top, left, data, mask, black, steps, levels)
     return found
 
 
@@ -59,20 +59,25 @@ def _levels() -> NDArray[np.uint8]:
 
 @compiled
 def _shade(
-    shown: NDArray[np.uint8],
+    picture: NDArray[np.uint8],
+    top: int,
+    left: int,
     data: Image,
     mask: Mask,
     black: float,
     steps: float,
     levels: NDArray[np.uint8],
 ) -> None:
-    """Look up the grey of usable pixels, ``steps`` a count above ``black``."""
+    """Look up the grey of usable pixels, ``steps`` a count above ``black``.
+
+    ``top`` and ``left`` say where in the picture the first of them lies.
+    """
     last = len(levels) - 1
     for row in range(len(data)):
-        into, values, unusable = shown[row], data[row], mask[row]
-        for i in range(len(into)):
+        into, values, unusable = picture[top + row], data[row], mask[row]
+        for i in range(len(values)):
             if not unusable[i]:
-                into[i] = levels[int(min(max((values[i] - black) * steps, 0.0), last))]
+                into[left + i] = levels[int(min(max((values[i] - black) * steps, 0.0), last))]
 
 
 def png(pixels: bytes) -> bytes:

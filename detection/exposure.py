@@ -101,7 +101,7 @@ class Exposure:
             raise _unreadable(error) from error
 
     def pixels(self, rows: slice, columns: slice) -> tuple[Image, Mask]:
-        """Some rows and columns: float32, native and contiguous; and bool, True where unusable.
+        """Some rows and columns: float32, contiguous, writable; and bool, True where unusable.
 
         A pixel is unusable if it is NaN, infinite or blank, or a plane excludes it. What its value
         is then means nothing.
@@ -113,6 +113,9 @@ class Exposure:
         """
         with np.errstate(over="ignore", invalid="ignore"):
             data = np.ascontiguousarray(self.raw(rows, columns), dtype=np.float32)
+        if not data.flags.writeable:
+            # One kind of array, or others are compiled for while somebody waits.
+            data = data.copy()
         mask = ~np.isfinite(data)
         for plane in self._planes:
             mask |= plane(rows, columns)

@@ -42,7 +42,9 @@ def find_peaks(
     smooth, summits = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.bool_)
     _summits(usable, mask, rows, columns, smooth, summits)
     # `numpy.nonzero` takes ten times as long for a few.
-    rows, columns = np.unravel_index(np.flatnonzero(summits), mask.shape)
+    found = np.unravel_index(np.flatnonzero(summits), mask.shape)
+    # Contiguous as a lone one is, or another kind of array is compiled for while somebody waits.
+    rows, columns = (np.ascontiguousarray(one) for one in found)
     if rows.size == 0:
         return np.empty((0, 2)), np.empty(0)
     positions, scores = _centroids(usable, rows, columns)

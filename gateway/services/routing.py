@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
 from uuid_utils.compat import uuid7
 
@@ -54,8 +54,7 @@ class _Recent(Generic[T]):
 
     async def get(self, *, fresh: bool) -> T:
         if fresh or self._last is None or time.monotonic() - self._last[0] > _RECENT:
-            asked_at = time.monotonic()
-            self._last = asked_at, await self._read()
+            self._last = time.monotonic(), await self._read()
         return self._last[1]
 
     def forget(self) -> None:
@@ -98,8 +97,8 @@ class RoutingService:
         wanted
             What the request asks for.
         key
-            Names the exposure: the same one always gets the same side of a canary. Waited for only
-            if there is one.
+            Names the exposure: the same one always gets the same side of a canary. It is waited for
+            only where there is a canary or a shadow.
         fresh
             Look now. Otherwise what was read in the last second counts, unless a version is asked
             for by name.
@@ -111,11 +110,10 @@ class RoutingService:
         GatewayError
             If PostgreSQL or Triton does not answer, or Triton serves no version.
         """
-        named = isinstance(wanted, int) or wanted == "challenger"
-        route = await self._route.get(fresh=fresh or named)
+        route = await self._route.get(fresh=fresh or _is_named(wanted))
         if route is None:
             return await self._choose_by_settings(wanted, fresh)
-        if isinstance(wanted, int) or wanted == "challenger":
+        if _is_named(wanted):
             return Choice(wanted, _named(route, wanted))
         trial = route.challenger
         if wanted is not None or trial is None:
@@ -209,6 +207,11 @@ class RoutingService:
         if name != self._models.name:
             raise NotFoundError(f"the model here is {self._models.name!r}, not {name!r}")
         return name
+
+
+def _is_named(wanted: Wanted) -> TypeGuard[int | Literal["challenger"]]:
+    """Whether a request asks for a version that not every request gets."""
+    return isinstance(wanted, int) or wanted == "challenger"
 
 
 def _named(route: Route, wanted: int | Literal["challenger"]) -> int:

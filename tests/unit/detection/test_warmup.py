@@ -1,7 +1,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from detection import centroids, peaks, quality, spots
+import numpy as np
+
+from detection import centroids, cutouts, peaks, quality, spots
+from detection.exposure import Exposure
 from detection.model import UNetModel
 from detection.scoring import finish, prepare
 from detection.types import Candidate
@@ -13,7 +16,9 @@ COMPILED: list[Callable[..., Any]] = [
     peaks._centroids,
     centroids._windowed,
     spots._stamps,
+    quality._responses,
     quality._sum_up,
+    cutouts._shade,
 ]
 
 
@@ -25,4 +30,9 @@ def test_no_exposure_waits_for_the_compiler(card: UNetModel) -> None:
         for full in (False, True):
             work = prepare(to_fits(field()), card, asked, full_uncertainty=full)
             assert finish(answer(work)).detections
+    # In the middle, at the edge, beyond it; and of a file whose pixels are used where they lie.
+    small = np.zeros((60, 60), np.float32)
+    small.flags.writeable = False
+    for exposure in (work.exposure, Exposure.from_array(small)):
+        cutouts.cut_out(exposure, [(100.0, 80.0), (0.0, 0.0), (-900.0, 900.0)], 0.0, 1.0)
     assert [one.signatures for one in COMPILED] == known  # type: ignore[attr-defined]
