@@ -18,6 +18,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
+from detection import hdus
 from detection.background import Image, Mask
 from detection.errors import InputError, TooLargeError
 from detection.wcs import read_wcs
@@ -151,7 +152,7 @@ class Exposure:
 def read_exposure(
     content: bytes, *, hdu: int | str | None = None, limits: Limits | None = None
 ) -> Exposure:
-    """Read a FITS file (``.fits``, ``.fz``, ``.gz``) or a NumPy ``.npy`` file.
+    """Read a FITS file (``.fits``, ``.gz``, ``.fz`` except HCOMPRESS_1) or a NumPy ``.npy`` file.
 
     Parameters
     ----------
@@ -262,15 +263,13 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
 
 def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
-        # Stays open: the exposure reads its rows from it.
-        hdus = fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True)
-        chosen = _choose(hdus, hdu)
-        name, header = _name(chosen), chosen.header
+        chosen = hdus.find_image(content, hdu, _FIELD)
+        name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
         outer = (0,) * (len(chosen.shape) - 2)
         place = chosen.fileinfo()
-        cards = content[place["hdrLoc"] : place["datLoc"]] if _is_plain(chosen) else None
+        cards = content[place["hdrLoc"] : place["datLoc"]] if hdus.is_plain(chosen) else None
         read = _reader(chosen, content)
     except InputError:
         raise
@@ -293,8 +292,10 @@ def _reader(hdu: Any, content: bytes) -> Callable[[tuple[Any, ...]], NDArray[Any
         # Its pieces overlap in what must be decompressed for them: that is done once, into the type
         # it has, which is what the file would hold uncompressed.
         whole: NDArray[Any] = hdu.data
+        if whole.shape != hdu.shape:
+            raise ValueError(f"its tiles make an image of {whole.shape} pixels, not {hdu.shape}")
         return whole.__getitem__
-    if not _is_plain(hdu):
+    if not hdus.is_plain(hdu):
         return lambda index: np.asarray(hdu.section[index])
     # The file is in memory already: its pixels are read where they lie.
     header = hdu.header
@@ -322,32 +323,3 @@ def _saturation(header: fits.Header) -> float | None:
     except Exception:  # a card that cannot be parsed says so only when it is read
         return None
     return level if math.isfinite(level) and level > 0.0 else None
-
-
-def _name(hdu: Any) -> str:
-    return hdu.name or "PRIMARY"
-
-
-def _is_plain(hdu: Any) -> bool:
-    """Whether header and pixels lie in the file as they are."""
-    return type(hdu) in (fits.PrimaryHDU, fits.ImageHDU)
-
-
-def _is_image(hdu: Any) -> bool:
-    return bool(getattr(hdu, "is_image", False)) and bool(hdu.shape)
-
-
-def _choose(hdus: fits.HDUList, wanted: int | str | None) -> Any:
-    if wanted is None:
-        for candidate in hdus:
-            if _is_image(candidate):
-                return candidate
-        raise InputError("no-image", _FIELD, "no HDU of the file is an image with data")
-    try:
-        chosen = hdus[wanted]
-    except (KeyError, IndexError):
-        names = ", ".join(f"{i}: {_name(hdu)}" for i, hdu in enumerate(hdus))
-        raise InputError("no-such-hdu", "hdu", f"no HDU {wanted!r}; the file has {names}") from None
-    if not _is_image(chosen):
-        raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
-    return chosen

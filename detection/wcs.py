@@ -12,6 +12,8 @@ _BESIDE = re.compile(rb"(?:.{80})*?(?:[AB]P?_(?:ORDER|\d)|CPDIS|CPERR|D2IM|AXISC
 _SCAMP = re.compile(rb"(?:.{80})*?PV\d", re.DOTALL)
 _TAN = re.compile(rb"(?:.{80})*?CTYPE\d[^/]*-TAN", re.DOTALL)
 
+_MOST_SIP_ORDER = 9  # of what Shupe et al. (2005, ADASS XIV, 491) define
+
 
 def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[str]]:
     """The celestial WCS of a header, and what is odd about it.
@@ -28,7 +30,7 @@ def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, froz
     The WCS, and no flag; or None, and the flag ``no_wcs`` or ``bad_wcs`` (see `Exposure`).
     """
     try:
-        wcs = WCS(header) if cards is None or _needs_astropy(cards) else _by_wcslib(cards)
+        wcs = _by_astropy(header) if cards is None or _needs_astropy(cards) else _by_wcslib(cards)
         if not wcs.has_celestial:
             return None, frozenset({"no_wcs"})
         if wcs.naxis != 2:
@@ -44,6 +46,13 @@ def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, froz
 def _needs_astropy(cards: bytes) -> bool:
     scamp = _SCAMP.match(cards) is not None and _TAN.match(cards) is not None
     return scamp or _BESIDE.match(cards) is not None
+
+
+def _by_astropy(header: fits.Header) -> WCS:
+    # Astropy looks for a coefficient of every two powers up to the order that a header states.
+    if any(header.get(f"{name}_ORDER", 0) > _MOST_SIP_ORDER for name in ("A", "B", "AP", "BP")):
+        raise ValueError(f"SIP of an order beyond {_MOST_SIP_ORDER}")
+    return WCS(header)
 
 
 def _by_wcslib(cards: bytes) -> WCS:

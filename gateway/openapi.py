@@ -100,8 +100,9 @@ class InferOperation(Operation):
                             "exposure": Schema(
                                 type=OpenAPIType.STRING,
                                 content_media_type="application/octet-stream",
-                                description="A FITS file, also `.fz` or `.gz`, or a NumPy `.npy` "
-                                "file of two dimensions. NaN pixels are masked.",
+                                description="A FITS file, also `.gz` or `.fz` (but not compressed "
+                                "by HCOMPRESS_1), or a NumPy `.npy` file of two dimensions. NaN "
+                                "pixels are masked.",
                             ),
                             "mask": Schema(
                                 type=OpenAPIType.STRING,

@@ -67,7 +67,7 @@ def test_every_type_of_pixel_is_read_as_astropy_reads_it(stored: str) -> None:
     assert not mask.any()
 
 
-@pytest.mark.parametrize("compression", ["RICE_1", "GZIP_1", "HCOMPRESS_1"])
+@pytest.mark.parametrize("compression", ["RICE_1", "GZIP_1", "GZIP_2"])
 def test_tile_compressed(compression: str) -> None:
     stored = np.arange(1600, dtype=np.int16).reshape(40, 40)
     stream = io.BytesIO()

@@ -80,3 +80,9 @@ def test_distortions_move_what_they_should() -> None:
 def test_a_header_without_wcs_has_none() -> None:
     made = fits.PrimaryHDU(np.zeros((4, 4), np.float32)).header
     assert read_wcs(made, made.tostring().encode()) == (None, {"no_wcs"})
+
+
+@pytest.mark.parametrize("keyword", ["A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"])
+def test_a_polynomial_of_impossible_order_is_refused_at_once(keyword: str) -> None:
+    made = header(**SIP | {"AP_ORDER": 2, "BP_ORDER": 2, keyword: 10**9})
+    assert read_wcs(made, made.tostring().encode()) == (None, {"bad_wcs"})

@@ -1,0 +1,95 @@
+"""What a header states is not believed where Astropy would count to it."""
+
+import io
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from detection.errors import InputError
+from detection.exposure import read_exposure
+from detection.hdus import find_image
+
+IMAGE = np.arange(1600, dtype=np.int16).reshape(40, 40)
+
+
+def written(*hdus: object) -> bytes:
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(stream)
+    return stream.getvalue()
+
+
+def changed(content: bytes, keyword: str, card: str) -> bytes:
+    """With another card instead of a keyword's last."""
+    start = content.rindex(f"{keyword:8}=".encode())
+    return content[:start] + card.ljust(80).encode() + content[start + 80 :]
+
+
+def refused(content: bytes) -> InputError:
+    with pytest.raises(InputError) as caught:
+        read_exposure(content)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "NAXIS   =  9223372036854775807",
+        "naxis   = +0002000000000",
+        " NAXIS= 2000000000 / axes",
+        "HIERARCH NAXIS = 2000000000",
+    ],
+)
+@pytest.mark.parametrize("hdus", [(), (fits.ImageHDU(IMAGE),)])
+def test_no_image_has_more_than_999_axes(card: str, hdus: tuple[fits.ImageHDU, ...]) -> None:
+    error = refused(changed(written(*hdus), "NAXIS", card))
+    assert error.code == "unreadable-fits"
+    assert card.split("/")[0].strip() in error.detail
+
+
+@pytest.mark.parametrize("keyword", ["TFIELDS", "ZNAXIS", "WCSAXES"])
+def test_no_tile_compressed_image_has_more_than_999_columns_or_axes(keyword: str) -> None:
+    hdu = fits.CompImageHDU(IMAGE, fits.Header({"WCSAXES": 2}), compression_type="RICE_1")
+    card = f"{keyword:8}=           2000000000"
+    assert keyword in refused(changed(written(hdu), keyword, card)).detail
+
+
+def test_an_axis_has_a_whole_number_of_pixels() -> None:
+    content = written(fits.CompImageHDU(IMAGE, compression_type="RICE_1"))
+    assert "pixels" in refused(changed(content, "ZNAXIS2", "ZNAXIS2 = 1.5D0")).detail
+
+
+def test_tiles_make_the_image_that_the_header_promises() -> None:
+    content = written(fits.CompImageHDU(IMAGE, compression_type="PLIO_1"))
+    assert "tiles" in refused(changed(content, "ZTILE2", "ZTILE2  =                  -32")).detail
+
+
+def test_rice_compressed_pixels_have_a_width_that_its_decoder_knows() -> None:
+    content = written(fits.CompImageHDU(IMAGE, compression_type="RICE_1"))
+    assert b"ZNAME2  = 'BYTEPIX " in content
+    broken = changed(content, "ZVAL2", "ZVAL2   =              1000000")
+    assert "BYTEPIX" in refused(broken).detail
+
+
+def test_what_hcompress_compressed_is_refused_with_the_remedy() -> None:
+    error = refused(written(fits.CompImageHDU(IMAGE, compression_type="HCOMPRESS_1")))
+    assert error.code == "unreadable-fits"
+    assert "send it as RICE_1" in error.detail
+
+
+def test_a_file_whose_hdus_lead_back_to_one_another_is_refused() -> None:
+    table = fits.BinTableHDU.from_columns([fits.Column("A", "E", array=np.zeros(3))])
+    content = changed(written(table), "PCOUNT", f"PCOUNT  = {-12 - 2 * 2880:20d}")
+    assert "before it begins" in refused(content).detail
+
+
+def test_an_hdu_is_found_by_its_name_in_either_case() -> None:
+    content = written(fits.ImageHDU(IMAGE, name="SCI"), fits.ImageHDU(IMAGE + 1, name="DIFF"))
+    np.testing.assert_array_equal(find_image(content, " diff", "exposure").data, IMAGE + 1)
+    named = fits.PrimaryHDU(IMAGE + 2)
+    named.header["EXTNAME"] = "SCI"
+    stream = io.BytesIO()
+    named.writeto(stream)
+    for wanted in ("sci", "primary", 0):
+        found = find_image(stream.getvalue(), wanted, "exposure")
+        np.testing.assert_array_equal(found.data, IMAGE + 2)
