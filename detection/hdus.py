@@ -11,6 +11,7 @@ from astropy.io import fits
 from detection.errors import InputError
 
 _CARD = 80
+_MOST_NAMED = 100  # HDUs in a message
 _END = b"END".ljust(_CARD)
 # Astropy and wcslib run through, or make room for, as many axes and columns as a header states.
 # There are at most 999 (FITS Standard 4.0, 4.4.1.1 and 7.3.1). This is as lenient as Astropy is.
@@ -53,6 +54,8 @@ def find_image(content: bytes, wanted: int | str | None, field: str) -> Any:
                 raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
     if wanted is None:
         raise InputError("no-image", field, "no HDU of the file is an image with data")
+    if len(names) > _MOST_NAMED:
+        names[_MOST_NAMED:] = ["..."]
     detail = f"no HDU {wanted!r}; the file has {', '.join(names)}"
     raise InputError("no-such-hdu", "hdu", detail)
 
