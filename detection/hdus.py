@@ -1,7 +1,9 @@
 """The HDUs of a FITS file, read by Astropy within bounds that it does not set itself."""
 
+import gzip
 import io
 import itertools
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,7 @@ from detection.errors import InputError
 
 _CARD = 80
 _MOST_NAMED = 100  # HDUs in a message
+_PIECE = 1 << 20  # bytes of a tile that are held at a time
 _END = b"END".ljust(_CARD)
 # Astropy and wcslib run through, or make room for, as many axes and columns as a header states.
 # There are at most 999 (FITS Standard 4.0, 4.4.1.1 and 7.3.1). This is as lenient as Astropy is.
@@ -45,7 +48,7 @@ def find_image(content: bytes, wanted: int | str | None, field: str) -> Any:
     for index, stored in enumerate(_read(content)):
         names.append(f"{index}: {name(stored)}")
         if wanted is None or _is_called(stored, index, wanted):
-            hdu = _uncompressed(stored, field)
+            hdu = _uncompressed(content, stored, field)
             if getattr(hdu, "is_image", False) and hdu.shape:
                 if not all(isinstance(length, int) for length in hdu.shape):
                     raise ValueError(f"axes of {hdu.shape} pixels")
@@ -108,12 +111,14 @@ def _is_called(hdu: Any, index: int, wanted: int | str) -> bool:
     return asked == hdu.name.strip().upper() or (asked == "PRIMARY" and index == 0)
 
 
-def _uncompressed(hdu: Any, field: str) -> Any:
+def _uncompressed(content: bytes, hdu: Any, field: str) -> Any:
     """The image that a table holds where it is a tile-compressed one; any other HDU as it is."""
     if not (isinstance(hdu, fits.BinTableHDU) and fits.CompImageHDU.match_header(hdu.header)):
         return hdu
     _check_compression(hdu.header, field)
-    return fits.CompImageHDU(bintable=hdu)
+    image = fits.CompImageHDU(bintable=hdu)
+    _check_gzip(content, hdu, image)
+    return image
 
 
 def _check_compression(header: fits.Header, field: str) -> None:
@@ -131,3 +136,24 @@ def _check_compression(header: fits.Header, field: str) -> None:
         width = header.get(f"ZVAL{card.keyword.removeprefix('ZNAME')}")
         if str(card.value).upper() == "BYTEPIX" and width not in _BYTES_OF_A_PIXEL:
             raise ValueError(f"pixels of {width} bytes: BYTEPIX is 1, 2, 4 or 8")
+
+
+def _check_gzip(content: bytes, table: fits.BinTableHDU, image: fits.CompImageHDU) -> None:
+    """Refuse a tile that decompresses to more than its whole image, before all of it is there."""
+    header = table.header
+    most = 8 * math.prod(header[f"ZNAXIS{axis}"] for axis in range(1, header["ZNAXIS"] + 1))
+    start = table.fileinfo()["datLoc"] + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
+    heap = memoryview(content)[start : start + header["PCOUNT"]]
+    columns = {"GZIP_COMPRESSED_DATA"}
+    if header["ZCMPTYPE"] in ("GZIP_1", "GZIP_2"):
+        columns.add("COMPRESSED_DATA")
+    for column in columns.intersection(table.columns.names):
+        if not re.match("1?[PQ]B", table.columns[column].format):
+            raise ValueError(f"{column} is {table.columns[column].format}, not bytes in the heap")
+        for size, offset in image.compressed_data[column]:
+            tile = gzip.GzipFile(fileobj=io.BytesIO(heap[offset : offset + size]))
+            left = most
+            while left >= 0 and (piece := tile.read(_PIECE)):
+                left -= len(piece)
+            if left < 0:
+                raise ValueError(f"a tile is larger than the {most} bytes of its whole image")

@@ -1,5 +1,6 @@
 """What a header states is not believed where Astropy would count to it."""
 
+import gzip
 import io
 
 import numpy as np
@@ -75,6 +76,37 @@ def test_what_hcompress_compressed_is_refused_with_the_remedy() -> None:
     error = refused(written(fits.CompImageHDU(IMAGE, compression_type="HCOMPRESS_1")))
     assert error.code == "unreadable-fits"
     assert "send it as RICE_1" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "column"), [("GZIP_2", "COMPRESSED_DATA"), ("RICE_1", "GZIP_COMPRESSED_DATA")]
+)
+def test_a_tile_that_decompresses_without_end_is_refused(algorithm: str, column: str) -> None:
+    # The second member is the large one, and says that it is small.
+    bomb = gzip.compress(b"small") + gzip.compress(bytes(1 << 22))[:-4] + bytes(4)
+    tiles = np.array([np.frombuffer(bomb, np.uint8)], dtype=object)
+    table = fits.BinTableHDU.from_columns([fits.Column(column, "1PB()", array=tiles)])
+    whole = fits.CompImageHDU(IMAGE, compression_type=algorithm, tile_shape=IMAGE.shape)
+    with fits.open(io.BytesIO(written(whole)), disable_image_compression=True) as hdus:
+        stored = hdus[1].header
+    table.header.update({name: stored[name] for name in stored if name.startswith("Z")})
+    assert "larger than the 12800 bytes" in refused(written(table)).detail
+
+
+@pytest.mark.parametrize("compression", ["GZIP_1", "GZIP_2", "RICE_1"])
+def test_floats_are_decompressed_as_astropy_does(compression: str) -> None:
+    # Tiles of noise that cannot be quantised lie in a column of their own.
+    image = np.random.default_rng(1).normal(size=(40, 40)).astype(np.float32)
+    image[:20] = 3.0
+    content = written(fits.CompImageHDU(image, compression_type=compression))
+    with fits.open(io.BytesIO(content)) as hdus:
+        expected = hdus[1].data
+    with fits.open(io.BytesIO(content), disable_image_compression=True) as hdus:
+        table, start = hdus[1].header, hdus[1].fileinfo()["datLoc"]
+    end = start + table["NAXIS1"] * table["NAXIS2"] + table["PCOUNT"]
+    # Not every writer fills the last block up.
+    for file in (content, content[:end]):
+        np.testing.assert_array_equal(read_exposure(file).image()[0], expected)
 
 
 def test_a_file_whose_hdus_lead_back_to_one_another_is_refused() -> None:
