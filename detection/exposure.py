@@ -263,7 +263,7 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
 
 def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
-        chosen = hdus.find_image(content, hdu, _FIELD)
+        chosen = hdus.find_image(content, hdu, _FIELD, limits.max_pixels)
         name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)

@@ -25,7 +25,7 @@ _COUNT_BEYOND = re.compile(
 _BYTES_OF_A_PIXEL = (1, 2, 4, 8)  # that RICE_1 compresses (the same, table 37)
 
 
-def find_image(content: bytes, wanted: int | str | None, field: str) -> Any:
+def find_image(content: bytes, wanted: int | str | None, field: str, max_pixels: int) -> Any:
     """An image of a FITS file, its pixels not yet read.
 
     Parameters
@@ -36,6 +36,8 @@ def find_image(content: bytes, wanted: int | str | None, field: str) -> Any:
         Index or EXTNAME (in either case) of the HDU; the first image with data if None.
     field
         The part of the request that the file came in, for what is raised.
+    max_pixels
+        Compressed tiles are not larger than an image of so many; how many it has is not looked at.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def find_image(content: bytes, wanted: int | str | None, field: str) -> Any:
     for index, stored in enumerate(_read(content)):
         names.append(f"{index}: {name(stored)}")
         if wanted is None or _is_called(stored, index, wanted):
-            hdu = _uncompressed(content, stored, field)
+            hdu = _uncompressed(content, stored, field, max_pixels)
             if getattr(hdu, "is_image", False) and hdu.shape:
                 if not all(isinstance(length, int) for length in hdu.shape):
                     raise ValueError(f"axes of {hdu.shape} pixels")
@@ -111,13 +113,13 @@ def _is_called(hdu: Any, index: int, wanted: int | str) -> bool:
     return asked == hdu.name.strip().upper() or (asked == "PRIMARY" and index == 0)
 
 
-def _uncompressed(content: bytes, hdu: Any, field: str) -> Any:
+def _uncompressed(content: bytes, hdu: Any, field: str, max_pixels: int) -> Any:
     """The image that a table holds where it is a tile-compressed one; any other HDU as it is."""
     if not (isinstance(hdu, fits.BinTableHDU) and fits.CompImageHDU.match_header(hdu.header)):
         return hdu
     _check_compression(hdu.header, field)
     image = fits.CompImageHDU(bintable=hdu)
-    _check_gzip(content, hdu, image)
+    _check_gzip(content, hdu, image, max_pixels)
     return image
 
 
@@ -138,12 +140,14 @@ def _check_compression(header: fits.Header, field: str) -> None:
             raise ValueError(f"pixels of {width} bytes: BYTEPIX is 1, 2, 4 or 8")
 
 
-def _check_gzip(content: bytes, table: fits.BinTableHDU, image: fits.CompImageHDU) -> None:
-    """Refuse a tile that decompresses to more than its whole image, before all of it is there."""
+def _check_gzip(
+    content: bytes, table: fits.BinTableHDU, image: fits.CompImageHDU, max_pixels: int
+) -> None:
+    """Refuse tiles that decompress to more than their image, before all of it is there."""
     header = table.header
-    most = 8 * math.prod(header[f"ZNAXIS{axis}"] for axis in range(1, header["ZNAXIS"] + 1))
     start = table.fileinfo()["datLoc"] + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
     heap = memoryview(content)[start : start + header["PCOUNT"]]
+    left = most = 8 * min(math.prod(image.shape), max_pixels)
     columns = {"GZIP_COMPRESSED_DATA"}
     if header["ZCMPTYPE"] in ("GZIP_1", "GZIP_2"):
         columns.add("COMPRESSED_DATA")
@@ -152,8 +156,7 @@ def _check_gzip(content: bytes, table: fits.BinTableHDU, image: fits.CompImageHD
             raise ValueError(f"{column} is {table.columns[column].format}, not bytes in the heap")
         for size, offset in image.compressed_data[column]:
             tile = gzip.GzipFile(fileobj=io.BytesIO(heap[offset : offset + size]))
-            left = most
-            while left >= 0 and (piece := tile.read(_PIECE)):
+            while piece := tile.read(_PIECE):
                 left -= len(piece)
-            if left < 0:
-                raise ValueError(f"a tile is larger than the {most} bytes of its whole image")
+                if left < 0:
+                    raise ValueError(f"its tiles are larger than the {most} bytes of an image")

@@ -93,6 +93,18 @@ def test_a_tile_that_decompresses_without_end_is_refused(algorithm: str, column:
     assert "larger than the 12800 bytes" in refused(written(table)).detail
 
 
+def test_tiles_are_together_no_larger_than_their_image() -> None:
+    whole = fits.CompImageHDU(np.zeros_like(IMAGE), compression_type="GZIP_1", tile_shape=(1, 40))
+    with fits.open(io.BytesIO(written(whole)), disable_image_compression=True) as hdus:
+        stored = hdus[1].header
+    tiles = np.empty(3, object)
+    for row in range(3):
+        tiles[row] = np.frombuffer(gzip.compress(bytes(12800)), np.uint8)
+    table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "1PB()", array=tiles)])
+    table.header.update({name: stored[name] for name in stored if name.startswith("Z")})
+    assert "larger than the 12800 bytes" in refused(written(table)).detail
+
+
 @pytest.mark.parametrize("compression", ["GZIP_1", "GZIP_2", "RICE_1"])
 def test_floats_are_decompressed_as_astropy_does(compression: str) -> None:
     # Tiles of noise that cannot be quantised lie in a column of their own.
@@ -117,11 +129,11 @@ def test_a_file_whose_hdus_lead_back_to_one_another_is_refused() -> None:
 
 def test_an_hdu_is_found_by_its_name_in_either_case() -> None:
     content = written(fits.ImageHDU(IMAGE, name="SCI"), fits.ImageHDU(IMAGE + 1, name="DIFF"))
-    np.testing.assert_array_equal(find_image(content, " diff", "exposure").data, IMAGE + 1)
+    np.testing.assert_array_equal(find_image(content, " diff", "exposure", 1600).data, IMAGE + 1)
     named = fits.PrimaryHDU(IMAGE + 2)
     named.header["EXTNAME"] = "SCI"
     stream = io.BytesIO()
     named.writeto(stream)
     for wanted in ("sci", "primary", 0):
-        found = find_image(stream.getvalue(), wanted, "exposure")
+        found = find_image(stream.getvalue(), wanted, "exposure", 1600)
         np.testing.assert_array_equal(found.data, IMAGE + 2)
