@@ -113,10 +113,8 @@ class Exposure:
             As `raw` does.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            data = np.ascontiguousarray(self.raw(rows, columns), dtype=np.float32)
-        if not data.flags.writeable:
             # One kind of array, or others are compiled for while somebody waits.
-            data = data.copy()
+            data = np.require(self.raw(rows, columns), np.float32, ["C", "W"])
         mask = ~np.isfinite(data)
         for plane in self._planes:
             mask |= plane(rows, columns)
@@ -263,7 +261,7 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
 
 def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
-        chosen = hdus.find_image(content, hdu, _FIELD, limits.max_pixels)
+        chosen = hdus.find_image(content, hdu, limits.max_pixels)
         name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)

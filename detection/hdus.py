@@ -25,7 +25,7 @@ _COUNT_BEYOND = re.compile(
 _BYTES_OF_A_PIXEL = (1, 2, 4, 8)  # that RICE_1 compresses (the same, table 37)
 
 
-def find_image(content: bytes, wanted: int | str | None, field: str, max_pixels: int) -> Any:
+def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any:
     """An image of a FITS file, its pixels not yet read.
 
     Parameters
@@ -34,8 +34,6 @@ def find_image(content: bytes, wanted: int | str | None, field: str, max_pixels:
         The whole file.
     wanted
         Index or EXTNAME (in either case) of the HDU; the first image with data if None.
-    field
-        The part of the request that the file came in, for what is raised.
     max_pixels
         Compressed tiles are not larger than an image of so many; how many it has is not looked at.
 
@@ -49,16 +47,17 @@ def find_image(content: bytes, wanted: int | str | None, field: str, max_pixels:
     names = []
     for index, stored in enumerate(_read(content)):
         names.append(f"{index}: {name(stored)}")
-        if wanted is None or _is_called(stored, index, wanted):
-            hdu = _uncompressed(content, stored, field, max_pixels)
-            if getattr(hdu, "is_image", False) and hdu.shape:
-                if not all(isinstance(length, int) for length in hdu.shape):
-                    raise ValueError(f"axes of {hdu.shape} pixels")
-                return hdu
-            if wanted is not None:
-                raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
+        if wanted is not None and not _is_called(stored, index, wanted):
+            continue
+        hdu = _uncompressed(content, stored, max_pixels)
+        if getattr(hdu, "is_image", False) and hdu.shape:
+            if not all(isinstance(length, int) for length in hdu.shape):
+                raise ValueError(f"axes of {hdu.shape} pixels")
+            return hdu
+        if wanted is not None:
+            raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
     if wanted is None:
-        raise InputError("no-image", field, "no HDU of the file is an image with data")
+        raise InputError("no-image", "exposure", "no HDU of the file is an image with data")
     if len(names) > _MOST_NAMED:
         names[_MOST_NAMED:] = ["..."]
     detail = f"no HDU {wanted!r}; the file has {', '.join(names)}"
@@ -113,24 +112,24 @@ def _is_called(hdu: Any, index: int, wanted: int | str) -> bool:
     return asked == hdu.name.strip().upper() or (asked == "PRIMARY" and index == 0)
 
 
-def _uncompressed(content: bytes, hdu: Any, field: str, max_pixels: int) -> Any:
+def _uncompressed(content: bytes, hdu: Any, max_pixels: int) -> Any:
     """The image that a table holds where it is a tile-compressed one; any other HDU as it is."""
     if not (isinstance(hdu, fits.BinTableHDU) and fits.CompImageHDU.match_header(hdu.header)):
         return hdu
-    _check_compression(hdu.header, field)
+    _check_compression(hdu.header)
     image = fits.CompImageHDU(bintable=hdu)
     _check_gzip(content, hdu, image, max_pixels)
     return image
 
 
-def _check_compression(header: fits.Header, field: str) -> None:
+def _check_compression(header: fits.Header) -> None:
     """Keep from Astropy's decoders, which are written in C, what would have them leave memory."""
     if header["ZCMPTYPE"] == "HCOMPRESS_1":
         # A tile's stream is believed about how large it is, whatever was allocated for it (CFITSIO
         # issue 131, which Astropy 8.0 still has).
         raise InputError(
             "unreadable-fits",
-            field,
+            "exposure",
             "compressed by HCOMPRESS_1, whose decoder a broken file can bring down; "
             "send it as RICE_1 or GZIP_2, which fpack writes, or uncompressed",
         )

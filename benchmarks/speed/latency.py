@@ -16,7 +16,7 @@ from benchmarks.speed.processes import forget_peaks, peak_memory, tree
 P = ParamSpec("P")
 
 _CORES = 2
-_PAUSE = 0.1
+_PAUSE = 0.1  # seconds
 
 
 def p50_overhead(
@@ -35,12 +35,12 @@ def p50_overhead(
         way(shown[0])
     found = []
     for _ in range(rounds):
-        took: list[list[float]] = [[] for _ in ways]
+        took: dict[Callable[[Exposure], None], list[float]] = {way: [] for way in ways}
         for number, one in enumerate(shown):
-            for index in turned(range(len(ways)), number):
+            for way in turned(ways, number):
                 time.sleep(_PAUSE)
-                took[index].append(seconds_of(ways[index], one))
-        through, raw = map(statistics.median, took)
+                took[way].append(seconds_of(way, one))
+        through, raw = (statistics.median(took[way]) for way in ways)
         found.append(through / raw - 1.0)
     return Spread.of(found)
 

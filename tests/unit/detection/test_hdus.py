@@ -26,6 +26,22 @@ def changed(content: bytes, keyword: str, card: str) -> bytes:
     return content[:start] + card.ljust(80).encode() + content[start + 80 :]
 
 
+def table_of(content: bytes) -> fits.BinTableHDU:
+    """The table that a compressed image is stored in."""
+    return fits.open(io.BytesIO(content), disable_image_compression=True)[1]
+
+
+def with_tiles(image: fits.CompImageHDU, column: str, streams: list[bytes]) -> bytes:
+    """With other tiles than the image's own, in a column."""
+    tiles = np.empty(len(streams), object)
+    for row, stream in enumerate(streams):
+        tiles[row] = np.frombuffer(stream, np.uint8)
+    table = fits.BinTableHDU.from_columns([fits.Column(column, "1PB()", array=tiles)])
+    stored = table_of(written(image)).header
+    table.header.update({name: stored[name] for name in stored if name.startswith("Z")})
+    return written(table)
+
+
 def refused(content: bytes) -> InputError:
     with pytest.raises(InputError) as caught:
         read_exposure(content)
@@ -84,25 +100,14 @@ def test_what_hcompress_compressed_is_refused_with_the_remedy() -> None:
 def test_a_tile_that_decompresses_without_end_is_refused(algorithm: str, column: str) -> None:
     # The second member is the large one, and says that it is small.
     bomb = gzip.compress(b"small") + gzip.compress(bytes(1 << 22))[:-4] + bytes(4)
-    tiles = np.array([np.frombuffer(bomb, np.uint8)], dtype=object)
-    table = fits.BinTableHDU.from_columns([fits.Column(column, "1PB()", array=tiles)])
     whole = fits.CompImageHDU(IMAGE, compression_type=algorithm, tile_shape=IMAGE.shape)
-    with fits.open(io.BytesIO(written(whole)), disable_image_compression=True) as hdus:
-        stored = hdus[1].header
-    table.header.update({name: stored[name] for name in stored if name.startswith("Z")})
-    assert "larger than the 12800 bytes" in refused(written(table)).detail
+    assert "larger than the 12800 bytes" in refused(with_tiles(whole, column, [bomb])).detail
 
 
 def test_tiles_are_together_no_larger_than_their_image() -> None:
-    whole = fits.CompImageHDU(np.zeros_like(IMAGE), compression_type="GZIP_1", tile_shape=(1, 40))
-    with fits.open(io.BytesIO(written(whole)), disable_image_compression=True) as hdus:
-        stored = hdus[1].header
-    tiles = np.empty(3, object)
-    for row in range(3):
-        tiles[row] = np.frombuffer(gzip.compress(bytes(12800)), np.uint8)
-    table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", "1PB()", array=tiles)])
-    table.header.update({name: stored[name] for name in stored if name.startswith("Z")})
-    assert "larger than the 12800 bytes" in refused(written(table)).detail
+    whole = fits.CompImageHDU(IMAGE, compression_type="GZIP_1", tile_shape=(1, 40))
+    content = with_tiles(whole, "COMPRESSED_DATA", [gzip.compress(bytes(12800))] * 3)
+    assert "larger than the 12800 bytes" in refused(content).detail
 
 
 @pytest.mark.parametrize("compression", ["GZIP_1", "GZIP_2", "RICE_1"])
@@ -113,9 +118,9 @@ def test_floats_are_decompressed_as_astropy_does(compression: str) -> None:
     content = written(fits.CompImageHDU(image, compression_type=compression))
     with fits.open(io.BytesIO(content)) as hdus:
         expected = hdus[1].data
-    with fits.open(io.BytesIO(content), disable_image_compression=True) as hdus:
-        table, start = hdus[1].header, hdus[1].fileinfo()["datLoc"]
-    end = start + table["NAXIS1"] * table["NAXIS2"] + table["PCOUNT"]
+    table = table_of(content)
+    size = table.header["NAXIS1"] * table.header["NAXIS2"] + table.header["PCOUNT"]
+    end = table.fileinfo()["datLoc"] + size
     # Not every writer fills the last block up.
     for file in (content, content[:end]):
         np.testing.assert_array_equal(read_exposure(file).image()[0], expected)
@@ -129,11 +134,11 @@ def test_a_file_whose_hdus_lead_back_to_one_another_is_refused() -> None:
 
 def test_an_hdu_is_found_by_its_name_in_either_case() -> None:
     content = written(fits.ImageHDU(IMAGE, name="SCI"), fits.ImageHDU(IMAGE + 1, name="DIFF"))
-    np.testing.assert_array_equal(find_image(content, " diff", "exposure", 1600).data, IMAGE + 1)
+    np.testing.assert_array_equal(find_image(content, " diff", 1600).data, IMAGE + 1)
     named = fits.PrimaryHDU(IMAGE + 2)
     named.header["EXTNAME"] = "SCI"
     stream = io.BytesIO()
     named.writeto(stream)
     for wanted in ("sci", "primary", 0):
-        found = find_image(stream.getvalue(), wanted, "exposure", 1600)
+        found = find_image(stream.getvalue(), wanted, 1600)
         np.testing.assert_array_equal(found.data, IMAGE + 2)
