@@ -69,9 +69,9 @@ lock: .venv/.stamp ## resolve the dependencies anew
 IMAGE_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 -c requirements.lock \
   --generate-hashes --no-annotate --no-emit-index-url --no-header -q
 lock-images: ## the part of requirements.lock that each image is made from
-	$(IMAGE_LOCK) pyproject.toml --extra telemetry --extra tracking --extra drift \
+	$(IMAGE_LOCK) pyproject.toml --extra server --extra telemetry --extra tracking --extra drift \
 	  -o requirements/gateway.lock
-	$(IMAGE_LOCK) pyproject.toml --extra export --extra reference --extra stack \
+	$(IMAGE_LOCK) pyproject.toml --extra server --extra training --extra servers --group triton \
 	  -o requirements/export.lock
 	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
 
