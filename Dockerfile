@@ -46,7 +46,7 @@ FROM base AS gateway
 LABEL org.opencontainers.image.title="astrotriton gateway"
 COPY --from=gateway-environment /venv /venv
 EXPOSE 8000 9000
-ENTRYPOINT ["python", "-m", "gateway"]
+ENTRYPOINT ["python", "-m", "astrotriton.gateway"]
 CMD ["serve"]
 
 # Export and promotion: TensorFlow, MLflow, and the Triton from pip for the sandbox.

@@ -28,8 +28,8 @@ import psutil
 
 from astrotriton.client import AsyncClient, InferRequest, InferResponse, ProblemError, Retries
 from astrotriton.client.errors import ClientError
-from stack import Addresses, check_golden, down, up
-from stack.site import State, read_state
+from astrotriton.stack import Addresses, check_golden, down, up
+from astrotriton.stack.site import State, read_state
 
 DEADLINE = 60.0
 _SLACK = 2.0  # for this process itself to notice, on busy cores
@@ -372,7 +372,7 @@ def main(minutes: float, seed: int) -> None:
         data = Path(folder)
         owner = [
             *("env", "ASTROTRITON_STACK_RESTARTS=1000"),
-            *(sys.executable, "-m", "astrotriton.owner", str(data)),
+            *(sys.executable, "-m", "astrotriton.local.owner", str(data)),
         ]
         names = [name for name in FAULTS | LONG_FAULTS if "disk" not in name]
         report = Report()

@@ -18,8 +18,8 @@ import click
 import httpx
 import numpy as np
 
+from astrotriton.stack import down, up
 from benchmarks.faults import Victim
-from stack import down, up
 
 DEADLINE = 30.0
 SIDE = 512
@@ -171,7 +171,7 @@ def main(minutes: float, times: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         try:
-            owner = [sys.executable, "-m", "astrotriton.owner", str(data)]
+            owner = [sys.executable, "-m", "astrotriton.local.owner", str(data)]
             addresses = up(data, owner, on_progress=lambda part, what: click.echo(f"{part} {what}"))
             broken = asyncio.run(measure(Victim(data, addresses), minutes, times))
         finally:

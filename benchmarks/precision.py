@@ -15,13 +15,13 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from export import convert
-from export.engine import OnnxEngine
-from export.precision import reduced
-from export.subpixel import fold_upsampling
-from reference.evaluate import DEFAULT_SEED, evaluate
-from reference.exposures import golden_tiles
-from reference.weights import load_card, load_network
+from astrotriton.export import convert
+from astrotriton.export.engine import OnnxEngine
+from astrotriton.export.precision import reduced
+from astrotriton.export.subpixel import fold_upsampling
+from astrotriton.training.evaluate import DEFAULT_SEED, evaluate
+from astrotriton.training.exposures import golden_tiles
+from astrotriton.training.weights import load_card, load_network
 
 ROUNDS = 15
 

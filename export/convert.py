@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from detection.model import TensorSpec, UNetModel
-from export.errors import ConversionError
-from export.subpixel import FOLDED
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.export.errors import ConversionError
+from astrotriton.export.subpixel import FOLDED
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +43,7 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
     card
         Names and shapes of the graph's input and output; the batch stays dynamic.
     source_digest
-        `export.digests.of_source` of the model, kept in the file's metadata.
+        `astrotriton.export.digests.of_source` of the model, kept in the file's metadata.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from detection.model import UNetModel
+from astrotriton.detection.card import UNetModel
 
 if TYPE_CHECKING:
     import keras

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.model import UNetModel
-from export.errors import ConversionError
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.errors import ConversionError
 
 if TYPE_CHECKING:
     import keras

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from export.manifest import Manifest
+    from astrotriton.export.manifest import Manifest
 
 
 class ExportError(Exception):
@@ -30,7 +30,7 @@ class ParityError(ExportError):
     message
         What differs, and by how much.
     figures
-        The figures measured, by name, as `export.parity.Parity.figures` gives them.
+        The figures measured, by name, as `astrotriton.export.parity.Parity.figures` gives them.
     """
 
     def __init__(self, message: str, figures: Mapping[str, float]) -> None:

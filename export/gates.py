@@ -2,7 +2,13 @@
 
 import math
 
-from detection.gates import Gate, GateLimits, accuracy, accuracy_change, calibration
+from astrotriton.detection.assurance.criteria import (
+    GateLimits,
+    accuracy,
+    accuracy_change,
+    calibration,
+)
+from astrotriton.wire.validation import Gate
 
 __all__ = ["GateLimits", "accuracy", "accuracy_change", "calibration", "cost"]
 

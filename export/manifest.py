@@ -4,8 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from detection.gates import Gate
-from export.errors import RepositoryError
+from astrotriton.export.errors import RepositoryError
+from astrotriton.wire.validation import Gate
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from export import pipeline, registry
-from export.errors import ExportError, ServingError
-from export.manifest import Manifest
-from export.promotion import Serving
-from export.routing import Route
-from export.serving import Replica
+from astrotriton.export import pipeline, registry
+from astrotriton.export.errors import ExportError, ServingError
+from astrotriton.export.gateway_routes import Route
+from astrotriton.export.manifest import Manifest
+from astrotriton.export.promotion import Serving
+from astrotriton.export.serving import Replica
 
 
 class VersionState(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detection.golden import TOLERANCE, Golden
-from detection.model import UNetModel
-from export.engine import KerasEngine, OnnxEngine, Tiles
-from export.errors import ExportError, ParityError
+from astrotriton.detection.assurance.golden import TOLERANCE, Golden
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
+from astrotriton.export.errors import ExportError, ParityError
 
 
 @dataclass(frozen=True, slots=True)

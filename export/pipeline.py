@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from detection.config import ModelConfig
-from detection.drift import REFERENCE_FILE
-from detection.gates import Gate
-from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
-from detection.labelled import VALIDATION_FILE
-from detection.model import UNetModel
-from detection.scoring import Scored
-from detection.work import Predict
-from export import convert, digests, gates, parity, registry, validation
-from export.engine import KerasEngine, OnnxEngine, Tiles
-from export.errors import (
+from astrotriton.detection.assurance.drift import REFERENCE_FILE
+from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
+from astrotriton.detection.assurance.labelled import VALIDATION_FILE
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.tiled_inference import Predict
+from astrotriton.export import accuracy as validation
+from astrotriton.export import convert, digests, gates, parity, registry
+from astrotriton.export.accuracy import ValidationSet
+from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
+from astrotriton.export.errors import (
     ConversionError,
     ExportError,
     GateError,
     ParityError,
     RepositoryError,
 )
-from export.gates import GateLimits
-from export.manifest import Manifest
-from export.precision import Precision, reduced
-from export.promotion import rival_of
-from export.registry import RegisteredVersion
-from export.repository import CARD_FILE, MANIFEST_FILE, MODEL_FILE, Repository
-from export.sandbox import OpenSandbox, Version, try_out
-from export.subpixel import fold_upsampling
-from export.validation import ValidationSet
+from astrotriton.export.gates import GateLimits
+from astrotriton.export.manifest import Manifest
+from astrotriton.export.precision import Precision, reduced
+from astrotriton.export.promotion import rival_of
+from astrotriton.export.registry import RegisteredVersion
+from astrotriton.export.repository import CARD_FILE, MANIFEST_FILE, MODEL_FILE, Repository
+from astrotriton.export.sandbox import OpenSandbox, Version, try_out
+from astrotriton.export.subpixel import fold_upsampling
+from astrotriton.settings import ModelConfig
+from astrotriton.wire.validation import Gate
 
 if TYPE_CHECKING:
     import keras
@@ -144,7 +145,7 @@ def export(
     Parameters
     ----------
     uri
-        As `export.registry.resolve` takes it.
+        As `astrotriton.export.registry.resolve` takes it.
     root
         The model repository, a folder or ``s3://bucket/prefix``.
     settings

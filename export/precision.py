@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from detection.model import UNetModel
-from export.engine import Tiles
-from export.errors import ConversionError
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.engine import Tiles
+from astrotriton.export.errors import ConversionError
 
 Precision = Literal["fp32", "fp16", "int8"]
 

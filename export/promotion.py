@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from detection.config import ModelConfig
-from detection.golden import GOLDEN_FILE
-from detection.model import UNetModel
-from export import registry
-from export.errors import ExportError, RegistryError, ServingError, UnfinishedError
-from export.registry import CHALLENGER, CHAMPION, PREVIOUS
-from export.repository import Listing, Repository
-from export.routing import Challenger, Gateway, Mode, Route, UncertainError
-from export.serving import Replica
+from astrotriton.detection.assurance.golden import GOLDEN_FILE
+from astrotriton.detection.card import UNetModel
+from astrotriton.export import registry
+from astrotriton.export.errors import ExportError, RegistryError, ServingError, UnfinishedError
+from astrotriton.export.gateway_routes import Challenger, Gateway, Mode, Route, UncertainError
+from astrotriton.export.registry import CHALLENGER, CHAMPION, PREVIOUS
+from astrotriton.export.repository import Listing, Repository
+from astrotriton.export.serving import Replica
+from astrotriton.settings import ModelConfig
 
 Progress = Callable[[str], None]
 Step = Literal["pinned", "listed", "loaded", "aliased", "routed", "trimmed", "pruned"]
@@ -43,7 +43,7 @@ class Serving:
     gateway
         None where clients ask Triton alone.
     settings, profile
-        As `export.triton_config.build_config` takes them.
+        As `astrotriton.export.triton_config.build_config` takes them.
     keep
         Published versions up to the champion that are kept; older ones that no alias names go.
     drain
@@ -130,7 +130,7 @@ def challenge(
     Parameters
     ----------
     mode, fraction
-        As `export.routing.Challenger` has them.
+        As `astrotriton.export.gateway_routes.Challenger` has them.
     card, on_progress, on_step
         As `promote` takes them.
 

@@ -22,12 +22,12 @@ from mlflow.models import ModelSignature, get_model_info
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from detection.errors import CardError
-from detection.model import TensorSpec as CardTensor
-from detection.model import UNetModel
-from export import digests
-from export.errors import RegistryError
-from export.manifest import Manifest
+from astrotriton.detection.card import TensorSpec as CardTensor
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import CardError
+from astrotriton.export import digests
+from astrotriton.export.errors import RegistryError
+from astrotriton.export.manifest import Manifest
 
 if TYPE_CHECKING:
     import keras

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from export import convert, pipeline, promotion, registry
-from export.errors import ExportError, GateError
-from export.manifest import Manifest
-from export.pipeline import Converter, GoldenTiles, Progress, Trial
-from export.precision import Precision
-from export.promotion import Live, Serving, rival_of
-from export.registry import RegisteredVersion
-from export.routing import Mode
+from astrotriton.export import convert, pipeline, promotion, registry
+from astrotriton.export.errors import ExportError, GateError
+from astrotriton.export.gateway_routes import Mode
+from astrotriton.export.manifest import Manifest
+from astrotriton.export.pipeline import Converter, GoldenTiles, Progress, Trial
+from astrotriton.export.precision import Precision
+from astrotriton.export.promotion import Live, Serving, rival_of
+from astrotriton.export.registry import RegisteredVersion
 
 Step = Literal["verified", "published"] | promotion.Step
 
@@ -53,11 +53,11 @@ def release(
     Parameters
     ----------
     uri
-        As `export.registry.resolve` takes it.
+        As `astrotriton.export.registry.resolve` takes it.
     serving
         Where it shall be live.
     tiles, trial, precision, converter
-        As `export.pipeline.verify` takes them.
+        As `astrotriton.export.pipeline.verify` takes them.
     role
         Champion or challenger.
     on_progress

@@ -15,14 +15,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from detection.config import ModelConfig
-from detection.errors import CardError
-from detection.golden import GOLDEN_FILE
-from detection.model import UNetModel
-from export import digests
-from export.errors import RepositoryError
-from export.store import Store, open_store
-from export.triton_config import CONFIG_FILE, build_config, listed_in, to_text
+from astrotriton.detection.assurance.golden import GOLDEN_FILE
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import CardError
+from astrotriton.export import digests
+from astrotriton.export.errors import RepositoryError
+from astrotriton.export.store import Store, open_store
+from astrotriton.export.triton_config import CONFIG_FILE, build_config, listed_in, to_text
+from astrotriton.settings import ModelConfig
 
 MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
@@ -230,7 +230,7 @@ class Repository:
         card
             Of one of them; they all have the same inputs and outputs.
         settings, profile
-            As `export.triton_config.build_config` takes them.
+            As `astrotriton.export.triton_config.build_config` takes them.
 
         Returns
         -------

@@ -9,15 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from detection.config import ModelConfig
-from detection.gates import Gate
-from detection.golden import GOLDEN_FILE, Golden
-from detection.model import UNetModel
-from export import gates
-from export.errors import ServingError
-from export.gates import GateLimits
-from export.repository import Repository
-from export.serving import Replica
+from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden
+from astrotriton.detection.card import UNetModel
+from astrotriton.export import gates
+from astrotriton.export.errors import ServingError
+from astrotriton.export.gates import GateLimits
+from astrotriton.export.repository import Repository
+from astrotriton.export.serving import Replica
+from astrotriton.settings import ModelConfig
+from astrotriton.wire.validation import Gate
 
 _ROUNDS = 15
 # The first answers pay for what the others find ready.

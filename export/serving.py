@@ -16,9 +16,9 @@ from tritonclient.grpc import (
 )
 from tritonclient.utils import InferenceServerException
 
-from detection.golden import TOLERANCE, Golden
-from detection.model import UNetModel
-from export.errors import ServingError
+from astrotriton.detection.assurance.golden import TOLERANCE, Golden
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.errors import ServingError
 
 # A model whose process lacks a library never says so: it just doesn't load.
 _DEADLINE = 180.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from export.errors import RepositoryError
+from astrotriton.export.errors import RepositoryError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

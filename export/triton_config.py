@@ -1,17 +1,17 @@
 """Triton's ``config.pbtxt`` of a model, from its card, the settings and a profile."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from detection.config import ModelConfig
-from detection.model import UNetModel
-from export.errors import RepositoryError
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.errors import RepositoryError
+from astrotriton.folders import TRITON_CONFIG
+from astrotriton.settings import ModelConfig
 
 CONFIG_FILE = "config.pbtxt"
-PROFILES = Path(__file__).resolve().parents[1] / "triton-config" / "profiles"
+PROFILES = TRITON_CONFIG / "profiles"
 
 _HEADER = "# Written by export from the model's card and triton-config/profiles/; edit those.\n"
 

@@ -1,4 +1,4 @@
-"""``python -m gateway``: serve, and what has to be done before."""
+"""``python -m astrotriton.gateway``: serve, and what has to be done before."""
 
 import asyncio
 import os
@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 import click
 from pydantic import ValidationError
 
-from detection.config import ModelConfig
-from detection.errors import InputError
-from gateway.config import Settings
-from gateway.errors import GatewayError
-from gateway.fetch import FetchError, Pin, fetch
-from gateway.objects import ObjectStore
-from gateway.server import serve
-from gateway.storage.migrate import head, migrate
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.errors import GatewayError
+from astrotriton.gateway.fetch import FetchError, Pin, fetch
+from astrotriton.gateway.server import serve
+from astrotriton.gateway.storage.migrate import head, migrate
+from astrotriton.settings import ModelConfig
 
 # Seconds for one file of a model.
 _PATIENCE = 300.0
@@ -102,7 +102,7 @@ def _run() -> NoReturn:
     """
     status: object = 0
     try:
-        main(prog_name="python -m gateway")
+        main(prog_name="python -m astrotriton.gateway")
     except SystemExit as end:
         status = end.code
     sys.stdout.flush()

@@ -7,19 +7,19 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from detection.config import ModelConfig
-from gateway.config import Settings
-from gateway.context import Context, open_context
-from gateway.errors import problem_details
-from gateway.handlers.dashboard import pages, templates
-from gateway.handlers.detections import DetectionController
-from gateway.handlers.health import HealthController, metrics
-from gateway.handlers.models import ModelController
-from gateway.handlers.monitoring import DriftController, ValidationController
-from gateway.handlers.runs import RunController
-from gateway.middleware import name_methods
-from gateway.openapi import add_schemas, openapi_config, page_assets
-from gateway.rpc.service import serve_rpc
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.context import Context, open_context
+from astrotriton.gateway.errors import problem_details
+from astrotriton.gateway.handlers.dashboard import pages, templates
+from astrotriton.gateway.handlers.detections import DetectionController
+from astrotriton.gateway.handlers.health import HealthController, metrics
+from astrotriton.gateway.handlers.models import ModelController
+from astrotriton.gateway.handlers.monitoring import DriftController, ValidationController
+from astrotriton.gateway.handlers.runs import RunController
+from astrotriton.gateway.http.middleware import name_methods
+from astrotriton.gateway.http.openapi import add_schemas, openapi_config, page_assets
+from astrotriton.gateway.rpc.service import serve_rpc
+from astrotriton.settings import ModelConfig
 
 
 def create_app(settings: Settings, config: ModelConfig) -> Litestar:

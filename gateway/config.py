@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from detection.exposure import Limits
+from astrotriton.detection.image.exposure import Limits
 
 _MIB = 1024 * 1024
 
@@ -16,7 +16,7 @@ _MIB = 1024 * 1024
 class Settings(BaseSettings):
     """Where the gateway listens, what it depends on, and its bounds.
 
-    Which model it serves is in `detection.config.ModelConfig`, which the other rooms share.
+    Which model it serves is in `astrotriton.settings.ModelConfig`, which the other rooms share.
     """
 
     model_config = SettingsConfigDict(

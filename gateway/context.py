@@ -5,33 +5,32 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from detection.config import ModelConfig
-from detection.gates import GateLimits
-from gateway.config import Settings
-from gateway.mlflow_runs import MlflowRuns
-from gateway.objects import ObjectStore
-from gateway.oidc import TokenVerifier
-from gateway.services.access import AccessService
-from gateway.services.admission import Admission
-from gateway.services.catalogue import CatalogueService
-from gateway.services.datasets import Datasets
-from gateway.services.detections import DetectionService
-from gateway.services.drift import DriftSampler, DriftService
-from gateway.services.exposures import ExposureService
-from gateway.services.health import HealthService
-from gateway.services.models import ModelFiles, ModelService
-from gateway.services.outbox import OutboxPublisher
-from gateway.services.performance import PerformanceService
-from gateway.services.recorder import Recorder
-from gateway.services.routing import RoutingService
-from gateway.services.runs import RunService
-from gateway.services.scorer import Scorer
-from gateway.services.scoring import ScoringService
-from gateway.services.shadow import ShadowService
-from gateway.services.tracking import TrackingService
-from gateway.services.validation import ValidationService
-from gateway.storage.database import Database, open_database
-from gateway.triton import Triton
+from astrotriton.gateway.backends.mlflow import MlflowRuns
+from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.backends.oidc import TokenVerifier
+from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.services.access import AccessService
+from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.catalogue import CatalogueService
+from astrotriton.gateway.services.datasets import Datasets
+from astrotriton.gateway.services.detections import DetectionService
+from astrotriton.gateway.services.drift import DriftSampler, DriftService
+from astrotriton.gateway.services.exposures import ExposureService
+from astrotriton.gateway.services.health import HealthService
+from astrotriton.gateway.services.models import ModelFiles, ModelService
+from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.performance import PerformanceService
+from astrotriton.gateway.services.recorder import Recorder
+from astrotriton.gateway.services.routing import RoutingService
+from astrotriton.gateway.services.runs import RunService
+from astrotriton.gateway.services.scorer import Scorer
+from astrotriton.gateway.services.scoring import ScoringService
+from astrotriton.gateway.services.shadow import ShadowService
+from astrotriton.gateway.services.tracking import TrackingService
+from astrotriton.gateway.services.validation import ValidationService
+from astrotriton.gateway.storage.database import Database, open_database
+from astrotriton.settings import GateSettings, ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +102,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
         )
         catalogue = CatalogueService(database, models)
         objects = _objects(settings, settings.s3_buckets)
-        limits = GateLimits()
+        limits = GateSettings()
         tracking = TrackingService(
             runs=None if settings.mlflow_uri is None else MlflowRuns(settings.mlflow_uri),
             interval=settings.tracking_interval,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from gateway.errors import DeadlineError
+from astrotriton.gateway.errors import DeadlineError
 
 _ends: ContextVar[float | None] = ContextVar("deadline", default=None)
 

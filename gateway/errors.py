@@ -15,9 +15,9 @@ from litestar.plugins.problem_details import (
     ProblemDetailsPlugin,
 )
 
-from detection.errors import InputError, TooLargeError
-from gateway.metrics import PROBLEMS
-from gateway.schemas import Problem
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.gateway.observability.metrics import PROBLEMS
+from astrotriton.wire.problems import Problem
 
 _log = logging.getLogger(__name__)
 

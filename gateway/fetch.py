@@ -10,9 +10,9 @@ from typing import NamedTuple, Self
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from detection.errors import CardError
-from detection.model import UNetModel
-from gateway.objects import ObjectStore
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import CardError
+from astrotriton.gateway.backends.object_store import ObjectStore
 
 _CARD, _CONFIG = "card.json", "config.pbtxt"
 _BACKEND = "onnxruntime"

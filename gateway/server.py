@@ -6,14 +6,15 @@ import socket
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from detection.config import ModelConfig
-from detection.warmup import warm_up
-from gateway.app import create_app
-from gateway.compute import keep_memory
-from gateway.config import Settings
-from gateway.logs import logging_config
-from gateway.middleware import EdgeMiddleware
-from gateway.telemetry import tracing
+from astrotriton.detection.image.exposure import mute_astropy
+from astrotriton.detection.warmup import warm_up
+from astrotriton.gateway.app import create_app
+from astrotriton.gateway.compute import keep_memory
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.http.middleware import EdgeMiddleware
+from astrotriton.gateway.observability.logs import logging_config
+from astrotriton.gateway.observability.telemetry import tracing
+from astrotriton.settings import ModelConfig
 
 
 class _Server(uvicorn.Server):
@@ -49,5 +50,6 @@ def serve(settings: Settings, config: ModelConfig) -> None:
     # each other, and for cores that other exposures use.
     threadpool_limits(limits=1, user_api="blas")
     keep_memory()
+    mute_astropy()
     warm_up()
     _Server(settings, config).run()

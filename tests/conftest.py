@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack import Addresses, down, up
+from astrotriton.stack import Addresses, down, up
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def served_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def served(served_data: Path) -> Iterator[Addresses]:
     """Where the parts of the stack answer."""
-    owner = [sys.executable, "-m", "astrotriton.owner", str(served_data)]
+    owner = [sys.executable, "-m", "astrotriton.local.owner", str(served_data)]
     try:
         yield up(served_data, owner, on_progress=lambda part, what: None)
     finally:

@@ -17,7 +17,8 @@ from astrotriton.client.errors import (
 )
 from astrotriton.client.exchange import Retries
 from astrotriton.client.synchronous import Client
-from gateway.schemas import CandidateIn, InferRequest, InferResponse, RunStatus, ScoredDetection
+from astrotriton.wire.detections import CandidateIn, ScoredDetection
+from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
 
 __all__ = [
     "FORMATS",

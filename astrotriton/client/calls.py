@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from astrotriton.client.errors import ProblemError
-from gateway.schemas import InferRequest, InferResponse, RunStatus
+from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
 
 #: Media types that scored detections can be had in, by short name.
 FORMATS = {

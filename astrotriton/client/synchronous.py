@@ -12,7 +12,8 @@ from astrotriton.client import calls
 from astrotriton.client.calls import FORMATS, File, Options
 from astrotriton.client.errors import UnfinishedError
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
-from gateway.schemas import InferRequest, InferResponse, RunStatus, StoredDetection
+from astrotriton.wire.detections import StoredDetection
+from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
 
 
 class Client:

@@ -4,17 +4,16 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import asyncpg
 import click
 
 from astrotriton.cli import fail
-from gateway.keys import SCOPES, Scope, new_key
-from gateway.storage import api_keys
+from astrotriton.folders import data_folder
+from astrotriton.gateway.keys import SCOPES, Scope, new_key
+from astrotriton.gateway.storage import api_keys
 
-_ROOT = Path(__file__).resolve().parents[2]
 _T = TypeVar("_T")
 
 
@@ -94,7 +93,7 @@ def _run(work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
     try:
         return asyncio.run(connected())
     except asyncpg.UndefinedTableError as error:
-        fail("keys", f"{error}: run `python -m gateway migrate`")
+        fail("keys", f"{error}: run `python -m astrotriton.gateway migrate`")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         fail("keys", f"postgresql: {error}")
 
@@ -102,10 +101,9 @@ def _run(work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
 async def _connect() -> asyncpg.Connection:
     url = os.environ.get("ASTROTRITON_DATABASE_URL")
     if url is None:
-        import stack  # the database's own URL is enough where there is no stack
+        from astrotriton import stack  # the database's own URL is enough where there is no stack
 
-        data = Path(os.environ.get("ASTROTRITON_DATA", _ROOT / "var"))
-        addresses = stack.running(data) if data.is_dir() else None
+        addresses = stack.running(data_folder())
         if addresses is None:
             fail("keys", "set ASTROTRITON_DATABASE_URL, or start a stack with `astrotriton up`")
         url = addresses.database_url

@@ -15,15 +15,15 @@ import msgspec
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from detection.config import ModelConfig
-from detection.model import UNetModel
-from export.errors import ExportError, GateError, ServingError, UnfinishedError
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.errors import ExportError, GateError, ServingError, UnfinishedError
+from astrotriton.settings import ModelConfig
 
 if TYPE_CHECKING:
-    from detection.work import Predict
-    from export.manifest import Manifest
-    from export.pipeline import Trial
-    from export.promotion import Live, Serving
+    from astrotriton.detection.scoring.tiled_inference import Predict
+    from astrotriton.export.manifest import Manifest
+    from astrotriton.export.pipeline import Trial
+    from astrotriton.export.promotion import Live, Serving
 
 #: Exit codes: a fault, a refusal by a gate, servers that would not take the version, and a change
 #: that stopped half-way.
@@ -184,8 +184,8 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
     with report.telling():
         settings = _settings(repository)
         _quiet()
-        from export import pipeline
-        from reference.exposures import golden_tiles, validation_set
+        from astrotriton.export import pipeline
+        from astrotriton.training.exposures import golden_tiles, validation_set
 
         exported = pipeline.export(
             _uri(model),
@@ -229,8 +229,8 @@ def verify(
     with report.telling():
         serving = _serving(_settings(repository))
         _quiet()
-        from export import pipeline, registry
-        from reference.exposures import golden_tiles
+        from astrotriton.export import pipeline, registry
+        from astrotriton.training.exposures import golden_tiles
 
         candidate = pipeline.verify(
             registry.resolve(_uri(model)),
@@ -286,8 +286,8 @@ def promote(
     with report.telling():
         serving = _serving(_settings(repository))
         _quiet()
-        from export.release import Role, release
-        from reference.exposures import golden_tiles
+        from astrotriton.export.release import Role, release
+        from astrotriton.training.exposures import golden_tiles
 
         role = Role()
         if shadow is not None:
@@ -319,7 +319,7 @@ def rollback(name: str | None, challenger: bool, as_json: bool, repository: str 
     report = Report("rollback", as_json)
     with report.telling():
         serving = _serving(_settings(repository))
-        from export import promotion
+        from astrotriton.export import promotion
 
         act = promotion.withdraw if challenger else promotion.rollback
         name = name or ModelConfig().model_name
@@ -335,7 +335,7 @@ def models(name: str | None, as_json: bool, repository: str | None) -> None:
     report = Report("models", as_json)
     with report.telling():
         serving = _serving(_settings(repository))
-        from export.overview import overview
+        from astrotriton.export.overview import overview
 
         seen = overview(name or ModelConfig().model_name, serving)
         report.result(seen.text(), **msgspec.to_builtins(seen))
@@ -353,9 +353,9 @@ def _uri(model: str) -> str:
 
 def _settings(repository: str | None) -> Settings:
     """The settings, completed by the stack that serves on this machine, if there is one."""
-    import stack
-    from astrotriton.bringup import repository_of
-    from astrotriton.commands.stack import data_folder
+    from astrotriton import stack
+    from astrotriton.folders import data_folder
+    from astrotriton.local.bringup import repository_of
 
     given: dict[str, Any] = {"model_repository": repository} if repository else {}
     data = data_folder()
@@ -372,10 +372,10 @@ def _settings(repository: str | None) -> Settings:
 
 
 def _serving(settings: Settings) -> "Serving":
-    from export.promotion import Serving
-    from export.repository import Repository
-    from export.routing import Gateway
-    from export.serving import addresses_of
+    from astrotriton.export.gateway_routes import Gateway
+    from astrotriton.export.promotion import Serving
+    from astrotriton.export.repository import Repository
+    from astrotriton.export.serving import addresses_of
 
     config = ModelConfig()
     url = settings.gateway_url
@@ -390,13 +390,13 @@ def _serving(settings: Settings) -> "Serving":
 
 
 def _trial(fields: int, calibration_fields: int, report: Report) -> "Trial":
-    from astrotriton.sandbox import lent_sandbox, open_sandbox
-    from export.gates import GateLimits
-    from export.pipeline import Trial
-    from reference.exposures import validation_set
+    from astrotriton.export.pipeline import Trial
+    from astrotriton.local.trial_triton import lent_sandbox, open_sandbox
+    from astrotriton.settings import GateSettings
+    from astrotriton.training.exposures import validation_set
 
     def calibrate(card: UNetModel, predict: "Predict") -> UNetModel:
-        from reference.calibrate import Sizes, calibrated
+        from astrotriton.training.calibrate import Sizes, calibrated
 
         # As training divides them: what is vouched for needs many exposures.
         regression, calibration = (round(share * calibration_fields) for share in (0.3, 0.2))
@@ -412,7 +412,7 @@ def _trial(fields: int, calibration_fields: int, report: Report) -> "Trial":
         validation=lambda: validation_set(fields),
         open_sandbox=lent if settings.sandbox_grpc else open_sandbox,
         calibrate=calibrate,
-        limits=GateLimits(),
+        limits=GateSettings(),
     )
 
 
@@ -444,3 +444,6 @@ def _quiet() -> None:
         import warnings
 
         warnings.simplefilter("ignore")
+    from astrotriton.detection.image.exposure import mute_astropy
+
+    mute_astropy()

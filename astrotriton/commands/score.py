@@ -69,8 +69,8 @@ def score(
 
 def _own_gateway() -> str:
     # An environment that only knows other people's gateways has no stack.
-    import stack
-    from astrotriton.commands.stack import data_folder
+    from astrotriton import stack
+    from astrotriton.folders import data_folder
 
     addresses = stack.running(data_folder())
     if addresses is None:
@@ -99,7 +99,7 @@ def _id(row: "Row", names: list[str]) -> str | None:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    from astrotriton.table import table, wide_console
+    from astrotriton.local.table import table, wide_console
 
     console = wide_console()
     console.print(table(answer))

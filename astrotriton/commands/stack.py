@@ -1,23 +1,14 @@
 """Commands of the one-machine stack."""
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 
 import click
 
-import stack
+from astrotriton import stack
 from astrotriton.cli import fail
-
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-def data_folder() -> Path:
-    """Where the one-machine stack keeps its state; made if missing."""
-    data = Path(os.environ.get("ASTROTRITON_DATA", _ROOT / "var"))
-    data.mkdir(parents=True, exist_ok=True)
-    return data
+from astrotriton.folders import data_folder
 
 
 @click.command()
@@ -29,16 +20,16 @@ def data_folder() -> Path:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=_ROOT / "out",
-    show_default="out/",
+    default=Path("out"),
+    show_default=True,
     help="Folder for detections.json and detections.png.",
 )
 def demo(image: Path | None, out: Path) -> None:
     """Run the whole way once, on real servers, for one exposure."""
-    from astrotriton.demo import DemoError, run
+    from astrotriton.local.demo import DemoError, run
 
     try:
-        asyncio.run(run(data_folder(), image, out))
+        asyncio.run(run(_made(data_folder()), image, out))
     except DemoError as error:
         fail("demo", error)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -49,8 +40,8 @@ def demo(image: Path | None, out: Path) -> None:
 @click.command()
 def up() -> None:
     """Start every server and keep it serving, also when this command ends."""
-    data = data_folder()
-    owner = [sys.executable, "-m", "astrotriton.owner", str(data)]
+    data = _made(data_folder())
+    owner = [sys.executable, "-m", "astrotriton.local.owner", str(data)]
     try:
         addresses = stack.up(
             data, owner, on_progress=lambda part, what: click.echo(f"{part:<8}  {what}")
@@ -70,3 +61,8 @@ def down() -> None:
     except stack.StackError as error:
         fail("down", error)
     click.echo("stopped" if stopped else "nothing is running")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from astrotriton.gateway.config import Settings
+from astrotriton.stack import down, up
 from benchmarks.faults import Victim
 from benchmarks.scaling.measurement import (
     costs_of,
@@ -25,8 +27,6 @@ from benchmarks.scaling.surveys import SURVEYS, Survey
 from benchmarks.speed.exposures import SIDE, made
 from benchmarks.speed.networks import UNDISTURBED
 from benchmarks.speed.processes import free_port
-from gateway.config import Settings
-from stack import down, up
 
 _WITHIN = 0.20
 # Enough that a queue which grows is seen to.
@@ -46,7 +46,7 @@ def main(clients: int, exposures: int, rounds: int, gpu: tuple[float, ...]) -> N
     os.environ |= UNDISTURBED
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "stack"
-        owner = [sys.executable, "-m", "astrotriton.owner", str(data)]
+        owner = [sys.executable, "-m", "astrotriton.local.owner", str(data)]
         try:
             addresses = up(data, owner, on_progress=lambda part, what: click.echo(f"{part} {what}"))
             victim = Victim(data, addresses)

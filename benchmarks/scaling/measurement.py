@@ -21,12 +21,12 @@ import numpy as np
 import psutil
 from tritonclient.grpc.aio import InferenceServerClient
 
+from astrotriton.stack.parts.triton import triton
+from astrotriton.stack.process import alone
 from benchmarks.faults import Victim
 from benchmarks.scaling.simulation import Costs, Outcome
 from benchmarks.speed.exposures import asked
 from benchmarks.speed.processes import Processes, cpu_seconds, of_triton, tree
-from stack.parts.triton import triton
-from stack.process import alone
 
 NAME = "unet_astronomical"
 _START = 120.0
@@ -66,7 +66,7 @@ def gateway(victim: Victim, tritons: Sequence[str], port: int) -> Iterator[Trial
     log = victim.data / f"gateway-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"],
+            [sys.executable, "-m", "astrotriton.gateway", "serve"],
             env=os.environ | environment,
             stdout=output,
             stderr=output,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.model import UNetModel
-from detection.scoring import prepare
-from reference.exposures import to_fits
-from reference.simulate import Field, mixed_recipe, simulate
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.scoring.score import prepare
+from astrotriton.simulation.fields import Field, mixed_recipe, simulate
+from astrotriton.training.exposures import to_fits
 
 SIDE = 512
 _SEEDS = 9_000_000

@@ -20,7 +20,7 @@ _EPSILON = 1e-3
 
 
 def grow(small: "keras.Model", large: "keras.Model", *, levels: int, deeper: int) -> None:
-    """Give a U-Net of `reference.network.build_unet` weights with which it answers as another one.
+    """Give a U-Net of `training.network.build_unet` weights with which it answers as another one.
 
     Parameters
     ----------

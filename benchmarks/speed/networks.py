@@ -15,16 +15,16 @@ import msgspec
 import numpy as np
 import onnx
 
-from astrotriton.bringup import repository_of
+from astrotriton.detection.card import UNetModel
+from astrotriton.local.bringup import repository_of
+from astrotriton.settings import ModelConfig
+from astrotriton.stack import Stack, down, up
 from benchmarks.faults import Victim
-from detection.config import ModelConfig
-from detection.model import UNetModel
-from stack import Stack, down, up
 
 if TYPE_CHECKING:
     import keras
 
-    from export.precision import Precision
+    from astrotriton.export.precision import Precision
 
 #: What proves the models every minute takes seconds of all cores: it falls into nobody's turn.
 UNDISTURBED = {
@@ -75,9 +75,9 @@ class Network:
 
     def build(self) -> tuple["keras.Model", UNetModel]:
         """The Keras model and its card; imports TensorFlow."""
+        from astrotriton.training.network import build_unet
+        from astrotriton.training.weights import load_card, load_network
         from benchmarks.speed.net2net import grow
-        from reference.network import build_unet
-        from reference.weights import load_card, load_network
 
         card, network = load_card(), load_network()
         if (self.filters, self.levels) == (_FILTERS, _LEVELS):
@@ -189,14 +189,16 @@ def serving(network: Network, grpc_port: int) -> Iterator[Served]:
 async def bring_up(stack: Stack, network: Network) -> None:
     """Start every part, with a network registered, exported and loaded as the project does it."""
     # TensorFlow takes ten seconds to import: that goes on beside the servers' start.
-    imported = asyncio.create_task(asyncio.to_thread(importlib.import_module, "export.pipeline"))
+    imported = asyncio.create_task(
+        asyncio.to_thread(importlib.import_module, "astrotriton.export.pipeline")
+    )
     await stack.start_base()
     await imported
     os.environ["MLFLOW_TRACKING_URI"] = stack.addresses.mlflow_url
 
     def publish() -> str:
-        from export import pipeline, registry
-        from reference.exposures import golden_tiles
+        from astrotriton.export import pipeline, registry
+        from astrotriton.training.exposures import golden_tiles
 
         config = ModelConfig()
         version = registry.register(*network.build())

@@ -4,9 +4,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from astrotriton.bringup import repository_of
+from astrotriton.local.bringup import repository_of
+from astrotriton.stack import own
 from benchmarks.speed.networks import NETWORKS, bring_up
-from stack import own
 
 if __name__ == "__main__":
     data = Path(sys.argv[1])

@@ -11,9 +11,9 @@ import httpx
 import msgspec
 import numpy as np
 
+from astrotriton.gateway.storage.detections import Filter, listing
+from astrotriton.gateway.storage.healpix import cells
 from benchmarks.speed.networks import Served
-from gateway.sky import cells
-from gateway.storage.detections import Filter, listing
 
 STEPS = (1_000_000, 3_000_000, 10_000_000)
 _PER_RUN = 1_000

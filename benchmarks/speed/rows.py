@@ -10,9 +10,10 @@ import asyncpg
 import msgspec
 from uuid_utils.compat import uuid7
 
+from astrotriton.gateway.storage.detections import insert_detections
+from astrotriton.wire.detections import ScoredDetection
+from astrotriton.wire.runs import InferResponse
 from benchmarks.speed.figures import Spread, turned
-from gateway.schemas import InferResponse, ScoredDetection
-from gateway.storage.detections import insert_detections
 
 ROWS = 10_000
 # No run has this many sources, so that no rank is taken.

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from detection.confidence import Derivation
-from detection.drift import Feature
-from detection.validation import Curve
-from gateway.monitoring import Bins, DriftCheck, Point, Validation
+from astrotriton.detection.confidence.calibration import apply_calibration
+from astrotriton.wire.confidence import Derivation
+from astrotriton.wire.drift import DriftCheck, Feature
+from astrotriton.wire.performance import Bins, Point
+from astrotriton.wire.validation import Curve, Validation
 
 #: Stands for a figure that there is none of.
 NONE = "—"
@@ -702,7 +703,7 @@ def calibration(derivation: Derivation) -> Chart:
     low, high = min(-6.0, derivation.score - 1.0), max(6.0, derivation.score + 1.0)
     x = _across(low, high)
     scores = np.linspace(low, high, 100)
-    mapped = expit(curve(scores))
+    mapped = expit(apply_calibration(scores, curve))
     here = (x(derivation.score), _SHARE(derivation.confidence))
     return Chart(
         name="calibration",

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
-from detection.validation import Curves
-from gateway.dashboard import charts
-from gateway.dashboard.charts import NONE, Chart
-from gateway.dashboard.sky import KINDS, kind_of
-from gateway.errors import NotFoundError
-from gateway.monitoring import Figure, Validation
-from gateway.schemas import ModelInfo
+from astrotriton.gateway.dashboard import charts
+from astrotriton.gateway.dashboard.charts import NONE, Chart
+from astrotriton.gateway.dashboard.exposure_plot import KINDS, kind_of
+from astrotriton.gateway.errors import NotFoundError
+from astrotriton.wire.models import ModelInfo
+from astrotriton.wire.performance import Figure
+from astrotriton.wire.validation import Curves, Validation
 
 #: Style sheets and pictures of the pages.
 STATIC = Path(__file__).parent / "static"
@@ -199,7 +199,7 @@ def _words(name: str) -> str:
 def environment() -> Environment:
     """The templates, with what they write figures by."""
     found = Environment(
-        loader=PackageLoader("gateway.dashboard"),
+        loader=PackageLoader("astrotriton.gateway.dashboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,9 +6,9 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
 
-from gateway.context import Context
-from gateway.keys import Scope
-from gateway.services.access import Identity
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.keys import Scope
+from astrotriton.gateway.services.access import Identity
 
 
 def requires(scope: Scope) -> dict[str, Any]:

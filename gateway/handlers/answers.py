@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 from litestar import Request, Response
 
-from gateway.compute import compute
-from gateway.errors import NotAcceptableError
-from gateway.formats import WRITERS
-from gateway.schemas import ScoredDetection
+from astrotriton.gateway.compute import compute
+from astrotriton.gateway.errors import NotAcceptableError
+from astrotriton.gateway.http.formats import WRITERS
+from astrotriton.wire.detections import ScoredDetection
 
 _Body = TypeVar("_Body")
 _JSON = "application/json"

@@ -22,19 +22,19 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 from litestar.types import Guard
 
-from detection.errors import InputError
-from gateway.context import Context
-from gateway.dashboard import charts, sky, views
-from gateway.errors import (
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.dashboard import charts, exposure_plot, views
+from astrotriton.gateway.errors import (
     ForbiddenError,
     GatewayError,
     NotFoundError,
     UnauthenticatedError,
     problem_of,
 )
-from gateway.keys import Scope
-from gateway.schemas import Label, LabelIn
-from gateway.services.access import Identity
+from astrotriton.gateway.keys import Scope
+from astrotriton.gateway.services.access import Identity
+from astrotriton.wire.detections import Label, LabelIn
 
 HOME = "/dashboard"
 COOKIE = "astrotriton_key"
@@ -253,7 +253,7 @@ class DashboardController(Controller):
             run=found.run,
             detections=found.detections,
             pictured=found.pictured,
-            plot=sky.plot(shape.height, shape.width, found.detections),
+            plot=exposure_plot.plot(shape.height, shape.width, found.detections),
         )
 
     @get("/detections/{detection_id:uuid}", guards=[looks("read")])

@@ -12,34 +12,30 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
-from detection.errors import InputError
-from detection.types import Outcome
-from gateway.context import Context
-from gateway.forms import read_infer_form
-from gateway.handlers.access import caller_of, requires
-from gateway.handlers.answers import accepted, detections_as
-from gateway.handlers.requests import (
-    patience,
-    prefers_async,
-    while_connected,
-)
-from gateway.openapi import (
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.handlers.access import caller_of, requires
+from astrotriton.gateway.handlers.answers import accepted, detections_as
+from astrotriton.gateway.handlers.requests import patience, prefers_async, while_connected
+from astrotriton.gateway.http.forms import read_infer_form
+from astrotriton.gateway.http.openapi import (
     DetectionsOperation,
     InferOperation,
     PictureOperation,
     problems,
 )
-from gateway.schemas import (
+from astrotriton.gateway.services.runs import check_key
+from astrotriton.gateway.storage.detections import Filter
+from astrotriton.wire.detections import (
     ConfidenceDerivation,
     DetectionPage,
-    InferResponse,
     Label,
     LabelIn,
+    Outcome,
     ScoredDetection,
     StoredDetection,
 )
-from gateway.services.runs import check_key
-from gateway.storage.detections import Filter
+from astrotriton.wire.runs import InferResponse
 
 _SMALLEST_CONE, _LARGEST_CONE = 1e-6, 10.0
 

@@ -5,10 +5,10 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from gateway.context import Context
-from gateway.handlers.access import requires
-from gateway.openapi import problems
-from gateway.schemas import Health
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.handlers.access import requires
+from astrotriton.gateway.http.openapi import problems
+from astrotriton.wire.health import Health
 
 
 @get("/metrics", include_in_schema=False)

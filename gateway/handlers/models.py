@@ -7,19 +7,13 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from gateway.context import Context
-from gateway.handlers.access import caller_of, requires
-from gateway.monitoring import (
-    WINDOWS,
-    DriftCheck,
-    DriftReference,
-    Performance,
-    ReferenceIn,
-    ValidateIn,
-    Validation,
-)
-from gateway.openapi import problems
-from gateway.schemas import ModelInfo, Route, RouteIn
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.handlers.access import caller_of, requires
+from astrotriton.gateway.http.openapi import problems
+from astrotriton.wire.drift import WINDOWS, DriftCheck, DriftReference, ReferenceIn
+from astrotriton.wire.models import ModelInfo, Route, RouteIn
+from astrotriton.wire.performance import Performance
+from astrotriton.wire.validation import ValidateIn, Validation
 
 Window = Annotated[
     str,

@@ -6,10 +6,11 @@ from litestar import Controller, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from gateway.context import Context
-from gateway.handlers.access import requires
-from gateway.monitoring import DriftCheck, Validation
-from gateway.openapi import PageOperation, problems
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.handlers.access import requires
+from astrotriton.gateway.http.openapi import PageOperation, problems
+from astrotriton.wire.drift import DriftCheck
+from astrotriton.wire.validation import Validation
 
 
 class ValidationController(Controller):

@@ -10,9 +10,9 @@ from typing import Any
 
 from litestar import Request
 
-from detection.errors import InputError
-from gateway.deadline import deadline
-from gateway.errors import ClientGoneError
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.deadline import deadline
+from astrotriton.gateway.errors import ClientGoneError
 
 
 def prefers_async(request: Request[Any, Any, Any]) -> bool:

@@ -7,11 +7,12 @@ from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from gateway.context import Context
-from gateway.handlers.access import requires
-from gateway.handlers.answers import accepted, detections_as
-from gateway.openapi import DetectionsOperation, problems
-from gateway.schemas import RunStatus, ScoredDetection
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.handlers.access import requires
+from astrotriton.gateway.handlers.answers import accepted, detections_as
+from astrotriton.gateway.http.openapi import DetectionsOperation, problems
+from astrotriton.wire.detections import ScoredDetection
+from astrotriton.wire.runs import RunStatus
 
 
 class RunController(Controller):

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from gateway.rpc import detections_pb2 as gateway_dot_rpc_dot_detections__pb2
+from astrotriton.gateway.rpc import detections_pb2 as astrotriton_dot_gateway_dot_rpc_dot_detections__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in gateway/rpc/detections_pb2_grpc.py depends on'
+        + ' but the generated code in astrotriton/gateway/rpc/detections_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -41,13 +41,13 @@ class DetectionsStub:
         """
         self.Infer = channel.unary_unary(
                 '/astrotriton.v1.Detections/Infer',
-                request_serializer=gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
-                response_deserializer=gateway_dot_rpc_dot_detections__pb2.InferResponse.FromString,
+                request_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
+                response_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferResponse.FromString,
                 _registered_method=True)
         self.InferStream = channel.unary_stream(
                 '/astrotriton.v1.Detections/InferStream',
-                request_serializer=gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
-                response_deserializer=gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
+                request_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
+                response_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
                 _registered_method=True)
 
 
@@ -78,13 +78,13 @@ def add_DetectionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Infer': grpc.unary_unary_rpc_method_handler(
                     servicer.Infer,
-                    request_deserializer=gateway_dot_rpc_dot_detections__pb2.InferRequest.FromString,
-                    response_serializer=gateway_dot_rpc_dot_detections__pb2.InferResponse.SerializeToString,
+                    request_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.FromString,
+                    response_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferResponse.SerializeToString,
             ),
             'InferStream': grpc.unary_stream_rpc_method_handler(
                     servicer.InferStream,
-                    request_deserializer=gateway_dot_rpc_dot_detections__pb2.InferRequest.FromString,
-                    response_serializer=gateway_dot_rpc_dot_detections__pb2.InferEvent.SerializeToString,
+                    request_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.FromString,
+                    response_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -117,8 +117,8 @@ class Detections:
             request,
             target,
             '/astrotriton.v1.Detections/Infer',
-            gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
-            gateway_dot_rpc_dot_detections__pb2.InferResponse.FromString,
+            astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
+            astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -144,8 +144,8 @@ class Detections:
             request,
             target,
             '/astrotriton.v1.Detections/InferStream',
-            gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
-            gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
+            astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
+            astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,12 +8,14 @@ import msgspec
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
-from detection.errors import InputError, TooLargeError
-from gateway.forms import validated
-from gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
-from gateway.schemas import InferRequest as Request
-from gateway.schemas import InferResponse, ScoredDetection, printable
-from gateway.services.scorer import Submission
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.gateway.http.forms import validated
+from astrotriton.gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
+from astrotriton.gateway.services.scorer import Submission
+from astrotriton.wire.detections import ScoredDetection
+from astrotriton.wire.fields import printable
+from astrotriton.wire.runs import InferRequest as Request
+from astrotriton.wire.runs import InferResponse
 
 _FILES = ("exposure", "mask", "weight")
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "model_version")

@@ -13,23 +13,23 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from uuid_utils.compat import uuid7
 
-from gateway.compute import compute
-from gateway.context import Context
-from gateway.deadline import deadline
-from gateway.errors import GatewayError, RunGivenUpError, problem_of
-from gateway.keys import Scope
-from gateway.logs import request_id
-from gateway.rpc.detections_pb2 import (
+from astrotriton.gateway.compute import compute
+from astrotriton.gateway.context import Context
+from astrotriton.gateway.deadline import deadline
+from astrotriton.gateway.errors import GatewayError, RunGivenUpError, problem_of
+from astrotriton.gateway.keys import Scope
+from astrotriton.gateway.observability.logs import request_id
+from astrotriton.gateway.rpc.detections_pb2 import (
     DESCRIPTOR,
     DetectionPart,
     InferEvent,
     InferResponse,
     Progress,
 )
-from gateway.rpc.messages import from_detections, from_run, to_submission
-from gateway.schemas import InferResponse as Answer
-from gateway.services.access import Identity
-from gateway.services.runs import check_key
+from astrotriton.gateway.rpc.messages import from_detections, from_run, to_submission
+from astrotriton.gateway.services.access import Identity
+from astrotriton.gateway.services.runs import check_key
+from astrotriton.wire.runs import InferResponse as Answer
 
 NAME: str = DESCRIPTOR.services_by_name["Detections"].full_name
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from gateway import keys
-from gateway.errors import ForbiddenError, LimitError, UnauthenticatedError
-from gateway.keys import SCOPES, Scope
-from gateway.oidc import TokenVerifier
-from gateway.storage.api_keys import find_key
-from gateway.storage.database import Database
+from astrotriton.gateway import keys
+from astrotriton.gateway.backends.oidc import TokenVerifier
+from astrotriton.gateway.errors import ForbiddenError, LimitError, UnauthenticatedError
+from astrotriton.gateway.keys import SCOPES, Scope
+from astrotriton.gateway.storage.api_keys import find_key
+from astrotriton.gateway.storage.database import Database
 
 _REMEMBERED = 10_000
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from gateway.errors import BusyError
-from gateway.metrics import HELD, INSIDE, stage
+from astrotriton.gateway.errors import BusyError
+from astrotriton.gateway.observability.metrics import HELD, INSIDE, stage
 
 
 class Admission:

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import GatewayError, NotFoundError
-from gateway.schemas import ModelInfo, Route
-from gateway.services.models import ModelService
-from gateway.storage.database import Database
-from gateway.storage.models import find_card, find_models
-from gateway.storage.routes import find_route
+from astrotriton.gateway.errors import GatewayError, NotFoundError
+from astrotriton.gateway.services.models import ModelService
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.models import find_card, find_models
+from astrotriton.gateway.storage.routes import find_route
+from astrotriton.wire.models import ModelInfo, Route
 
 _VERSION = re.compile(r"(?P<name>[A-Za-z0-9_-]+):(?P<version>[1-9][0-9]{0,8})")
 _ALIAS = re.compile(r"(?P<name>[A-Za-z0-9_-]+)@(?P<alias>champion|challenger|previous_champion)")

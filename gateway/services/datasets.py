@@ -13,12 +13,11 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from detection.errors import InputError
-from detection.labelled import VALIDATION_FILE, ValidationSet
-from detection.peaks import Positions
-from detection.spots import Values
-from gateway.objects import ObjectStore
-from gateway.services.models import ModelService
+from astrotriton.detection.arrays import Positions, Values
+from astrotriton.detection.assurance.labelled import VALIDATION_FILE, ValidationSet
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.services.models import ModelService
 
 #: The data set that travels with a version.
 DEFAULT = "default"

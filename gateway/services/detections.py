@@ -7,22 +7,14 @@ import msgspec
 from asyncpg import Record
 from uuid_utils.compat import uuid7
 
-from detection.confidence import Derivation
-from detection.cutouts import png
-from detection.errors import CardError
-from detection.guarantee import Guarantee
-from detection.model import UNetModel
-from detection.scoring import FULL_VIEWS
-from gateway.compute import compute
-from gateway.errors import NotFoundError
-from gateway.schemas import (
-    ConfidenceDerivation,
-    DetectionPage,
-    LabelIn,
-    StoredDetection,
-)
-from gateway.storage.database import Database
-from gateway.storage.detections import (
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import CardError
+from astrotriton.detection.image.cutouts import png
+from astrotriton.detection.scoring.score import FULL_VIEWS
+from astrotriton.gateway.compute import compute
+from astrotriton.gateway.errors import NotFoundError
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.detections import (
     Filter,
     find_cutout,
     find_detection,
@@ -30,8 +22,15 @@ from gateway.storage.detections import (
     set_label,
     stored_detection,
 )
-from gateway.storage.models import find_card
-from gateway.storage.runs import guarantee_of
+from astrotriton.gateway.storage.models import find_card
+from astrotriton.gateway.storage.runs import guarantee_of
+from astrotriton.wire.confidence import Derivation, Guarantee
+from astrotriton.wire.detections import (
+    ConfidenceDerivation,
+    DetectionPage,
+    LabelIn,
+    StoredDetection,
+)
 
 _AS_ANSWERED = frozenset(ConfidenceDerivation.__struct_fields__) & frozenset(
     StoredDetection.__struct_fields__

@@ -13,35 +13,36 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from detection.drift import (
+from astrotriton.detection.assurance.drift import (
     DESCRIPTORS,
     LEAST_EXPOSURES,
     REFERENCE_FILE,
-    Feature,
     Reference,
-    Trend,
     compare,
     describe,
     follow,
     rows_of,
 )
-from detection.errors import InputError
-from detection.scoring import Scored
-from gateway.compute import compute
-from gateway.errors import DependencyError, GatewayError, NotFoundError, TooLittleDataError
-from gateway.metrics import DRIFT_DISTANCE, DRIFTED, SAMPLES_DROPPED
-from gateway.monitoring import DriftCheck, DriftReference, ReferenceIn, VersionRef
-from gateway.objects import ObjectStore
-from gateway.reports import make_report
-from gateway.schemas import InferResponse
-from gateway.services.catalogue import CatalogueService
-from gateway.services.events import DRIFTED as DRIFTED_SUBJECT
-from gateway.services.events import drifted_event
-from gateway.services.models import DEPENDENCY, ModelService
-from gateway.services.outbox import OutboxPublisher
-from gateway.services.performance import read_window
-from gateway.storage.database import Database
-from gateway.storage.drift import (
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.scoring.score import Scored
+from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.compute import compute
+from astrotriton.gateway.errors import (
+    DependencyError,
+    GatewayError,
+    NotFoundError,
+    TooLittleDataError,
+)
+from astrotriton.gateway.observability.metrics import DRIFT_DISTANCE, DRIFTED, SAMPLES_DROPPED
+from astrotriton.gateway.services.catalogue import CatalogueService
+from astrotriton.gateway.services.drift_report import make_report
+from astrotriton.gateway.services.events import DRIFTED as DRIFTED_SUBJECT
+from astrotriton.gateway.services.events import drifted_event
+from astrotriton.gateway.services.models import DEPENDENCY, ModelService
+from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.performance import read_window
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.drift import (
     Accepted,
     Described,
     Found,
@@ -63,7 +64,10 @@ from gateway.storage.drift import (
     set_report_ready,
     take_pending,
 )
-from gateway.storage.outbox import insert_event
+from astrotriton.gateway.storage.outbox import insert_event
+from astrotriton.wire.drift import DriftCheck, DriftReference, Feature, ReferenceIn, Trend
+from astrotriton.wire.models import VersionRef
+from astrotriton.wire.runs import InferResponse
 
 #: How long samples are kept.
 KEPT = timedelta(days=7)

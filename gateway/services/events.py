@@ -7,15 +7,17 @@ import msgspec
 from cloudevents.conversion import to_json
 from cloudevents.http import CloudEvent
 
-from gateway.monitoring import DriftCheck, DriftedEvent, ValidatedEvent
-from gateway.schemas import (
+from astrotriton.wire.drift import DriftCheck
+from astrotriton.wire.events import (
     Counts,
+    DriftedEvent,
     EventDetection,
-    InferResponse,
     PromotedEvent,
-    Route,
     ScoredEvent,
+    ValidatedEvent,
 )
+from astrotriton.wire.models import Route
+from astrotriton.wire.runs import InferResponse
 
 SUBJECT = "detection.scored"
 PROMOTED = "model.promoted"

@@ -3,10 +3,9 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.errors import NotFoundError
-from gateway.schemas import StoredDetection
-from gateway.storage.database import Database
-from gateway.storage.detections import (
+from astrotriton.gateway.errors import NotFoundError
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.detections import (
     GivenLabel,
     beside,
     find_cutout,
@@ -14,7 +13,8 @@ from gateway.storage.detections import (
     list_labels,
     pictured,
 )
-from gateway.storage.runs import RunSummary, list_runs
+from astrotriton.gateway.storage.runs import RunSummary, list_runs
+from astrotriton.wire.detections import StoredDetection
 
 
 class Exposure(NamedTuple):

@@ -4,16 +4,16 @@ import asyncio
 import logging
 import time
 
-from gateway.errors import GatewayError
-from gateway.metrics import READY
-from gateway.schemas import Health, Part
-from gateway.services.models import ModelService, Proof
-from gateway.services.outbox import OutboxPublisher
-from gateway.services.routing import RoutingService
-from gateway.storage.database import Database
-from gateway.storage.migrate import current_revision, head
-from gateway.storage.outbox import measure_waiting
-from gateway.triton import Triton
+from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.errors import GatewayError
+from astrotriton.gateway.observability.metrics import READY
+from astrotriton.gateway.services.models import ModelService, Proof
+from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.routing import RoutingService
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.migrate import current_revision, head
+from astrotriton.gateway.storage.outbox import measure_waiting
+from astrotriton.wire.health import Health, Part
 
 _PATIENCE = 15.0
 _SHORTEST_PAUSE = 2.0
@@ -106,7 +106,8 @@ class HealthService:
         if revision is None or revision < head():
             return Part(
                 ready=False,
-                detail=f"schema {revision}, expected {head()}: run `python -m gateway migrate`",
+                detail=f"schema {revision}, expected {head()}: run"
+                " `python -m astrotriton.gateway migrate`",
             )
         return Part(ready=True, detail=f"schema {revision}")
 

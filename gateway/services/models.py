@@ -11,15 +11,15 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.config import ModelConfig
-from detection.errors import CardError, InputError
-from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
-from detection.model import UNetModel
-from gateway.errors import DependencyError, GatewayError, ModelNotServedError
-from gateway.objects import ObjectStore
-from gateway.replicas import Replica
-from gateway.schemas import ModelRef
-from gateway.triton import Triton
+from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import CardError, InputError
+from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.backends.replicas import Replica
+from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.errors import DependencyError, GatewayError, ModelNotServedError
+from astrotriton.settings import ModelConfig
+from astrotriton.wire.models import ModelRef
 
 DEPENDENCY = "model_repository"
 _CARD, _WEIGHTS = "card.json", "model.onnx"

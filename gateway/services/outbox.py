@@ -12,10 +12,10 @@ from nats.js import JetStreamContext
 from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
-from gateway.errors import DependencyError
-from gateway.metrics import OUTBOX_PUBLISHED
-from gateway.storage.database import Database
-from gateway.storage.outbox import lock_waiting, mark_published
+from astrotriton.gateway.errors import DependencyError
+from astrotriton.gateway.observability.metrics import OUTBOX_PUBLISHED
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.outbox import lock_waiting, mark_published
 
 STREAM = "ASTROTRITON"
 SUBJECTS = ["detection.>", "model.>"]

@@ -5,34 +5,34 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from detection.drift import miscalibration
-from detection.errors import InputError
-from detection.evaluation import expected_calibration_error
-from gateway.monitoring import (
-    Bins,
-    Distribution,
-    DriftSummary,
-    Figure,
-    LabelFigures,
-    Performance,
-    Point,
-    ValidationSummary,
-    VersionRef,
-    Window,
-)
-from gateway.services.catalogue import CatalogueService
-from gateway.services.recorder import KEPT, Recorder
-from gateway.sketches import CONFIDENCE_BINS, Sketch
-from gateway.storage.database import Database
-from gateway.storage.drift import last_check
-from gateway.storage.performance import (
+from astrotriton.detection.assurance.drift import miscalibration
+from astrotriton.detection.assurance.evaluation import expected_calibration_error
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.observability.sketches import CONFIDENCE_BINS, Sketch
+from astrotriton.gateway.services.catalogue import CatalogueService
+from astrotriton.gateway.services.recorder import KEPT, Recorder
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.drift import last_check
+from astrotriton.gateway.storage.performance import (
     confidences_of_labelled,
     difference,
     find_counted,
     find_measured,
     find_series,
 )
-from gateway.storage.validations import last_validations
+from astrotriton.gateway.storage.validations import last_validations
+from astrotriton.wire.drift import DriftSummary
+from astrotriton.wire.fields import Window
+from astrotriton.wire.models import VersionRef
+from astrotriton.wire.performance import (
+    Bins,
+    Distribution,
+    Figure,
+    LabelFigures,
+    Performance,
+    Point,
+)
+from astrotriton.wire.validation import ValidationSummary
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")

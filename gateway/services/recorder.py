@@ -11,19 +11,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.utils import InferenceServerException
 from uuid_utils.compat import uuid7
 
-from gateway.metrics import SAMPLES_DROPPED, TRITON_QUEUE
-from gateway.replicas import Replica
-from gateway.schemas import InferResponse
-from gateway.sketches import Sketch
-from gateway.storage.database import Database
-from gateway.storage.performance import (
+from astrotriton.gateway.backends.replicas import Replica
+from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED, TRITON_QUEUE
+from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.performance import (
     Counted,
     Measured,
     forget_measured,
     store_counted,
     store_measured,
 )
-from gateway.triton import Triton
+from astrotriton.wire.runs import InferResponse
 
 #: How long what was measured is kept.
 KEPT = timedelta(days=30)

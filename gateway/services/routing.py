@@ -8,15 +8,15 @@ from typing import Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
 from uuid_utils.compat import uuid7
 
-from detection.errors import InputError
-from gateway.errors import GatewayError, NotFoundError, VersionError
-from gateway.schemas import Route, RouteIn
-from gateway.services.events import PROMOTED, promoted_event
-from gateway.services.models import ModelService
-from gateway.services.outbox import OutboxPublisher
-from gateway.storage.database import Connection, Database
-from gateway.storage.outbox import insert_event
-from gateway.storage.routes import change_route, find_route, hold_route
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.errors import GatewayError, NotFoundError, VersionError
+from astrotriton.gateway.services.events import PROMOTED, promoted_event
+from astrotriton.gateway.services.models import ModelService
+from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.storage.database import Connection, Database
+from astrotriton.gateway.storage.outbox import insert_event
+from astrotriton.gateway.storage.routes import change_route, find_route, hold_route
+from astrotriton.wire.models import Route, RouteIn
 
 T = TypeVar("T")
 

@@ -12,16 +12,15 @@ from uuid import UUID
 
 import msgspec
 
-from detection.errors import InputError
-from gateway.deadline import deadline
-from gateway.errors import NotFoundError, RunGivenUpError, problem_of
-from gateway.metrics import OUTBOX_LAG, OUTBOX_WAITING
-from gateway.schemas import InferResponse, Problem, RunStatus
-from gateway.services.admission import Place
-from gateway.services.scorer import Progress, Submission
-from gateway.services.scoring import ScoringService, Ticket
-from gateway.storage.database import Database
-from gateway.storage.jobs import (
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.deadline import deadline
+from astrotriton.gateway.errors import NotFoundError, RunGivenUpError, problem_of
+from astrotriton.gateway.observability.metrics import OUTBOX_LAG, OUTBOX_WAITING
+from astrotriton.gateway.services.admission import Place
+from astrotriton.gateway.services.scorer import Progress, Submission
+from astrotriton.gateway.services.scoring import ScoringService, Ticket
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.jobs import (
     beat,
     fail_job,
     find_abandoned_jobs,
@@ -30,8 +29,10 @@ from gateway.storage.jobs import (
     insert_job,
     take_key,
 )
-from gateway.storage.outbox import measure_waiting
-from gateway.storage.runs import find_run
+from astrotriton.gateway.storage.outbox import measure_waiting
+from astrotriton.gateway.storage.runs import find_run
+from astrotriton.wire.problems import Problem
+from astrotriton.wire.runs import InferResponse, RunStatus
 
 _BEAT = 2.0
 _SILENCE = timedelta(seconds=30)

@@ -5,17 +5,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from detection.config import ModelConfig
-from detection.disagreement import candidates_of, with_disagreement
-from detection.exposure import Limits
-from detection.planes import Planes
-from detection.scoring import Scored, finish, guarantee_of, prepare
-from detection.work import Work
-from gateway.compute import compute
-from gateway.metrics import stage
-from gateway.schemas import InferRequest
-from gateway.services.models import ServedModel
-from gateway.triton import Triton
+from astrotriton.detection.image.exposure import Limits
+from astrotriton.detection.image.planes import Planes
+from astrotriton.detection.scoring.ensemble import candidates_of, with_disagreement
+from astrotriton.detection.scoring.score import Scored, finish, guarantee_of, prepare
+from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.compute import compute
+from astrotriton.gateway.observability.metrics import stage
+from astrotriton.gateway.services.models import ServedModel
+from astrotriton.settings import ModelConfig
+from astrotriton.wire.runs import InferRequest
 
 # Seconds after which what needs no answer is begun: Triton must get hold of the tiles first.
 _HEAD_START = 0.002

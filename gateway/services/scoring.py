@@ -12,28 +12,41 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from detection.cutouts import cut_out
-from detection.scoring import Scored
-from detection.types import Detection
-from detection.work import Work
-from gateway.compute import compute
-from gateway.errors import GatewayError, KeyReusedError, RouteChangedError, RunGivenUpError
-from gateway.metrics import CONFIDENCES, DETECTIONS, RUNS, measure_parts, stage
-from gateway.schemas import ExposureInfo, InferResponse, ScoredDetection, printable
-from gateway.services.drift import DriftSampler
-from gateway.services.events import SUBJECT, scored_event
-from gateway.services.models import ModelService, ServedModel
-from gateway.services.outbox import OutboxPublisher
-from gateway.services.recorder import Recorder
-from gateway.services.routing import Choice, RoutingService
-from gateway.services.scorer import Progress, Scorer, Submission
-from gateway.services.shadow import ShadowService
-from gateway.storage.database import Database
-from gateway.storage.detections import insert_cutouts, insert_detections
-from gateway.storage.jobs import complete_job, find_key, take_key
-from gateway.storage.models import insert_model
-from gateway.storage.outbox import insert_event
-from gateway.storage.runs import insert_run
+from astrotriton.detection.image.cutouts import cut_out
+from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.gateway.compute import compute
+from astrotriton.gateway.errors import (
+    GatewayError,
+    KeyReusedError,
+    RouteChangedError,
+    RunGivenUpError,
+)
+from astrotriton.gateway.observability.metrics import (
+    CONFIDENCES,
+    DETECTIONS,
+    RUNS,
+    measure_parts,
+    stage,
+)
+from astrotriton.gateway.services.drift import DriftSampler
+from astrotriton.gateway.services.events import SUBJECT, scored_event
+from astrotriton.gateway.services.models import ModelService, ServedModel
+from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.recorder import Recorder
+from astrotriton.gateway.services.routing import Choice, RoutingService
+from astrotriton.gateway.services.scorer import Progress, Scorer, Submission
+from astrotriton.gateway.services.shadow import ShadowService
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.detections import insert_cutouts, insert_detections
+from astrotriton.gateway.storage.jobs import complete_job, find_key, take_key
+from astrotriton.gateway.storage.models import insert_model
+from astrotriton.gateway.storage.outbox import insert_event
+from astrotriton.gateway.storage.runs import insert_run
+from astrotriton.wire.detections import Detection, ScoredDetection
+from astrotriton.wire.exposures import ExposureInfo
+from astrotriton.wire.fields import printable
+from astrotriton.wire.runs import InferResponse
 
 _log = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import KDTree
 
-from detection.types import Detection
-from gateway.errors import BusyError
-from gateway.metrics import SHADOW_RUNS
-from gateway.schemas import InferResponse
-from gateway.services.admission import Admission
-from gateway.services.models import ModelService
-from gateway.services.scorer import Scorer, Submission
-from gateway.storage.database import Database
-from gateway.storage.models import insert_model
-from gateway.storage.shadow import Comparison, insert_comparison
+from astrotriton.gateway.errors import BusyError
+from astrotriton.gateway.observability.metrics import SHADOW_RUNS
+from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.models import ModelService
+from astrotriton.gateway.services.scorer import Scorer, Submission
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.models import insert_model
+from astrotriton.gateway.storage.shadow import Comparison, insert_comparison
+from astrotriton.wire.detections import Detection
+from astrotriton.wire.runs import InferResponse
 
 _WAITING = 2
 

@@ -7,17 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from detection.config import ModelConfig
-from detection.gates import GateLimits
-from gateway.errors import DependencyError, GatewayError
-from gateway.metrics import SAMPLES_DROPPED
-from gateway.mlflow_runs import MlflowRuns
-from gateway.services.datasets import source_of
-from gateway.services.models import ModelService, ServedModel
-from gateway.sketches import Sketch
-from gateway.storage.database import Database
-from gateway.storage.performance import find_measured
-from gateway.storage.tracking import (
+from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.gateway.backends.mlflow import MlflowRuns
+from astrotriton.gateway.errors import DependencyError, GatewayError
+from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED
+from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.services.datasets import source_of
+from astrotriton.gateway.services.models import ModelService, ServedModel
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.performance import find_measured
+from astrotriton.gateway.storage.tracking import (
     ServedRun,
     find_minutes,
     find_served_run,
@@ -25,7 +24,8 @@ from gateway.storage.tracking import (
     measured_versions,
     set_served_run,
 )
-from gateway.storage.validations import find_result, find_unlogged, set_logged
+from astrotriton.gateway.storage.validations import find_result, find_unlogged, set_logged
+from astrotriton.settings import ModelConfig
 
 #: How long what MLflow has not got yet waits for it.
 WAITING = timedelta(days=7)

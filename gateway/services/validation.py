@@ -9,10 +9,15 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from detection.errors import InputError
-from detection.gates import Gate, GateLimits, accuracy, accuracy_change, calibration
-from detection.validation import ScoredField, curves, figures
-from gateway.errors import (
+from astrotriton.detection.assurance.criteria import (
+    GateLimits,
+    accuracy,
+    accuracy_change,
+    calibration,
+)
+from astrotriton.detection.assurance.figures import ScoredField, curves, figures
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.errors import (
     PROBLEM_PREFIX,
     BusyError,
     NotFoundError,
@@ -20,19 +25,17 @@ from gateway.errors import (
     RunGivenUpError,
     problem_of,
 )
-from gateway.metrics import VALIDATION_ECE, VALIDATION_PASSED
-from gateway.monitoring import ValidatedEvent, ValidateIn, Validation, VersionRef
-from gateway.schemas import InferRequest, Problem
-from gateway.services.admission import Admission
-from gateway.services.catalogue import CatalogueService
-from gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
-from gateway.services.events import VALIDATED, validated_event
-from gateway.services.models import ModelService, ServedModel
-from gateway.services.outbox import OutboxPublisher
-from gateway.services.scorer import Scorer, Submission
-from gateway.storage.database import Database
-from gateway.storage.outbox import insert_event
-from gateway.storage.validations import (
+from astrotriton.gateway.observability.metrics import VALIDATION_ECE, VALIDATION_PASSED
+from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.catalogue import CatalogueService
+from astrotriton.gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
+from astrotriton.gateway.services.events import VALIDATED, validated_event
+from astrotriton.gateway.services.models import ModelService, ServedModel
+from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.scorer import Scorer, Submission
+from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.outbox import insert_event
+from astrotriton.gateway.storage.validations import (
     Result,
     beat,
     complete,
@@ -43,6 +46,11 @@ from gateway.storage.validations import (
     latest_of_versions,
     list_validations,
 )
+from astrotriton.wire.events import ValidatedEvent
+from astrotriton.wire.models import VersionRef
+from astrotriton.wire.problems import Problem
+from astrotriton.wire.runs import InferRequest
+from astrotriton.wire.validation import Gate, ValidateIn, Validation
 
 _MOST = 4
 _BEAT = 5.0

@@ -2,8 +2,8 @@
 
 from asyncpg import Record
 
-from gateway.keys import NewKey
-from gateway.storage.database import Connection
+from astrotriton.gateway.keys import NewKey
+from astrotriton.gateway.storage.database import Connection
 
 
 async def insert_key(connection: Connection, key: NewKey) -> None:

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from gateway.config import Settings
-from gateway.errors import DependencyError
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.errors import DependencyError
 
 DEPENDENCY = "postgresql"
 
@@ -70,7 +70,7 @@ class Database:
             async with self._pool.acquire(timeout=self._timeout) as connection:
                 yield connection
         except asyncpg.UndefinedTableError as error:
-            remedy = "run `python -m gateway migrate`"
+            remedy = "run `python -m astrotriton.gateway migrate`"
             raise DependencyError(DEPENDENCY, f"{error}: {remedy}") from error
         except _OURS:
             raise

@@ -8,10 +8,10 @@ from uuid import UUID
 import msgspec
 from asyncpg import Record
 
-from gateway.schemas import Label, ScoredDetection, StoredDetection
-from gateway.sky import cells, cone
-from gateway.storage.database import Connection
-from gateway.storage.runs import exposure_of, model_of
+from astrotriton.gateway.storage.database import Connection
+from astrotriton.gateway.storage.healpix import cells, cone
+from astrotriton.gateway.storage.runs import exposure_of, model_of
+from astrotriton.wire.detections import Label, ScoredDetection, StoredDetection
 
 # The columns are the answer's fields, by the same names.
 _COLUMNS = ScoredDetection.__struct_fields__

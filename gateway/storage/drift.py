@@ -8,15 +8,17 @@ from uuid import UUID
 import msgspec
 from asyncpg import Record
 
-from detection.drift import FALSE_ALARMS, Feature, Trend
-from gateway.monitoring import DriftCheck, DriftSummary, Report, VersionRef, Window
-from gateway.storage.database import Connection
+from astrotriton.detection.assurance.drift import FALSE_ALARMS
+from astrotriton.gateway.storage.database import Connection
+from astrotriton.wire.drift import DriftCheck, DriftSummary, Feature, Report, Trend
+from astrotriton.wire.fields import Window
+from astrotriton.wire.models import VersionRef
 
 Described = Mapping[str, float | None]
 
 
 class Sample(NamedTuple):
-    """One exposure as `detection.drift.describe` has it; None is unknown."""
+    """One exposure as `astrotriton.detection.assurance.drift.describe` has it; None is unknown."""
 
     run_id: UUID
     version: int

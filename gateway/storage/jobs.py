@@ -5,7 +5,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
 
 
 async def insert_job(connection: Connection, run_id: UUID) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gateway.storage import database
+from astrotriton.gateway.storage import database
 
 # Any constant does, as long as every replica takes the same one.
 _LOCK = 0x617374726F

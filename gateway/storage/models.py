@@ -4,8 +4,8 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from gateway.schemas import ModelRef
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
+from astrotriton.wire.models import ModelRef
 
 
 async def insert_model(

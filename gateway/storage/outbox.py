@@ -3,7 +3,7 @@
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
 
 
 class Waiting(NamedTuple):

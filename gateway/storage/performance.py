@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.sketches import Sketch
-from gateway.storage.database import Connection
+from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.storage.database import Connection
 
 
 class Measured(NamedTuple):

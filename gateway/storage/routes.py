@@ -2,8 +2,8 @@
 
 from asyncpg import Record
 
-from gateway.schemas import Challenger, Route, RouteIn
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
+from astrotriton.wire.models import Challenger, Route, RouteIn
 
 _COLUMNS = """
     model_name, champion, challenger, challenger_mode, challenger_fraction, previous_champion,

@@ -6,10 +6,13 @@ from uuid import UUID
 import msgspec
 from asyncpg import Record
 
-from detection.guarantee import Guarantee
-from detection.types import ImageQuality
-from gateway.schemas import ExposureInfo, InferResponse, ModelRef, ScoredDetection, Uncertainty
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
+from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.detections import ScoredDetection
+from astrotriton.wire.exposures import ExposureInfo, ImageQuality
+from astrotriton.wire.fields import Uncertainty
+from astrotriton.wire.models import ModelRef
+from astrotriton.wire.runs import InferResponse
 
 _QUALITY = ImageQuality.__struct_fields__
 _COLUMNS = (

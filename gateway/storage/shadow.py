@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

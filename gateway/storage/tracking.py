@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
 
 
 class ServedRun(NamedTuple):

@@ -7,11 +7,10 @@ from uuid import UUID
 import msgspec
 from asyncpg import Record
 
-from detection.gates import Gate
-from detection.validation import Curves
-from gateway.monitoring import Validation, ValidationSummary, VersionRef
-from gateway.schemas import Problem
-from gateway.storage.database import Connection
+from astrotriton.gateway.storage.database import Connection
+from astrotriton.wire.models import VersionRef
+from astrotriton.wire.problems import Problem
+from astrotriton.wire.validation import Curves, Gate, Validation, ValidationSummary
 
 _COLUMNS = """
     id, model_name, model_version, compare_version, dataset, status, done, of, requested_by,

@@ -8,7 +8,7 @@ from typing import Any
 import helm_python as helm
 import yaml
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "astrotriton"

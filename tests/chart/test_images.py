@@ -102,7 +102,7 @@ def inside(*command: str, **environment: str) -> list[str]:
 @pytest.mark.parametrize(
     "command",
     [
-        ("-m", "gateway", "fetch-model", "--help"),
+        ("-m", "astrotriton.gateway", "fetch-model", "--help"),
         ("-m", "astrotriton", "score", "--help"),
         ("-m", "astrotriton", "keys", "create", "--help"),
     ],
@@ -144,7 +144,7 @@ def test_the_gateway_serves_in_it(image, tmp_path):
     }
     with (tmp_path / "log").open("wb") as log:
         served = subprocess.Popen(
-            [*image, *inside("-m", "gateway", "serve", **away)], stdout=log, stderr=log
+            [*image, *inside("-m", "astrotriton.gateway", "serve", **away)], stdout=log, stderr=log
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:

@@ -59,7 +59,7 @@ def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("gateway.drainSeconds", 0, "drainSeconds"),
         ("triton.startupSeconds", 10, "startupSeconds"),
         ("triton.autoscaling.minReplicas", 0, "minReplicas"),
-        ("gateway.replicas", 0, "replicas"),
+        ("astrotriton.gateway.backends.replicas", 0, "replicas"),
         ("gateway.settings", {"max_runs": 0}, "max_runs"),
         ("gateway.tmpSize", "8", "tmpSize"),
         ("checks.validate.schedule", "daily", "schedule"),

@@ -187,7 +187,7 @@ class ChartGateway(Process):
 
     def begin(self) -> None:
         """Start it, and wait for nothing."""
-        command = [sys.executable, "-m", "gateway", *self.container["args"]]
+        command = [sys.executable, "-m", "astrotriton.gateway", *self.container["args"]]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.host.enter, *command],
@@ -248,7 +248,7 @@ def run(
     change: Callable[[str], str] = lambda text: text,
 ) -> subprocess.CompletedProcess[str]:
     """Run a container of a Job or a test to its end."""
-    program, *first = container.get("command", ["python", "-m", "gateway"])
+    program, *first = container.get("command", ["python", "-m", "astrotriton.gateway"])
     assert program == "python"
     arguments = [change(arg) for arg in container["args"]]
     return subprocess.run(

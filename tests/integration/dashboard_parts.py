@@ -19,19 +19,19 @@ import numpy as np
 from playwright.async_api import Browser, async_playwright
 from uuid_utils.compat import uuid7
 
-from detection.drift import DESCRIPTORS, REFERENCE_FILE, Reference
-from detection.labelled import VALIDATION_FILE, LabelledField, ValidationSet
-from detection.model import TensorSpec
-from gateway.config import Settings
-from gateway.keys import SCOPES, Scope, new_key
-from gateway.sketches import Sketch
-from gateway.storage.api_keys import insert_key
-from gateway.storage.drift import Sample, insert_samples
-from gateway.storage.migrate import migrate
-from gateway.storage.performance import Measured, store_measured
-from reference.calibrate import transients_of
-from reference.simulate import Recipe, simulate
-from reference.weights import load_card
+from astrotriton.detection.assurance.drift import DESCRIPTORS, REFERENCE_FILE, Reference
+from astrotriton.detection.assurance.labelled import VALIDATION_FILE, LabelledField, ValidationSet
+from astrotriton.detection.card import TensorSpec
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.keys import SCOPES, Scope, new_key
+from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.storage.api_keys import insert_key
+from astrotriton.gateway.storage.drift import Sample, insert_samples
+from astrotriton.gateway.storage.migrate import migrate
+from astrotriton.gateway.storage.performance import Measured, store_measured
+from astrotriton.simulation.fields import Recipe, simulate
+from astrotriton.training.calibrate import transients_of
+from astrotriton.training.weights import load_card
 from tests.integration.conftest import new_database
 from tests.integration.gateway_parts import (
     NAME,

@@ -33,11 +33,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from detection.config import ModelConfig
-from detection.model import TensorSpec, UNetModel
-from gateway.app import create_app
-from gateway.config import Settings
-from gateway.middleware import EdgeMiddleware
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.gateway.app import create_app
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.http.middleware import EdgeMiddleware
+from astrotriton.settings import ModelConfig
 from tests.integration.hosts import LOOPBACK, Host
 
 NAME = "unet_astronomical"
@@ -458,7 +458,7 @@ def gateway_process(
     }
     with (folder / "gateway.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"],
+            [sys.executable, "-m", "astrotriton.gateway", "serve"],
             env=os.environ | given | environment,
             stderr=log,
             cwd=ROOT,

@@ -19,8 +19,8 @@ import numpy as np
 import onnxruntime
 from botocore.config import Config
 
-from detection.golden import Golden
-from detection.model import UNetModel
+from astrotriton.detection.assurance.golden import Golden
+from astrotriton.detection.card import UNetModel
 from tests.integration.gateway_parts import (
     NAME,
     ObjectStoreServer,

@@ -25,11 +25,11 @@ import numpy as np
 from astropy.io import fits
 from scipy.special import expit
 
-from detection.errors import InputError
-from detection.exposure import Limits
-from detection.model import TensorSpec, UNetModel
-from detection.scoring import finish, prepare
-from detection.warmup import warm_up
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.exposure import Limits
+from astrotriton.detection.scoring.score import finish, prepare
+from astrotriton.detection.warmup import warm_up
 
 BLOCK = 2880
 CARD = 80

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from astrotriton.sandbox import open_sandbox
-from detection.config import ModelConfig
-from export import registry
-from export.gates import GateLimits
-from export.pipeline import Trial
-from export.promotion import Serving
-from export.release import Role, release
-from export.repository import Repository
-from export.routing import Gateway
-from export.validation import ValidationSet
-from stack import Addresses, Stack
+from astrotriton.export import registry
+from astrotriton.export.accuracy import ValidationSet
+from astrotriton.export.gates import GateLimits
+from astrotriton.export.gateway_routes import Gateway
+from astrotriton.export.pipeline import Trial
+from astrotriton.export.promotion import Serving
+from astrotriton.export.release import Role, release
+from astrotriton.export.repository import Repository
+from astrotriton.local.trial_triton import open_sandbox
+from astrotriton.settings import ModelConfig
+from astrotriton.stack import Addresses, Stack
 from tests.unit.export import samples
 
 NAME = "unet_small"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from stack.site import MARK, region_prefix
+from astrotriton.stack.site import MARK, region_prefix
 
 ROOT = Path(__file__).parents[2]
 

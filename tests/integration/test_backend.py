@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from tritonclient.grpc.service_pb2 import ModelStatistics
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from stack.parts.triton import triton
-from stack.process import alone
+from astrotriton.stack.parts.triton import triton
+from astrotriton.stack.process import alone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

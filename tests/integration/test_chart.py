@@ -15,11 +15,11 @@ import httpx
 import obstore
 import pytest
 
-from astrotriton.sandbox import lent_sandbox
-from detection.config import ModelConfig
-from detection.gates import GateLimits
-from detection.model import UNetModel
-from export.sandbox import Version, try_out
+from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.sandbox import Version, try_out
+from astrotriton.local.trial_triton import lent_sandbox
+from astrotriton.settings import ModelConfig
 from tests.chart.chart_parts import find, objects, pod_of
 from tests.integration.chart_servers import (
     BUCKET,

@@ -12,7 +12,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, Request, ViewportSize, expect
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 from tests.integration.dashboard_parts import Site, browser, keep, site
 from tests.integration.gateway_parts import NAME, SOURCES, exposure, free_port, infer, npy, serve
 

@@ -15,8 +15,8 @@ import pytest
 import tritonclient.grpc.aio as triton
 from PIL import Image
 
-from stack import Addresses
-from stack.site import read_state
+from astrotriton.stack import Addresses
+from astrotriton.stack.site import read_state
 from tests.integration.stack_parts import ROOT, left_of, wait_for
 
 NAME = "unet_astronomical"

@@ -16,12 +16,12 @@ import pytest
 import requests
 from mlflow.tracking import MlflowClient
 
-from detection.config import ModelConfig
-from detection.model import UNetModel
-from export import convert, registry
-from export.errors import ExportError, GateError, RegistryError, RepositoryError
-from export.pipeline import export, read_manifest
-from export.repository import Repository
+from astrotriton.detection.card import UNetModel
+from astrotriton.export import convert, registry
+from astrotriton.export.errors import ExportError, GateError, RegistryError, RepositoryError
+from astrotriton.export.pipeline import export, read_manifest
+from astrotriton.export.repository import Repository
+from astrotriton.settings import ModelConfig
 from tests.unit.export import samples
 
 SETTINGS = ModelConfig(input_size=(64, 64))
@@ -224,9 +224,9 @@ def test_published_version_is_answered_without_tensorflow(name, model, root, ser
     script = f"""
 import sys
 from pathlib import Path
-from detection.config import ModelConfig
-from export.pipeline import export, read_manifest
-from export.repository import Repository
+from astrotriton.settings import ModelConfig
+from astrotriton.export.pipeline import export, read_manifest
+from astrotriton.export.repository import Repository
 
 settings = ModelConfig(input_size=(64, 64), enable_gpu=False)
 exported = export("models:/{name}/1", Path({str(root)!r}), settings, lambda card: {{}})

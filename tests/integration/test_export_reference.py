@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-from astrotriton.sandbox import open_sandbox
-from detection.config import ModelConfig
-from detection.gates import GateLimits
-from export import convert, pipeline, registry
-from export.errors import GateError
-from export.manifest import Manifest
-from export.pipeline import Trial
-from export.repository import Repository
-from reference.calibrate import Sizes, calibrated
-from reference.exposures import golden_tiles, validation_set
-from reference.weights import load_card, load_network
+from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.export import convert, pipeline, registry
+from astrotriton.export.errors import GateError
+from astrotriton.export.manifest import Manifest
+from astrotriton.export.pipeline import Trial
+from astrotriton.export.repository import Repository
+from astrotriton.local.trial_triton import open_sandbox
+from astrotriton.settings import ModelConfig
+from astrotriton.training.calibrate import Sizes, calibrated
+from astrotriton.training.exposures import golden_tiles, validation_set
+from astrotriton.training.weights import load_card, load_network
 
 SETTINGS = ModelConfig(batch_size=4, enable_gpu=False)
 LIMITS = GateLimits()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from astrotriton.stack import Addresses
 from benchmarks.faults import FAULTS, Report, Victim, audit, can_fill_disk, hurt
-from stack import Addresses
 
 
 def test_faults_under_load(

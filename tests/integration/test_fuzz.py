@@ -9,7 +9,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from stack import Addresses
+from astrotriton.stack import Addresses
 from tests.integration.mutants import mutant
 from tests.integration.stack_parts import ROOT
 

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from cloudevents.http import from_json
 
-from gateway.config import Settings
-from gateway.schemas import ModelRef
-from gateway.storage.migrate import migrate
-from gateway.storage.models import insert_model
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.storage.migrate import migrate
+from astrotriton.gateway.storage.models import insert_model
+from astrotriton.wire.models import ModelRef
 from tests.integration.conftest import new_database
 from tests.integration.gateway_parts import (
     NAME,
@@ -566,7 +566,7 @@ async def test_the_commands_serve_and_log_one_json_object_a_line(
         "ASTROTRITON_MODEL_REPOSITORY": str(settings.model_repository),
         "ASTROTRITON_PORT": str(settings.port),
     }
-    command = [sys.executable, "-m", "gateway"]
+    command = [sys.executable, "-m", "astrotriton.gateway"]
     subprocess.run([*command, "migrate"], env=environment, check=True)
     process = subprocess.Popen([*command, "serve"], env=environment, stderr=subprocess.PIPE)
     try:

@@ -28,9 +28,9 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic import ValidationError
 
 from astrotriton.commands.keys import keys as keys_command
-from gateway.config import Settings
-from gateway.keys import SCOPES, new_key
-from gateway.storage.api_keys import insert_key
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.keys import SCOPES, new_key
+from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import (
     ObjectStoreServer,
     exposure,
@@ -366,7 +366,7 @@ async def test_no_secret_is_logged(guarded, issuer, caplog, store, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
     caplog.set_level(logging.DEBUG)
-    for name in ("gateway", "uvicorn", "litestar", "httpx", "asyncio"):
+    for name in ("astrotriton", "uvicorn", "litestar", "httpx", "asyncio"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     key, token = await key_with(guarded, *SCOPES), issuer.token("infer read")
     may = {"s3_buckets": ["nights"], "s3_endpoint": store.url}

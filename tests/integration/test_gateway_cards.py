@@ -8,7 +8,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.config import Config
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 from tests.integration.gateway_parts import (
     NAME,
     ObjectStoreServer,

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 from tests.integration.conftest import new_database
 from tests.integration.gateway_parts import (
     NAME,
@@ -92,7 +92,7 @@ def pgbouncer(postgres: str) -> Iterator[PgBouncer]:
 async def migrate(database: str) -> int:
     """Migrate by the command, in a process of its own, as replicas do when they start."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "migrate"),
+        *(sys.executable, "-m", "astrotriton.gateway", "migrate"),
         cwd=ROOT,
         env=os.environ | {"ASTROTRITON_DATABASE_URL": database},
         stdout=subprocess.DEVNULL,

@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
-from detection.drift import Reference, describe
-from detection.exposure import Exposure
-from detection.model import TensorSpec, UNetModel
-from detection.scoring import finish, prepare_exposure
-from gateway.config import Settings
-from gateway.services import drift
+from astrotriton.detection.assurance.drift import Reference, describe
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.scoring.score import finish, prepare_exposure
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.services import drift
 from tests.integration.gateway_parts import (
     NAME,
     TILE,
@@ -227,7 +227,7 @@ async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, s
             for process in psutil.Process().children(recursive=True):
                 # It ends by itself between being seen and being looked at, or not at all.
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "gateway.reports" in process.cmdline():
+                    if "astrotriton.gateway.services.drift_report" in process.cmdline():
                         process.kill()
                         killed = True
             await asyncio.sleep(0.05)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 from tests.integration.gateway_parts import (
     SOURCES,
     exposure,
@@ -161,5 +161,7 @@ async def test_traces_go_from_the_caller_through_the_gateway(settings, tmp_path)
         await server.stop(None)
     lines = [json.loads(line) for line in (tmp_path / "gateway.log").read_text().splitlines()]
     assert any(
-        line.get("trace_id") == trace for line in lines if line["logger"].startswith("gateway")
+        line.get("trace_id") == trace
+        for line in lines
+        if line["logger"].startswith("astrotriton.gateway")
     )

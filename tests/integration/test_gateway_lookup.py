@@ -26,9 +26,9 @@ from PIL import Image
 from regions import Regions
 from uuid_utils.compat import uuid7
 
-from detection.model import UNetModel
-from gateway.config import Settings
-from gateway.storage.detections import Filter, listing
+from astrotriton.detection.card import UNetModel
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.storage.detections import Filter, listing
 from tests.integration.gateway_parts import (
     NAME,
     ROOT,
@@ -58,7 +58,7 @@ async def deaf_triton() -> AsyncIterator[str]:
 def calibrated(model_repository: Path, tmp_path: Path) -> Path:
     """The same version, with the reference network's calibration in its card."""
     copy = shutil.copytree(model_repository, tmp_path / "repository")
-    reference = UNetModel.from_json((ROOT / "reference/weights/card.json").read_bytes())
+    reference = UNetModel.from_json((ROOT / "astrotriton/training/weights/card.json").read_bytes())
     path = copy / NAME / "3/card.json"
     card = msgspec.structs.replace(
         UNetModel.from_json(path.read_bytes()),

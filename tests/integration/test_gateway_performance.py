@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 from tests.integration.gateway_parts import NAME, exposure, free_port, infer, npy, serve
 
 VERSION = f"{NAME}:3"
@@ -25,7 +25,7 @@ async def performance(client: httpx.AsyncClient, window: str = "1h", model: str 
 async def test_two_gateways_add_up_to_exact_percentiles(settings: Settings) -> None:
     # What each gateway spent on each run, taken where it tells its recorder.
     exact: list[float] = []
-    from gateway.services.recorder import Recorder
+    from astrotriton.gateway.services.recorder import Recorder
 
     told = Recorder.run_stored
 
@@ -130,8 +130,8 @@ async def test_failures_are_counted_and_minutes_wait_for_the_database(
     client: httpx.AsyncClient, settings: Settings
 ) -> None:
     """A run that the model answers wrong is an error of its version; nothing is counted twice."""
-    from gateway.errors import ModelAnswerError
-    from gateway.triton import Triton
+    from astrotriton.gateway.backends.triton import Triton
+    from astrotriton.gateway.errors import ModelAnswerError
 
     assert (await infer(client, EXPOSURE)).status_code == 200
 

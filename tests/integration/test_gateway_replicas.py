@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from astrotriton.client import InferResponse
+from astrotriton.gateway.config import Settings
 from benchmarks.faults import Report, audit
-from gateway.config import Settings
 from tests.integration.gateway_parts import (
     TritonServer,
     free_port,

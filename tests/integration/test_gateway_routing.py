@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from gateway.config import Settings
+from astrotriton.gateway.config import Settings
 from tests.integration.gateway_parts import (
     NAME,
     TritonServer,

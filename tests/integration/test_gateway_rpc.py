@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.config import Settings
-from gateway.keys import new_key
-from gateway.rpc import detections_pb2 as pb
-from gateway.rpc.detections_pb2_grpc import DetectionsStub
-from gateway.rpc.service import NAME
-from gateway.storage.api_keys import insert_key
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.keys import new_key
+from astrotriton.gateway.rpc import detections_pb2 as pb
+from astrotriton.gateway.rpc.detections_pb2_grpc import DetectionsStub
+from astrotriton.gateway.rpc.service import NAME
+from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import (
     ROOT,
     SOURCES,
@@ -249,11 +249,19 @@ async def test_health_and_reflection(settings, client, channel):
 
 
 def test_the_generated_modules_are_of_the_definition(tmp_path: Path):
-    (tmp_path / "gateway/rpc").mkdir(parents=True)
-    command = ["-m", "grpc_tools.protoc", f"-Igateway/rpc={ROOT / 'proto/astrotriton/v1'}"]
+    (tmp_path / "astrotriton/gateway/rpc").mkdir(parents=True)
+    command = [
+        "-m",
+        "grpc_tools.protoc",
+        f"-Iastrotriton/gateway/rpc={ROOT / 'proto/astrotriton/v1'}",
+    ]
     command += [f"--{kind}_out=." for kind in ("python", "pyi", "grpc_python")]
     subprocess.run(
-        [sys.executable, *command, "gateway/rpc/detections.proto"], cwd=tmp_path, check=True
+        [sys.executable, *command, "astrotriton/gateway/rpc/detections.proto"],
+        cwd=tmp_path,
+        check=True,
     )
-    for made in sorted((tmp_path / "gateway/rpc").iterdir()):
-        assert made.read_text() == (ROOT / "gateway/rpc" / made.name).read_text(), made.name
+    for made in sorted((tmp_path / "astrotriton/gateway/rpc").iterdir()):
+        assert made.read_text() == (ROOT / "astrotriton/gateway/rpc" / made.name).read_text(), (
+            made.name
+        )

@@ -12,9 +12,9 @@ import asyncpg
 import httpx
 import pytest
 
-from gateway.config import Settings
-from gateway.keys import SCOPES, new_key
-from gateway.storage.api_keys import insert_key
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.keys import SCOPES, new_key
+from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import ROOT, exposure, npy, serve
 
 EXAMPLES = 40

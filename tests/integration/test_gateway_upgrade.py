@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from gateway.storage.migrate import head
+from astrotriton.gateway.storage.migrate import head
 
 
 async def test_a_gateway_works_on_with_a_newer_schema_but_not_with_an_older_one(client, database):

@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from detection.drift import Reference, describe
-from detection.labelled import LabelledField, ValidationSet
-from export import validation
-from export.convert import convert
-from gateway.config import Settings
-from reference.calibrate import transients_of
-from reference.evaluate import _class_figures, _score
-from reference.galsim_psf import random_kolmogorov
-from reference.simulate import mixed_recipe, simulate
-from reference.weights import load_card, load_network
+from astrotriton.detection.assurance.drift import Reference, describe
+from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
+from astrotriton.export import accuracy as validation
+from astrotriton.export.convert import convert
+from astrotriton.gateway.config import Settings
+from astrotriton.simulation.fields import mixed_recipe, simulate
+from astrotriton.simulation.galsim_psf import random_kolmogorov
+from astrotriton.training.calibrate import transients_of
+from astrotriton.training.evaluate import _class_figures, _score
+from astrotriton.training.weights import load_card, load_network
 from tests.integration.gateway_parts import (
     NAME,
     NatsServer,

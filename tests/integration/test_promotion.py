@@ -14,17 +14,17 @@ import pytest
 from click.testing import CliRunner
 
 from astrotriton.cli import main
-from export import convert, pipeline, promotion, registry
-from export.errors import (
+from astrotriton.export import convert, pipeline, promotion, registry
+from astrotriton.export.errors import (
     GateError,
     RegistryError,
     RepositoryError,
     ServingError,
     UnfinishedError,
 )
-from export.manifest import Manifest
-from export.release import Role
-from export.serving import Replica
+from astrotriton.export.manifest import Manifest
+from astrotriton.export.release import Role
+from astrotriton.export.serving import Replica
 from tests.integration.promotion_parts import (
     NAME,
     SETTINGS,
@@ -203,7 +203,7 @@ def test_replica_that_answers_wrongly_leaves_everything_as_it_was(site: Site, mo
             raise ServingError("it answers wrongly")
         return 0.0
 
-    monkeypatch.setattr("export.promotion.Replica.check", check)
+    monkeypatch.setattr("astrotriton.export.promotion.Replica.check", check)
     with pytest.raises(ServingError, match="answers wrongly"):
         site.release(2)
 
@@ -223,7 +223,7 @@ def test_gateway_that_does_not_answer_leaves_everything_as_it_was(site: Site, mo
             raise ServingError("the gateway refuses")
         return real(self, name, route)
 
-    monkeypatch.setattr("export.routing.Gateway.set_route", set_route)
+    monkeypatch.setattr("astrotriton.export.gateway_routes.Gateway.set_route", set_route)
     with pytest.raises(ServingError, match="the gateway refuses"):
         site.release(2)
     assert site.state() == before
@@ -239,7 +239,7 @@ def test_what_stops_after_the_route_has_changed_says_so_and_is_finished(site: Si
 
     real = Replica.load
     with monkeypatch.context() as patch:
-        patch.setattr("export.promotion.Replica.load", load)
+        patch.setattr("astrotriton.export.promotion.Replica.load", load)
         # Another one stays loaded, so that there is something to unload.
         site.release(2)
         steps.clear()
@@ -287,7 +287,7 @@ def test_challenger_needs_a_champion_and_can_be_withdrawn(site: Site):
 KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from export import pipeline, promotion, store
+from astrotriton.export import pipeline, promotion, store
 
 act, step, path = sys.argv[1:]
 serving, candidate = pickle.loads(Path(path).read_bytes())

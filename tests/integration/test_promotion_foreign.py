@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from astrotriton.sandbox import open_sandbox
-from detection.config import ModelConfig
-from detection.golden import GOLDEN_FILE
-from detection.model import TensorSpec, UNetModel
-from export import registry
-from export.pipeline import export
-from export.repository import Repository
-from export.serving import Replica
-from reference.exposures import golden_tiles
+from astrotriton.detection.assurance.golden import GOLDEN_FILE
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.export import registry
+from astrotriton.export.pipeline import export
+from astrotriton.export.repository import Repository
+from astrotriton.export.serving import Replica
+from astrotriton.local.trial_triton import open_sandbox
+from astrotriton.settings import ModelConfig
+from astrotriton.training.exposures import golden_tiles
 from tests.unit.export import samples
 
 NAME = "pycda"

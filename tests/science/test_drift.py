@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detection.drift import DESCRIPTORS, RUN_LENGTH, compare, follow
+from astrotriton.detection.assurance.drift import DESCRIPTORS, RUN_LENGTH, compare, follow
 from tests.science.drift_rows import CHANGES, FILE, STEADY, row, seeds, slow
 
 REFERENCE, WINDOW, NIGHT, REPEATS = 160, 40, 400, 100

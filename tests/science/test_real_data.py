@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from detection.evaluation import Sample
-from detection.exposure import Exposure, read_exposure
-from detection.model import UNetModel
-from detection.preprocess import Normalised
-from detection.quality import filter_responses, noise_correlation
-from detection.scoring import Scored, prepare_exposure
-from detection.types import Candidate, Detection
-from reference.psf import Moffat
+from astrotriton.detection.assurance.evaluation import Sample
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image.exposure import Exposure, read_exposure
+from astrotriton.detection.image.preprocess import Normalised
+from astrotriton.detection.scoring.score import Scored, prepare_exposure
+from astrotriton.detection.sources.measurements import filter_responses, noise_correlation
+from astrotriton.simulation.psf import Moffat
+from astrotriton.wire.detections import Candidate, Detection
 from tests.science.conftest import Predict, real
 
 DIPOLES = ((60, 181), (3.5, 125), (100, 72), (103, 233))

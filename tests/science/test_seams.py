@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from detection.exposure import Exposure
-from detection.model import UNetModel
-from detection.scoring import Scored, finish, prepare_exposure
-from reference.psf import Moffat
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.scoring.score import Scored, finish, prepare_exposure
+from astrotriton.simulation.psf import Moffat
 
 # Tiles of 512 px that share 96 start every 416 px; the seam lies 48 px further on.
 STRIDE, SEAM = 416, 464

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import grpc
 import tritonclient.grpc as triton
 
+from astrotriton.gateway.rpc.detections_pb2 import Candidate, Candidates, InferRequest
+from astrotriton.gateway.rpc.detections_pb2_grpc import DetectionsStub
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.environments import perf_analyzer
 from benchmarks.speed.exposures import Exposure, asked
 from benchmarks.speed.networks import Served
 from benchmarks.speed.processes import Processes, of_triton, tree
 from benchmarks.speed.wire import MULTIPART, multipart, post
-from gateway.rpc.detections_pb2 import Candidate, Candidates, InferRequest
-from gateway.rpc.detections_pb2_grpc import DetectionsStub
 
 _LARGEST = 1 << 30
 _DEADLINE = 120.0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from astrotriton.training.network import build_unet
 from benchmarks.speed.net2net import grow, widen
-from reference.network import build_unet
 
 
 def test_a_widened_layer_answers_the_same() -> None:

@@ -4,14 +4,14 @@ import numpy as np
 import onnx
 import pytest
 
+from astrotriton.simulation.fields import Field as Sky
+from astrotriton.simulation.fields import Source
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.exposures import Exposure, repeated
 from benchmarks.speed.interleave import Field, interleave
 from benchmarks.speed.networks import gflop
 from benchmarks.speed.services.patches import maxima
 from benchmarks.speed.wire import multipart
-from reference.simulate import Field as Sky
-from reference.simulate import Source
 
 
 def test_operations_of_a_convolution() -> None:

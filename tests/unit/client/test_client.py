@@ -21,7 +21,7 @@ from astrotriton.client import (
     UnfinishedError,
     UnreachableError,
 )
-from gateway.examples import RESPONSE
+from astrotriton.gateway.http.examples import RESPONSE
 
 QUICK = Retries(attempts=4, first_pause=0.01, longest_pause=0.02)
 Answer = tuple[int, dict[str, str], bytes]

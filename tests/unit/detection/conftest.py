@@ -8,8 +8,8 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 
-from detection.model import TensorSpec, UNetModel
-from detection.work import Work
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.scoring.tiled_inference import Work
 
 
 @pytest.fixture(scope="session")

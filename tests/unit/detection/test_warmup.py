@@ -3,12 +3,14 @@ from typing import Any
 
 import numpy as np
 
-from detection import centroids, cutouts, peaks, quality, spots
-from detection.exposure import Exposure
-from detection.model import UNetModel
-from detection.scoring import finish, prepare
-from detection.types import Candidate
-from detection.warmup import warm_up
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image import cutouts
+from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.scoring.score import finish, prepare
+from astrotriton.detection.sources import centroids, peaks, spots
+from astrotriton.detection.sources import measurements as quality
+from astrotriton.detection.warmup import warm_up
+from astrotriton.wire.detections import Candidate
 from tests.unit.detection.conftest import answer, field, to_fits
 
 COMPILED: list[Callable[..., Any]] = [

@@ -10,6 +10,6 @@ def model():
 
 @pytest.fixture(scope="session")
 def converted(model):
-    from export.convert import convert
+    from astrotriton.export.convert import convert
 
     return convert(model, samples.card(), "ab12")

@@ -7,12 +7,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from detection.model import TensorSpec, UNetModel
+from astrotriton.detection.card import TensorSpec, UNetModel
 
 if TYPE_CHECKING:
     import keras
 
-    from export.validation import LabelledField
+    from astrotriton.export.accuracy import LabelledField
 
 SIZE = 64
 _SIGMA = 1.8  # of a point source, pixels
@@ -151,7 +151,7 @@ def detector(seed: int = 1, *, spoiled: bool = False, width: int = 4) -> "keras.
 
 def field(seed: int, shape: tuple[int, int] = (96, 96)) -> "LabelledField":
     """An exposure of noise and point sources, with its truth."""
-    from export.validation import LabelledField
+    from astrotriton.export.accuracy import LabelledField
 
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[: shape[0], : shape[1]]

@@ -9,11 +9,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from detection.model import TensorSpec
-from export import convert, digests, parity, registry
-from export.engine import KerasEngine, OnnxEngine
-from export.errors import ConversionError, ParityError
-from export.precision import reduced
+from astrotriton.detection.card import TensorSpec
+from astrotriton.export import convert, digests, parity, registry
+from astrotriton.export.engine import KerasEngine, OnnxEngine
+from astrotriton.export.errors import ConversionError, ParityError
+from astrotriton.export.precision import reduced
 from tests.unit.export import samples
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from detection.golden import TOLERANCE
-from detection.scoring import prepare
-from export import parity
-from export.engine import KerasEngine, OnnxEngine
-from export.errors import ConversionError, ExportError, ParityError
+from astrotriton.detection.assurance.golden import TOLERANCE
+from astrotriton.detection.scoring.score import prepare
+from astrotriton.export import parity
+from astrotriton.export.engine import KerasEngine, OnnxEngine
+from astrotriton.export.errors import ConversionError, ExportError, ParityError
 from tests.unit.export import samples
 
 

@@ -8,11 +8,11 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from detection.config import ModelConfig
-from export import digests, triton_config
-from export.errors import RepositoryError
-from export.repository import Repository
-from export.triton_config import PROFILES, build_config
+from astrotriton.export import digests, triton_config
+from astrotriton.export.errors import RepositoryError
+from astrotriton.export.repository import Repository
+from astrotriton.export.triton_config import PROFILES, build_config
+from astrotriton.settings import ModelConfig
 from tests.unit.export import samples
 
 SETTINGS = ModelConfig(input_size=(64, 64))

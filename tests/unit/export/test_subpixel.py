@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export import convert
-from export.subpixel import FOLDED, fold_upsampling
+from astrotriton.export import convert
+from astrotriton.export.subpixel import FOLDED, fold_upsampling
 from tests.unit.export import samples
 
 

@@ -5,9 +5,9 @@ from uuid import UUID
 
 import msgspec
 
-from detection.types import Detection
-from gateway.examples import RESPONSE
-from gateway.schemas import InferResponse, ScoredDetection
+from astrotriton.gateway.http.examples import RESPONSE
+from astrotriton.wire.detections import Detection, ScoredDetection
+from astrotriton.wire.runs import InferResponse
 
 
 def run(detections: int) -> InferResponse:

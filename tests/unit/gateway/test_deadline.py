@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.deadline import deadline, remaining
-from gateway.errors import DeadlineError
+from astrotriton.gateway.deadline import deadline, remaining
+from astrotriton.gateway.errors import DeadlineError
 
 
 async def test_what_takes_longer_is_given_up():

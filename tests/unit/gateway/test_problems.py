@@ -4,8 +4,8 @@ import pytest
 from litestar import get
 from litestar.testing import create_test_client
 
-from detection.errors import InputError, TooLargeError
-from gateway.errors import (
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.gateway.errors import (
     BusyError,
     DependencyError,
     MalformedBodyError,

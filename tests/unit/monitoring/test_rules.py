@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-import gateway.metrics  # noqa: F401 - registers them
+import astrotriton.gateway.observability.metrics  # noqa: F401 - registers them
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "monitoring" / "prometheus" / "rules.yaml"

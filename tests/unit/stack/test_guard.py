@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-GUARD = Path(__file__).parents[3] / "stack" / "guard.py"
+GUARD = Path(__file__).parents[3] / "astrotriton" / "stack" / "guard.py"
 
 # Leaves the guard's session and process group, and its own parent ends: an ordinary daemon.
 DAEMON = (

@@ -1,6 +1,6 @@
 """How often a part is started again."""
 
-from stack.healing import Healing, Restarts
+from astrotriton.stack.healing import Healing, Restarts
 
 
 def test_pauses_grow_and_end() -> None:

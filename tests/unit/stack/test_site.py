@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.errors import PartError, StackInUseError
-from stack.site import MARK, Site, State, is_held, read_state, sweep
+from astrotriton.stack.errors import PartError, StackInUseError
+from astrotriton.stack.site import MARK, Site, State, is_held, read_state, sweep
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,7 +19,7 @@ def test_one_owner_at_a_time(tmp_path: Path) -> None:
     holder = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import sys; from pathlib import Path; from stack.site import Site;"
+            "import sys; from pathlib import Path; from astrotriton.stack.site import Site;"
             "site = Site(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()",
             str(tmp_path),
         ],

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from gateway.sky import cells
+from astrotriton.gateway.storage.healpix import cells
 
 revision = "0003"
 down_revision = "0002"

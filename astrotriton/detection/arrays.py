@@ -1,0 +1,25 @@
+"""The arrays that the science passes on, by what they hold. All are NumPy arrays.
+
+==========  =========  ==========  ==============================================================
+name        dtype      shape       what
+==========  =========  ==========  ==============================================================
+Image       float32    (H, W), ..  pixels: counts, sigma or probabilities, as the docstring says
+Mask        bool       (H, W)      True: unusable
+Stamps      float16    (N, 25, 25) pixels around sources, in sigma
+Positions   float64    (N, 2)      0-based pixels, x then y
+Values      float64    (N,), ...   one number a source, or a table of them
+Flags       bool       (N,)        one truth value a source
+Indices     intp       (N,)        places in another array; -1 for none where the docstring says so
+==========  =========  ==========  ==============================================================
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Stamps = NDArray[np.float16]
+Positions = NDArray[np.float64]
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]

@@ -1,0 +1,175 @@
+"""The model card: what users of a model version need and its weights don't say."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from astrotriton.detection.confidence.model import ConfidenceModel
+from astrotriton.detection.errors import CardError
+from astrotriton.detection.image.preprocess import Normalisation
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One input or output as it is on the wire to Triton.
+
+    ``shape`` is NCHW; -1 is a dimension that the caller chooses, which only the batch may be.
+    """
+
+    name: str
+    dtype: Literal["FP32"] = "FP32"
+    shape: tuple[int, int, int, int]
+
+
+class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of the U-Net, checked when it is made.
+
+    Attributes
+    ----------
+    name
+        Name in MLflow and in Triton.
+    version
+        MLflow's version, which is Triton's too; None before the model is registered.
+    trained_at
+        When training ended.
+    training_metrics, training_parameters
+        Figures that training reported, and the settings it ran with, by name.
+    input, output
+        What Triton takes and gives.
+    further_outputs
+        Shapes of what else it gives, by name, with -1 for what is dynamic: for those who ask Triton
+        themselves. Export fills it in.
+    normalisation
+        How an exposure is prepared for the network.
+    overlap
+        Pixels, as the network sees them, that the answers of neighbouring tiles share.
+    threshold
+        Least probability of a pixel that can be a detection's peak.
+    nms_radius
+        Two peaks closer than this are one source, pixels of the exposure.
+    confidence, confidence_full
+        How probability and quality become a confidence, from one view of a tile or from all eight;
+        None for a model never calibrated, whose confidence is then its probability, and flagged.
+    digests
+        SHA-256 of the files the version consists of, by file name.
+
+    Raises
+    ------
+    CardError
+        If the fields contradict each other; every problem is named.
+    """
+
+    name: str
+    version: int | None = None
+    trained_at: datetime
+    training_metrics: dict[str, float] = {}
+    training_parameters: dict[str, int | float] = {}
+    input: TensorSpec
+    output: TensorSpec
+    further_outputs: dict[str, tuple[int, ...]] = {}
+    normalisation: Normalisation = Normalisation()
+    overlap: int = 96
+    threshold: float = 0.5
+    nms_radius: float = 4.0
+    confidence: ConfidenceModel | None = None
+    confidence_full: ConfidenceModel | None = None
+    digests: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if problems := self.problems():
+            raise CardError(f"card of {self.name!r}: " + "; ".join(problems))
+
+    @property
+    def tile_size(self) -> tuple[int, int]:
+        """Height and width of a tile, pixels."""
+        return self.input.shape[2], self.input.shape[3]
+
+    @property
+    def answer_size(self) -> tuple[int, int]:
+        """Height and width of what a tile is answered for, pixels: its middle, if smaller."""
+        return self.output.shape[2], self.output.shape[3]
+
+    @property
+    def footprint(self) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """`tile_size`, `answer_size` and ``overlap`` in pixels of the exposure."""
+        height, width, *answered, overlap = (
+            round(side / self.normalisation.resize) for side in self._sides
+        )
+        return (height, width), (answered[0], answered[1]), overlap
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return (*self.tile_size, *self.answer_size, self.overlap)
+
+    def confidence_for(self, views: int) -> ConfidenceModel | None:
+        """The confidence model for so many views of each tile."""
+        return self.confidence_full if views > 1 else self.confidence
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with this card, in words; empty if nothing is."""
+        found: list[str] = []
+
+        def check(good: bool, problem: str) -> None:
+            if not good:
+                found.append(problem)
+
+        check(bool(self.name), "name is empty")
+        check(
+            self.version is None or self.version >= 1, f"version is {self.version}, not at least 1"
+        )
+        for role, spec in (("input", self.input), ("output", self.output)):
+            batch, channels, height, width = spec.shape
+            check(
+                batch == -1,
+                f"{role} has a fixed batch of {batch}: export it with a dynamic one (-1)",
+            )
+            check(channels >= 1, f"{role} has {channels} channels")
+            check(
+                height >= 1 and width >= 1, f"{role} tiles are {height}x{width}: give a fixed size"
+            )
+        check(
+            all(
+                seen >= answered and (seen - answered) % 2 == 0
+                for seen, answered in zip(self.tile_size, self.answer_size, strict=True)
+            ),
+            f"output tiles are {self.answer_size}, which is not the middle of input tiles of"
+            f" {self.tile_size}",
+        )
+        check(
+            0 <= self.overlap < min(self.answer_size),
+            f"overlap of {self.overlap} px does not fit output tiles of {self.answer_size}",
+        )
+        check(0.0 < self.threshold < 1.0, f"threshold is {self.threshold}, not between 0 and 1")
+        check(self.nms_radius > 0.0, f"nms_radius is {self.nms_radius}, not above 0")
+        check(
+            self.normalisation.mesh >= 8,
+            f"background mesh is {self.normalisation.mesh} px, under 8",
+        )
+        check(self.normalisation.softening > 0.0, "normalisation softening is not above 0")
+        check(self.normalisation.clip > 0.0, "normalisation clip is not above 0")
+        check(
+            0.125 <= self.normalisation.resize <= 8.0
+            and all((side / self.normalisation.resize).is_integer() for side in self._sides),
+            f"resize of {self.normalisation.resize} is not within 1/8 and 8, or makes no whole"
+            f" number of an exposure's pixels of tiles of {self.tile_size}, {self.answer_size}, or"
+            f" an overlap of {self.overlap}",
+        )
+        return found
+
+    def to_json(self) -> bytes:
+        """The card as indented JSON."""
+        return msgspec.json.format(msgspec.json.encode(self))
+
+    @classmethod
+    def from_json(cls, content: bytes | str) -> "UNetModel":
+        """Read a card.
+
+        Raises
+        ------
+        CardError
+            If it is not JSON, lacks a field, or contradicts itself.
+        """
+        try:
+            return msgspec.json.decode(content, type=cls)
+        except msgspec.DecodeError as error:
+            raise CardError(f"not a model card: {error}") from error

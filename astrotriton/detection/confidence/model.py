@@ -1,0 +1,173 @@
+"""From the network's probability and the source's measurements to a confidence."""
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from astrotriton.detection.arrays import Values
+from astrotriton.detection.confidence.calibration import apply_calibration, interval
+from astrotriton.detection.confidence.guarantee import RiskCurve
+from astrotriton.detection.sources.measurements import Measurements
+from astrotriton.detection.sources.spots import Spots, logit
+from astrotriton.wire.confidence import CalibrationMap, Derivation, Term
+
+
+def features(
+    spots: Spots, measured: Measurements, seeing: float | None, edge_distance: Values
+) -> dict[str, Values]:
+    """What the confidence is a function of, by name, each float64 (N,), NaN where unknown.
+
+    Parameters
+    ----------
+    spots, measured
+        The sources.
+    seeing
+        Full width at half maximum of point sources, pixels, if known.
+    edge_distance
+        float64 (N,), distance to the nearest edge of the exposure, pixels.
+    """
+    snr = np.maximum(measured.snr, 0.0)
+    return {
+        "logit_peak": logit(spots.probability),
+        "logit_mean": logit(spots.probability_mean),
+        "spread": spots.spread,
+        "log_snr": np.log1p(snr),
+        "log_snr_squared": np.log1p(snr) ** 2,
+        "psf_match": measured.psf_match,
+        "log_sharpness": np.log(np.clip(measured.sharpness, 0.1, 100.0)),
+        "negative_ratio": measured.negative_ratio,
+        "log_elongation": np.log(np.clip(measured.elongation, 1.0, 10.0)),
+        "log_trail": np.log1p(np.maximum(measured.trail, 0.0)),
+        "width": np.log(np.clip(measured.fwhm / (seeing or np.nan), 0.1, 10.0)),
+        "masked_fraction": measured.masked_fraction,
+        "near_edge": np.exp(-edge_distance / 5.0),
+    }
+
+
+class Outliers(msgspec.Struct, frozen=True, kw_only=True):
+    """What is unlike anything that the confidence was fitted on.
+
+    Attributes
+    ----------
+    precision
+        Inverse covariance of the standardised features, row by row.
+    limit
+        Largest squared Mahalanobis distance of what belongs: 99.9 % of the calibration sources.
+    """
+
+    precision: tuple[tuple[float, ...], ...]
+    limit: float
+
+    def __call__(self, table: Values) -> NDArray[np.bool_]:
+        """Which rows of standardised features (N, F) lie outside, bool (N,)."""
+        return np.asarray(squared_distance(table, np.asarray(self.precision)) > self.limit)
+
+
+def squared_distance(table: Values, precision: Values) -> Values:
+    """Squared Mahalanobis distance from the mean of standardised features, float64 (N,)."""
+    return np.asarray(np.einsum("ni,ij,nj->n", table, precision, table))
+
+
+class ConfidenceModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A logistic regression on standardised `features`, calibrated.
+
+    Attributes
+    ----------
+    names
+        The features, in the order of the other fields.
+    mean, scale
+        A feature enters as (value - mean) / scale; an unknown one as 0, which is the average.
+    weights, intercept
+        Of the standardised features.
+    calibration
+        From the regression's logit to the calibrated one.
+    scatter
+        Standard deviation of the calibrated logit between exposures.
+    outliers
+        What is out of distribution.
+    risk
+        What a false discovery rate can be vouched for with.
+    fitted_on
+        What the model was fitted on, in words, with the share of real sources in it: a confidence
+        holds for a population like that.
+    sources
+        How many sources that was.
+    """
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+    calibration: CalibrationMap
+    scatter: float
+    outliers: Outliers
+    risk: RiskCurve
+    fitted_on: str
+    sources: int
+
+    def standardise(self, values: dict[str, Values]) -> Values:
+        """float64 (N, features), as the regression takes them.
+
+        Raises
+        ------
+        KeyError
+            If a feature of the model is not among ``values``.
+        """
+        table = np.stack([values[name] for name in self.names], axis=1)
+        return standardised(table, np.asarray(self.mean), np.asarray(self.scale))
+
+    def logits(self, table: Values) -> Values:
+        """Calibrated logits of standardised features (N, F), float64 (N,)."""
+        return apply_calibration(
+            table @ np.asarray(self.weights) + self.intercept, self.calibration
+        )
+
+    def explain(self, values: Mapping[str, float]) -> Derivation:
+        """Derive the confidence of one source again, step by step.
+
+        Parameters
+        ----------
+        values
+            Its features by name; those that are unknown are left out.
+        """
+        row = {name: np.array([values.get(name, np.nan)]) for name in self.names}
+        table = self.standardise(row)
+        terms = tuple(
+            Term(
+                name=name,
+                value=values.get(name),
+                mean=mean,
+                scale=scale,
+                weight=weight,
+                contribution=float(weight * standard),
+            )
+            for name, mean, scale, weight, standard in zip(
+                self.names, self.mean, self.scale, self.weights, table[0], strict=True
+            )
+        )
+        logits = self.logits(table)
+        low, high = interval(logits, self.scatter)
+        return Derivation(
+            terms=terms,
+            intercept=self.intercept,
+            score=self.intercept + sum(term.contribution for term in terms),
+            calibration_id=hashlib.sha256(msgspec.json.encode(self.calibration)).hexdigest()[:12],
+            calibration=self.calibration,
+            logit=float(logits[0]),
+            scatter=self.scatter,
+            confidence=float(expit(logits[0])),
+            low=float(low[0]),
+            high=float(high[0]),
+            fitted_on=self.fitted_on,
+        )
+
+
+def standardised(table: Values, mean: Values, scale: Values) -> Values:
+    """(table - mean) / scale, and 0 where a value is unknown."""
+    scaled = (table - mean) / scale
+    return np.where(np.isfinite(scaled), scaled, 0.0)

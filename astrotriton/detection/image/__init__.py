@@ -1,0 +1,1 @@
+"""The exposure: read, masked, its background fitted, normalised, and cut into tiles."""

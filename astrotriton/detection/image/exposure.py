@@ -1,0 +1,328 @@
+"""Reading an exposure from the bytes of a FITS or .npy file."""
+
+import io
+import math
+import threading
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy import log
+from astropy.coordinates import ICRS, SkyCoord
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
+
+from astrotriton.detection.arrays import Image, Mask
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.detection.image import hdus
+from astrotriton.detection.image.wcs import read_wcs
+
+_FIELD = "exposure"
+# Types of pixels by BITPIX (FITS Standard 4.0, table 8).
+_STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_GZIP, _NPY, _FITS = b"\x1f\x8b", b"\x93NUMPY", b"SIMPLE  ="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on one exposure and its candidates."""
+
+    max_bytes: int = 512 * 1024**2
+    max_pixels: int = 16_384**2
+    max_candidates: int = 100_000
+
+
+class Exposure:
+    """One image, read piece by piece; `read_exposure` and `from_array` make one.
+
+    Attributes
+    ----------
+    shape
+        Rows and columns, pixels.
+    wcs
+        The celestial WCS, or None.
+    name
+        The HDU the image came from.
+    flags
+        What is odd about it: ``no_wcs`` (none in the header) or ``bad_wcs`` (unusable).
+    saturation
+        Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
+    """
+
+    def __init__(
+        self,
+        read: Callable[[slice, slice], NDArray[Any]],
+        shape: tuple[int, int],
+        *,
+        wcs: WCS | None,
+        name: str,
+        flags: frozenset[str],
+        saturation: float | None = None,
+    ) -> None:
+        self._read = read
+        self._lock = threading.Lock()  # a FITS file has one position to read from
+        self._planes: list[Callable[[slice, slice], Mask]] = []
+        self.shape = shape
+        self.wcs = wcs
+        self.name = name
+        self.flags = flags
+        self.saturation = saturation
+
+    @classmethod
+    def from_array(cls, values: NDArray[Any]) -> "Exposure":
+        """Make an exposure without WCS of real values (H, W)."""
+        return _of_array(values, "array")
+
+    def exclude(self, plane: Callable[[slice, slice], Mask]) -> None:
+        """Mask further pixels: ``plane`` gives bool for some rows and columns, True to ignore."""
+        self._planes.append(plane)
+
+    def raw(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Some rows and columns as they are stored, once scaled, in whatever type that is.
+
+        Raises
+        ------
+        InputError
+            ``unreadable-fits`` if the file ends too early or its pixels cannot be decoded.
+        """
+        try:
+            with self._lock:
+                return np.asarray(self._read(rows, columns))
+        except Exception as error:  # astropy raises almost anything on a broken file
+            raise _unreadable(error) from error
+
+    def pixels(self, rows: slice, columns: slice) -> tuple[Image, Mask]:
+        """Some rows and columns: float32, contiguous, writable; and bool, True where unusable.
+
+        A pixel is unusable if it is NaN, infinite or blank, or a plane excludes it. What its value
+        is then means nothing.
+
+        Raises
+        ------
+        InputError
+            As `raw` does.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            # One kind of array, or others are compiled for while somebody waits.
+            data = np.require(self.raw(rows, columns), np.float32, ["C", "W"])
+        mask = ~np.isfinite(data)
+        for plane in self._planes:
+            mask |= plane(rows, columns)
+        return data, mask
+
+    def image(self) -> tuple[Image, Mask]:
+        """All pixels at once, for exposures that fit in memory."""
+        return self.pixels(slice(0, self.shape[0]), slice(0, self.shape[1]))
+
+    def sky(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """ICRS right ascension and declination, degrees (2, N), of 0-based pixel positions.
+
+        NaN where there is no WCS or it has no answer. Distortions (SIP, TPV) are applied and any
+        celestial frame is converted.
+        """
+        nowhere = np.full((2, x.size), np.nan)
+        if self.wcs is None or x.size == 0:
+            return nowhere
+        try:
+            with np.errstate(all="ignore"):
+                world = self.wcs.all_pix2world(x, y, 0)
+            found = np.stack([world[self.wcs.wcs.lng] % 360.0, world[self.wcs.wcs.lat]])
+            frame = wcs_to_celestial_frame(self.wcs)
+            if not isinstance(frame, ICRS):  # or the conversion takes longer than all the rest
+                sky = SkyCoord(*found, unit="deg", frame=frame).icrs
+                found = np.stack([sky.ra.deg, sky.dec.deg])
+        except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
+            return nowhere
+        found[:, ~np.isfinite(found).all(axis=0)] = np.nan
+        return found
+
+
+def mute_astropy() -> None:
+    """Silence Astropy's warnings and log in this process; for a program's start, not a library's.
+
+    Odd headers are the normal case here; what matters of them is answered in the exposure's flags.
+    """
+    warnings.filterwarnings("ignore", category=AstropyWarning)
+    log.setLevel("ERROR")
+
+
+def read_exposure(
+    content: bytes, *, hdu: int | str | None = None, limits: Limits | None = None
+) -> Exposure:
+    """Read a FITS file (``.fits``, ``.gz``, ``.fz`` except HCOMPRESS_1) or a NumPy ``.npy`` file.
+
+    Parameters
+    ----------
+    content
+        The whole file.
+    hdu
+        Index or EXTNAME of the HDU; without it the first image that has data. FITS only.
+    limits
+        Bounds on the bytes, also once decompressed, and on the pixels.
+
+    Raises
+    ------
+    InputError
+        ``not-fits``, ``unreadable-fits``, ``unreadable-npy``, ``no-image``, ``no-such-hdu``,
+        ``wrong-dimensions``, or ``too-large`` (a `TooLargeError`).
+    """
+    limits = limits or Limits()
+    if len(content) > limits.max_bytes:
+        raise TooLargeError(_FIELD, f"{len(content)} bytes; at most {limits.max_bytes} are taken")
+    if content.startswith(_GZIP):
+        content = _gunzip(content, limits.max_bytes)
+    if content.startswith(_NPY):
+        return _of_array(_read_npy(content, limits), "npy")
+    if not content.startswith(_FITS):
+        raise InputError(
+            "not-fits",
+            _FIELD,
+            "neither a FITS file (it does not begin with 'SIMPLE  =') nor a NumPy .npy file",
+        )
+    return _read_fits(content, hdu, limits)
+
+
+def _unreadable(error: Exception) -> InputError:
+    detail = f"broken FITS file: {type(error).__name__}: {error}"
+    return InputError("unreadable-fits", _FIELD, detail)
+
+
+def _two_dimensional(shape: tuple[int, ...], name: str) -> tuple[int, int]:
+    """The shape without axes of length 1 that an image may be wrapped in."""
+    kept = [n for n in shape[:-2] if n != 1]
+    if len(shape) < 2 or kept or min(shape) < 1:
+        raise InputError(
+            "wrong-dimensions",
+            _FIELD,
+            f"{name} has the shape {shape}; send one two-dimensional image, or choose an HDU that"
+            " is one",
+        )
+    return shape[-2], shape[-1]
+
+
+def _of_array(values: NDArray[Any], name: str) -> Exposure:
+    image = values.reshape(_two_dimensional(values.shape, name))
+    return Exposure(
+        lambda rows, columns: image[rows, columns],
+        image.shape,
+        wcs=None,
+        name=name,
+        flags=frozenset({"no_wcs"}),
+    )
+
+
+def _gunzip(content: bytes, max_bytes: int) -> bytes:
+    """Decompress, giving up as soon as the result is too large."""
+    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        result = inflate.decompress(content, max_bytes + 1)
+    except zlib.error as error:
+        raise InputError("unreadable-fits", _FIELD, f"broken gzip file: {error}") from error
+    if len(result) > max_bytes:
+        raise TooLargeError(_FIELD, f"more than {max_bytes} bytes once decompressed")
+    if not inflate.eof:
+        raise InputError("unreadable-fits", _FIELD, "the gzip file ends too early")
+    return result
+
+
+def _check_pixels(shape: tuple[int, ...], limits: Limits) -> None:
+    pixels = math.prod(shape)
+    if pixels > limits.max_pixels:
+        raise TooLargeError(_FIELD, f"{pixels} pixels; at most {limits.max_pixels} are taken")
+
+
+def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
+    """The array of a .npy file, never unpickled and never larger than the file that holds it."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read_header(stream)
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"its shape is {shape}")
+    except Exception as error:  # the header is parsed as Python, which can fail in many ways
+        raise InputError("unreadable-npy", _FIELD, f"not a .npy file: {error}") from error
+    if dtype.kind not in "biuf" or dtype.itemsize == 0:
+        raise InputError(
+            "unreadable-npy", _FIELD, f"holds {dtype} values; send integers or real numbers"
+        )
+    _check_pixels(shape, limits)
+    count = math.prod(shape)
+    start = stream.tell()
+    if len(content) - start < count * dtype.itemsize:
+        raise InputError("unreadable-npy", _FIELD, "shorter than its header says")
+    flat = np.frombuffer(content, dtype, count, start) if count else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
+    try:
+        chosen = hdus.find_image(content, hdu, limits.max_pixels)
+        name, header = hdus.name(chosen), chosen.header
+        _check_pixels(chosen.shape, limits)
+        shape = _two_dimensional(chosen.shape, name)
+        outer = (0,) * (len(chosen.shape) - 2)
+        place = chosen.fileinfo()
+        cards = content[place["hdrLoc"] : place["datLoc"]] if hdus.is_plain(chosen) else None
+        read = _reader(chosen, content)
+    except InputError:
+        raise
+    except Exception as error:  # astropy raises almost anything on a broken file
+        raise _unreadable(error) from error
+    wcs, flags = read_wcs(header, cards)
+    return Exposure(
+        lambda rows, columns: read((*outer, rows, columns)),
+        shape,
+        wcs=wcs,
+        name=name,
+        flags=flags,
+        saturation=_saturation(header),
+    )
+
+
+def _reader(hdu: Any, content: bytes) -> Callable[[tuple[Any, ...]], NDArray[Any]]:
+    """What reads a part of an image's pixels, by its index."""
+    if isinstance(hdu, fits.CompImageHDU):
+        # Its pieces overlap in what must be decompressed for them: that is done once, into the type
+        # it has, which is what the file would hold uncompressed.
+        whole: NDArray[Any] = hdu.data
+        if whole.shape != hdu.shape:
+            raise ValueError(f"its tiles make an image of {whole.shape} pixels, not {hdu.shape}")
+        return whole.__getitem__
+    if not hdus.is_plain(hdu):
+        return lambda index: np.asarray(hdu.section[index])
+    # The file is in memory already: its pixels are read where they lie.
+    header = hdu.header
+    stored = np.frombuffer(
+        content, _STORED[header["BITPIX"]], math.prod(hdu.shape), hdu.fileinfo()["datLoc"]
+    ).reshape(hdu.shape)
+    scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
+    blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
+    if (scale, zero, blank) == (1.0, 0.0, None):
+        return stored.__getitem__
+
+    def scaled(index: tuple[Any, ...]) -> NDArray[Any]:
+        values = stored[index]
+        physical: NDArray[Any] = values * scale + zero
+        if blank is not None:
+            physical[values == blank] = np.nan
+        return physical
+
+    return scaled
+
+
+def _saturation(header: fits.Header) -> float | None:
+    try:
+        level = float(header["SATURATE"])
+    except Exception:  # a card that cannot be parsed says so only when it is read
+        return None
+    return level if math.isfinite(level) and level > 0.0 else None

@@ -1,0 +1,161 @@
+"""The HDUs of a FITS file, read by Astropy within bounds that it does not set itself."""
+
+import gzip
+import io
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from astropy.io import fits
+
+from astrotriton.detection.errors import InputError
+
+_CARD = 80
+_MOST_NAMED = 100  # HDUs in a message
+_PIECE = 1 << 20  # bytes of a tile that are held at a time
+_END = b"END".ljust(_CARD)
+# Astropy and wcslib run through, or make room for, as many axes and columns as a header states.
+# There are at most 999 (FITS Standard 4.0, 4.4.1.1 and 7.3.1). This is as lenient as Astropy is.
+_COUNT_BEYOND = re.compile(
+    rb"(?i)\s*(?:HIERARCH\s+)?(?:Z?NAXIS|TFIELDS|WCSAXES[A-Z]?)\s*=\s*\+?0*[1-9]\d{3}"
+)
+
+_BYTES_OF_A_PIXEL = (1, 2, 4, 8)  # that RICE_1 compresses (the same, table 37)
+
+
+def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any:
+    """An image of a FITS file, its pixels not yet read.
+
+    Parameters
+    ----------
+    content
+        The whole file.
+    wanted
+        Index or EXTNAME (in either case) of the HDU; the first image with data if None.
+    max_pixels
+        Compressed tiles are not larger than an image of so many; how many it has is not looked at.
+
+    Raises
+    ------
+    InputError
+        ``no-image``, ``no-such-hdu``, or ``unreadable-fits`` if it is compressed by HCOMPRESS_1.
+    Exception
+        Of almost any kind, if the file is broken.
+    """
+    names = []
+    for index, stored in enumerate(_read(content)):
+        names.append(f"{index}: {name(stored)}")
+        if wanted is not None and not _is_called(stored, index, wanted):
+            continue
+        hdu = _uncompressed(content, stored, max_pixels)
+        if getattr(hdu, "is_image", False) and hdu.shape:
+            if not all(isinstance(length, int) for length in hdu.shape):
+                raise ValueError(f"axes of {hdu.shape} pixels")
+            return hdu
+        if wanted is not None:
+            raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
+    if wanted is None:
+        raise InputError("no-image", "exposure", "no HDU of the file is an image with data")
+    if len(names) > _MOST_NAMED:
+        names[_MOST_NAMED:] = ["..."]
+    detail = f"no HDU {wanted!r}; the file has {', '.join(names)}"
+    raise InputError("no-such-hdu", "hdu", detail)
+
+
+def name(hdu: Any) -> str:
+    """EXTNAME, or PRIMARY without one."""
+    return hdu.name or "PRIMARY"
+
+
+def is_plain(hdu: Any) -> bool:
+    """Whether header and pixels lie in the file as they are."""
+    return type(hdu) in (fits.PrimaryHDU, fits.ImageHDU)
+
+
+def _read(content: bytes) -> Iterator[Any]:
+    """One HDU after the other, each header looked at before Astropy believes it."""
+    start = 0
+    _check_counts(content, start)
+    # Stays open: what is chosen reads its pixels from it.
+    hdus = fits.open(
+        io.BytesIO(content), memmap=False, lazy_load_hdus=True, disable_image_compression=True
+    )
+    for index in itertools.count():
+        try:
+            hdu = hdus[index]
+        except IndexError:
+            return
+        yield hdu
+        place = hdu.fileinfo()
+        after = place["datLoc"] + place["datSpan"]
+        if after <= start:
+            raise ValueError(f"HDU {index} says that it ends before it begins")
+        start = after
+        _check_counts(content, start)
+
+
+def _check_counts(content: bytes, start: int) -> None:
+    end = start
+    while end < len(content) and not content.startswith(_END, end):
+        if _COUNT_BEYOND.match(content, end, end + _CARD):
+            card = content[end : end + _CARD].decode("ascii", "replace").strip()
+            raise ValueError(f"more axes or columns than the 999 that FITS has: {card}")
+        end += _CARD
+
+
+def _is_called(hdu: Any, index: int, wanted: int | str) -> bool:
+    if isinstance(wanted, int):
+        return index == wanted
+    asked = wanted.strip().upper()
+    return asked == hdu.name.strip().upper() or (asked == "PRIMARY" and index == 0)
+
+
+def _uncompressed(content: bytes, hdu: Any, max_pixels: int) -> Any:
+    """The image that a table holds where it is a tile-compressed one; any other HDU as it is."""
+    if not (isinstance(hdu, fits.BinTableHDU) and fits.CompImageHDU.match_header(hdu.header)):
+        return hdu
+    _check_compression(hdu.header)
+    image = fits.CompImageHDU(bintable=hdu)
+    _check_gzip(content, hdu, image, max_pixels)
+    return image
+
+
+def _check_compression(header: fits.Header) -> None:
+    """Keep from Astropy's decoders, which are written in C, what would have them leave memory."""
+    if header["ZCMPTYPE"] == "HCOMPRESS_1":
+        # A tile's stream is believed about how large it is, whatever was allocated for it (CFITSIO
+        # issue 131, which Astropy 8.0 still has).
+        raise InputError(
+            "unreadable-fits",
+            "exposure",
+            "compressed by HCOMPRESS_1, whose decoder a broken file can bring down; "
+            "send it as RICE_1 or GZIP_2, which fpack writes, or uncompressed",
+        )
+    for card in header["ZNAME*"].cards:
+        width = header.get(f"ZVAL{card.keyword.removeprefix('ZNAME')}")
+        if str(card.value).upper() == "BYTEPIX" and width not in _BYTES_OF_A_PIXEL:
+            raise ValueError(f"pixels of {width} bytes: BYTEPIX is 1, 2, 4 or 8")
+
+
+def _check_gzip(
+    content: bytes, table: fits.BinTableHDU, image: fits.CompImageHDU, max_pixels: int
+) -> None:
+    """Refuse tiles that decompress to more than their image, before all of it is there."""
+    header = table.header
+    start = table.fileinfo()["datLoc"] + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
+    heap = memoryview(content)[start : start + header["PCOUNT"]]
+    left = most = 8 * min(math.prod(image.shape), max_pixels)
+    columns = {"GZIP_COMPRESSED_DATA"}
+    if header["ZCMPTYPE"] in ("GZIP_1", "GZIP_2"):
+        columns.add("COMPRESSED_DATA")
+    for column in columns.intersection(table.columns.names):
+        if not re.match("1?[PQ]B", table.columns[column].format):
+            raise ValueError(f"{column} is {table.columns[column].format}, not bytes in the heap")
+        for size, offset in image.compressed_data[column]:
+            tile = gzip.GzipFile(fileobj=io.BytesIO(heap[offset : offset + size]))
+            while piece := tile.read(_PIECE):
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError(f"its tiles are larger than the {most} bytes of an image")

@@ -1,0 +1,1 @@
+"""The way of one exposure: prepared, answered tile by tile, measured, scored."""

@@ -1,0 +1,172 @@
+"""From judged sources to the detections that the caller gets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from astrotriton.detection.arrays import Values
+from astrotriton.detection.confidence.calibration import entropy
+from astrotriton.detection.scoring.measured import Measured
+from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.sources.centroids import DEFAULT_FWHM
+from astrotriton.wire.detections import Detection
+
+_DIPOLE = 0.5
+_TRAIL = 8.0
+_BLENDED = 2.0  # in units of the FWHM
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the confidence model says of N sources.
+
+    Attributes
+    ----------
+    confidence, low, high
+        float64 (N,), probabilities; NaN for a source that could not be scored.
+    unlike
+        bool (N,), out of distribution.
+    """
+
+    confidence: Values
+    low: Values
+    high: Values
+    unlike: NDArray[np.bool_]
+
+
+def build_detections(
+    work: Work,
+    measured: Measured,
+    judged: Judged,
+    order: NDArray[np.intp],
+    threshold: float,
+) -> list[Detection]:
+    """The sources in ``order``, and after them the candidates that were merged into one of them."""
+    spots, values = measured.sources.spots.take(order), measured.measurements
+    noise = work.normalised.noise
+    ra, dec = work.exposure.sky(spots.positions[:, 0], spots.positions[:, 1])
+    confidence = judged.confidence[order]
+    scored = np.isfinite(confidence)
+    candidates = [
+        measured.candidates[i].id if i >= 0 else None for i in measured.sources.candidate[order]
+    ]
+    flags = _flags(work, measured, judged)
+    # By column, since an exposure may have a hundred thousand of them.
+    columns: dict[str, list[Any]] = {
+        "candidate_id": candidates,
+        "x": spots.positions[:, 0].tolist(),
+        "y": spots.positions[:, 1].tolist(),
+        "ra": _known(ra),
+        "dec": _known(dec),
+        "probability": _known(spots.probability),
+        "probability_mean": _known(spots.probability_mean),
+        "confidence": _known(confidence),
+        "confidence_low": _known(judged.low[order]),
+        "confidence_high": _known(judged.high[order]),
+        "entropy": _known(entropy(confidence)),
+        "augmentation": _known(spots.spread) if work.views > 1 else [None] * len(order),
+        "is_real": (scored & (confidence >= threshold)).tolist(),
+        "snr": _known(values.snr[order]),
+        "snr_err": _known(values.snr_err[order]),
+        "flux": _known(values.flux[order] * noise),
+        "flux_err": _known(values.flux_err[order] * noise),
+        "fwhm": _known(values.fwhm[order]),
+        "elongation": _known(values.elongation[order]),
+        "psf_match": _known(values.psf_match[order]),
+        "sharpness": _known(values.sharpness[order]),
+        "negative_ratio": _known(values.negative_ratio[order]),
+        "trail": _known(values.trail[order]),
+        "edge_distance": measured.edge_distance[order].tolist(),
+        "sep_flags": spots.sep_flags.tolist(),
+        "polarity": np.where(values.amplitude[order] < 0, -1, 1).tolist(),
+        "outcome": np.where(scored, "kept", "unscored").tolist(),
+        "flags": [flags[i] for i in order],
+    }
+    kept = [
+        Detection(**dict(zip(columns, row, strict=True)))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return kept + _merged(work, measured, place)
+
+
+def build_features(
+    measured: Measured,
+    judged: Judged,
+    names: Sequence[str],
+    order: NDArray[np.intp],
+    detections: int,
+) -> list[list[float] | None]:
+    """The features of the sources in ``order``; None for what has none, ``detections`` in all."""
+    table = np.stack([measured.features[name] for name in names], axis=1)[order]
+    rows = np.where(np.isfinite(table), table, np.nan).tolist()
+    scored = np.isfinite(judged.confidence[order]).tolist()
+    found = [row if known else None for row, known in zip(rows, scored, strict=True)]
+    return found + [None] * (detections - len(found))
+
+
+def _known(values: Values) -> list[float | None]:
+    return [
+        value if finite else None
+        for value, finite in zip(values.tolist(), np.isfinite(values).tolist(), strict=True)
+    ]
+
+
+def _flags(work: Work, measured: Measured, judged: Judged) -> list[tuple[str, ...]]:
+    """The flags of every source, sorted."""
+    spots, values = measured.sources.spots, measured.measurements
+    scored = np.isfinite(judged.confidence)
+    fwhm = measured.seeing or DEFAULT_FWHM
+    neighbour = np.full(len(spots), np.inf)
+    if len(spots) > 1:
+        neighbour = np.asarray(KDTree(spots.positions).query(spots.positions, k=2)[0])[:, 1]
+    raised = {
+        "no_candidate": measured.sources.candidate < 0,
+        "masked": ~scored,
+        "masked_near": scored & (values.masked_fraction > 0.0),
+        "edge": measured.edge_distance < fwhm,
+        "saturated": spots.saturated,
+        "blended": neighbour < _BLENDED * fwhm,
+        "dipole": values.negative_ratio > _DIPOLE,
+        "trail": values.trail > _TRAIL,
+        "negative": values.amplitude < 0.0,
+        "out_of_distribution": scored & judged.unlike,
+        "uncalibrated": np.full(len(spots), work.card.confidence_for(work.views) is None),
+    }
+    names = sorted(raised)
+    table = np.stack([raised[name] for name in names], axis=1)
+    own = sorted(work.exposure.flags)
+    return [
+        tuple(sorted([name for name, on in zip(names, row, strict=True) if on] + own))
+        for row in table
+    ]
+
+
+def _merged(work: Work, measured: Measured, place: NDArray[np.intp]) -> list[Detection]:
+    """The candidates that another one of the same source stands for."""
+    sources = measured.sources
+    merged = [
+        (candidate, int(place[owner]))
+        for i, (candidate, owner) in enumerate(zip(measured.candidates, sources.owner, strict=True))
+        if sources.candidate[owner] != i
+    ]
+    positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
+    sky = work.exposure.sky(positions[:, 0], positions[:, 1])
+    return [
+        Detection(
+            candidate_id=candidate.id,
+            x=candidate.x,
+            y=candidate.y,
+            ra=ra,
+            dec=dec,
+            outcome="merged",
+            merged_into=into,
+            flags=tuple(sorted(work.exposure.flags)),
+        )
+        for (candidate, into), ra, dec in zip(merged, *map(_known, sky), strict=True)
+    ]

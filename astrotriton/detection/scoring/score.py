@@ -1,0 +1,213 @@
+"""The way of one exposure: prepare, let the network answer tile by tile, finish."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+from scipy.special import expit
+
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.confidence.calibration import interval
+from astrotriton.detection.confidence.model import ConfidenceModel
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
+from astrotriton.detection.image.planes import Planes, exclude_planes
+from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
+from astrotriton.detection.scoring.measured import Measured, measure_sources
+from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.sources.candidates import check_candidates
+from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.detections import Candidate, Detection
+from astrotriton.wire.exposures import ImageQuality
+
+FULL_VIEWS = 8
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an exposure.
+
+    Attributes
+    ----------
+    detections
+        Kept ones by falling confidence, then those that could not be scored, then merged ones.
+    features
+        For each of them what its confidence is a function of, in the order of the card's confidence
+        model, NaN where unknown; None for one that has no confidence, and without such a model.
+    image
+        Quality of the exposure as a whole.
+    hdu
+        The HDU that was scored.
+    shape
+        Its rows and columns, pixels.
+    tiles
+        Number of tiles that the network answered.
+    extracted
+        Whether SEP found the candidates because none were sent.
+    threshold
+        Least confidence of a detection that is called real.
+    guarantee
+        What is promised of those, if the caller asked.
+    flags
+        What is odd about the exposure.
+    """
+
+    detections: list[Detection]
+    features: list[list[float] | None]
+    image: ImageQuality
+    hdu: str
+    shape: tuple[int, int]
+    tiles: int
+    extracted: bool
+    threshold: float
+    guarantee: Guarantee | None
+    flags: tuple[str, ...]
+
+
+def prepare(
+    content: bytes,
+    card: UNetModel,
+    candidates: Sequence[Candidate] | None = None,
+    *,
+    hdu: int | str | None = None,
+    planes: Planes | None = None,
+    full_uncertainty: bool = False,
+    limits: Limits | None = None,
+) -> Work:
+    """Read an exposure, fit its background, and cut it into tiles.
+
+    Parameters
+    ----------
+    content
+        A FITS or .npy file.
+    card
+        The model that will be asked.
+    candidates
+        Sources to score; None: SEP extracts them.
+    hdu
+        Index or EXTNAME of the image, FITS only.
+    planes
+        Further images that say which pixels are unusable.
+    full_uncertainty
+        Show the network every tile in eight orientations, for a better confidence at eight times
+        the cost.
+    limits
+        Bounds on the exposure and the number of candidates.
+
+    Raises
+    ------
+    InputError
+        If the exposure, a plane or a candidate cannot be scored; the field says which.
+    """
+    limits = limits or Limits()
+    exposure = read_exposure(content, hdu=hdu, limits=limits)
+    if planes is not None:
+        exclude_planes(exposure, planes, content, limits)
+    return prepare_exposure(
+        exposure, card, candidates, full_uncertainty=full_uncertainty, limits=limits
+    )
+
+
+def prepare_exposure(
+    exposure: Exposure,
+    card: UNetModel,
+    candidates: Sequence[Candidate] | None = None,
+    *,
+    full_uncertainty: bool = False,
+    limits: Limits | None = None,
+) -> Work:
+    """Do what `prepare` does, for an exposure that has been read already."""
+    if candidates is not None:
+        check_candidates(candidates, exposure.shape, (limits or Limits()).max_candidates)
+    return Work(exposure, card, candidates, views=FULL_VIEWS if full_uncertainty else 1)
+
+
+def finish(
+    work: Work,
+    *,
+    threshold: float = 0.5,
+    max_false_discovery_rate: float | None = None,
+    limits: Limits | None = None,
+) -> Scored:
+    """Score the sources of an exposure whose tiles have all been answered.
+
+    Parameters
+    ----------
+    work
+        With every tile accepted.
+    threshold
+        Least confidence of a detection that is called real.
+    max_false_discovery_rate
+        Choose the threshold so that this share of false ones among those called real is kept.
+    limits
+        Bounds the candidates that SEP contributes.
+
+    Raises
+    ------
+    InputError
+        ``guarantee-impossible`` if the false discovery rate cannot be vouched for.
+    """
+    most = (limits or Limits()).max_candidates
+    measured = measure_sources(work, max_candidates=most)
+    guarantee = guarantee_of(work, max_false_discovery_rate)
+    if guarantee is not None:
+        threshold = guarantee.threshold
+    model = work.card.confidence_for(work.views)
+    judged = _judge(model, measured)
+    # NaN, an unscored source, sorts last.
+    order = np.argsort(-judged.confidence, kind="stable")
+    detections = build_detections(work, measured, judged, order, threshold)
+    features: list[list[float] | None] = [None] * len(detections)
+    if model is not None:
+        features = build_features(measured, judged, model.names, order, len(detections))
+    image = work.normalised
+    return Scored(
+        detections=detections,
+        features=features,
+        image=ImageQuality(
+            background=image.background,
+            background_gradient=image.gradient,
+            noise=image.noise,
+            depth=measured.depth * image.noise,
+            seeing_fwhm=measured.seeing,
+            masked_fraction=image.masked_fraction,
+            saturated_fraction=work.saturated_fraction(),
+        ),
+        hdu=work.exposure.name,
+        shape=work.exposure.shape,
+        tiles=len(work.tiles),
+        extracted=work.candidates is None,
+        threshold=threshold,
+        guarantee=guarantee,
+        flags=tuple(sorted(work.exposure.flags)),
+    )
+
+
+def guarantee_of(work: Work, level: float | None) -> Guarantee | None:
+    """The threshold that vouches for a false discovery rate; None if none is asked for.
+
+    Raises
+    ------
+    InputError
+        ``guarantee-impossible`` if the model was never calibrated, or not on enough exposures.
+    """
+    if level is None:
+        return None
+    if (model := work.card.confidence_for(work.views)) is None:
+        raise InputError(
+            "guarantee-impossible",
+            "max_false_discovery_rate",
+            f"{work.card.name} was never calibrated, so nothing can be vouched for",
+        )
+    return model.risk.guarantee(level)
+
+
+def _judge(model: ConfidenceModel | None, measured: Measured) -> Judged:
+    probability = measured.sources.spots.probability
+    unscored = np.isnan(probability)
+    if model is None:
+        nothing = np.full_like(probability, np.nan)
+        return Judged(probability, nothing, nothing, np.zeros(len(probability), bool))
+    table = model.standardise(measured.features)
+    logits = np.where(unscored, np.nan, model.logits(table))
+    low, high = interval(logits, model.scatter)
+    return Judged(np.asarray(expit(logits)), low, high, model.outliers(table))

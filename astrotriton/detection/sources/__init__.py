@@ -1,0 +1,1 @@
+"""Sources on a tile: peaks, centroids, candidates, and what is measured on their stamps."""

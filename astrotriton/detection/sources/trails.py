@@ -1,0 +1,76 @@
+"""Straight lines through a source, as satellites and diffraction spikes draw them."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from astrotriton.detection.arrays import Image, Values
+from astrotriton.detection.compiled import compiled
+from astrotriton.detection.sources.spots import STAMP_RADIUS, STAMP_SIDE
+
+_ANGLES = 12
+
+
+def trails(stamps: Image, inner: float) -> Values:
+    """Significance of the best straight line through the middle of each stamp, float64 (N,).
+
+    A line is 3 px wide, and as significant as its weaker half: a neighbour alone is no trail.
+
+    Parameters
+    ----------
+    stamps
+        float32 (N, 25, 25), sigma; 0 where unusable.
+    inner
+        What lies no farther from the middle than this is left out, pixels.
+    """
+    return _trails(stamps.reshape(-1, STAMP_SIDE**2), _LINE_PIXELS, _LINE_DISTANCES, inner)
+
+
+def _lines() -> tuple[NDArray[np.intp], Image]:
+    """Straight lines through a stamp's centre, 3 px wide, at even angles.
+
+    Returns
+    -------
+    Which pixels of a stamp each one crosses, intp (angles, N), and how far along it they lie from
+    the centre, float32 (angles, N), pixels; lines with fewer pixels are filled up with the centre.
+    """
+    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
+    x, y = np.meshgrid(grid, grid)
+    angles = np.arange(_ANGLES)[:, None, None] * np.pi / _ANGLES
+    across = y * np.cos(angles) - x * np.sin(angles)
+    along = x * np.cos(angles) + y * np.sin(angles)
+    crossed = ((np.abs(across) <= 1.0) & (np.abs(along) <= STAMP_RADIUS)).reshape(len(angles), -1)
+    most = crossed.sum(axis=1).max()
+    pixels = np.full((len(angles), most), crossed.shape[1] // 2)
+    distances = np.zeros((len(angles), most), np.float32)
+    for angle, line in enumerate(crossed):
+        found = np.flatnonzero(line)
+        pixels[angle, : len(found)] = found
+        distances[angle, : len(found)] = along[angle].ravel()[found]
+    return pixels, distances
+
+
+_LINE_PIXELS, _LINE_DISTANCES = _lines()
+
+
+@compiled
+def _trails(stamps: Image, pixels: NDArray[np.intp], distances: Image, inner: float) -> Values:
+    """What `trails` answers, of stamps (N, 625) and `_lines`."""
+    found = np.zeros(len(stamps))
+    for k in range(len(stamps)):
+        for angle in range(len(pixels)):
+            before = after = 0.0
+            before_count = after_count = 0
+            for i in range(pixels.shape[1]):
+                if distances[angle, i] > inner:
+                    after += stamps[k, pixels[angle, i]]
+                    after_count += 1
+                elif distances[angle, i] < -inner:
+                    before += stamps[k, pixels[angle, i]]
+                    before_count += 1
+            weaker = min(
+                before / math.sqrt(max(before_count, 1)), after / math.sqrt(max(after_count, 1))
+            )
+            found[k] = max(found[k], weaker)
+    return found * math.sqrt(2.0)

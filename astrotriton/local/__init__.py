@@ -1,0 +1,1 @@
+"""All of astrotriton on one machine: brought up, and shown once from end to end."""

@@ -1,0 +1,1 @@
+"""The simulated sky: difference exposures whose truth is known."""

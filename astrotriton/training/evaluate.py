@@ -1,0 +1,287 @@
+"""How good the reference network is, on fields of another PSF family and renderer than training's.
+
+`make evaluate` prints the table and writes the figures. Fields are split from those of training and
+calibration by their seeds; ``SEED=`` chooses others that nobody has tuned anything to.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from astrotriton.detection.arrays import Values
+from astrotriton.detection.assurance.coverage import interval_coverage
+from astrotriton.detection.assurance.evaluation import (
+    Sample,
+    aurc,
+    brier,
+    expected_calibration_error,
+    false_discovery_proportions,
+)
+from astrotriton.detection.assurance.figures import FDR_ASKED
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.confidence.model import ConfidenceModel
+from astrotriton.detection.image.preprocess import normalise
+from astrotriton.detection.scoring.measured import Measured
+from astrotriton.detection.scoring.tiled_inference import Predict
+from astrotriton.simulation.fields import (
+    ARTEFACTS,
+    NOISE_ONLY,
+    Field,
+    Recipe,
+    mixed_recipe,
+    simulate,
+)
+from astrotriton.simulation.galsim_psf import random_kolmogorov, use_one_thread
+from astrotriton.training.calibrate import score_field, transients_of
+from astrotriton.training.classical import (
+    SEP_THRESHOLDS,
+    best_threshold,
+    matched_filter_peaks,
+    sep_sources,
+)
+
+DEFAULT_SEED = 7_000_000
+FALSE_POSITIVES = 0.25  # a tile: where completeness on noise is read
+
+# One kind of artefact at a time, with transients, in white noise.
+ARTEFACT_CLASSES: dict[str, Recipe] = {
+    "dipole": replace(
+        ARTEFACTS, cosmic_rays=(0, 0), trails=(0, 0), bad_columns=(0, 0), gaps=(0, 0)
+    ),
+    "cosmic_ray": replace(NOISE_ONLY, cosmic_rays=(20, 60)),
+    "trail": replace(NOISE_ONLY, trails=(1, 3)),
+    "bad_column": replace(NOISE_ONLY, bad_columns=(2, 6)),
+    "saturation": replace(
+        ARTEFACTS,
+        stars=(200, 400),
+        galaxies=(0, 0),
+        cosmic_rays=(0, 0),
+        trails=(0, 0),
+        bad_columns=(0, 0),
+        gaps=(0, 0),
+        saturation=(200.0, 800.0),
+    ),
+}
+# Lone sources around the limit, as the matched filter's own limit is defined: one that lies on
+# another or on the edge cannot be told apart by anything.
+LIMIT = replace(NOISE_ONLY, fwhm=(4.3, 4.3), transients=(25, 25), snr=(3.0, 13.0), separation=30.0)
+_CLASS_FIELDS = 32
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The sources of one kind of field, scored in several ways.
+
+    Attributes
+    ----------
+    cheap, full, network, matched_filter
+        By the confidence from one view and from eight (None where that was not tried), by the
+        network's probability alone, and by the matched filter.
+    sep
+        By SEP at several thresholds.
+    field
+        intp (N,), field of each source of ``cheap``.
+    """
+
+    cheap: Sample
+    full: Sample | None
+    network: Sample
+    matched_filter: Sample
+    sep: dict[float, Sample]
+    field: NDArray[np.intp]
+
+    @property
+    def best_sep(self) -> Sample:
+        """SEP at its best threshold."""
+        return self.sep[best_threshold(self.sep)]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `evaluate` finds: the figures by name, and the scores that the plots are made of."""
+
+    figures: dict[str, object]
+    mixed: Scores
+    noise: Scores
+
+
+def evaluate(
+    card: UNetModel,
+    predict: Predict,
+    *,
+    seed: int = DEFAULT_SEED,
+    fields: int = 240,
+    on_progress: Progress = print,
+) -> Evaluation:
+    """Evaluate a calibrated model.
+
+    Parameters
+    ----------
+    card
+        With both confidences.
+    predict
+        The network.
+    seed
+        Of the first validation field.
+    fields
+        Number of mixed fields, of which one in four holds noise and transients only; there are a
+        third as many of lone transients in noise, and 32 of each class of artefacts.
+
+    Raises
+    ------
+    ValueError
+        If the card was never calibrated.
+    """
+    cheap, full = card.confidence, card.confidence_full
+    if cheap is None or full is None:
+        raise ValueError(f"{card.name} was never calibrated: run `make train`")
+    plan: dict[str, list[Recipe]] = {
+        "mixed": [mixed_recipe(i) for i in range(fields)],
+        "noise": [LIMIT] * (fields // 3),
+        **{name: [recipe] * _CLASS_FIELDS for name, recipe in ARTEFACT_CLASSES.items()},
+    }
+    scores = {}
+    for name, recipes in plan.items():
+        on_progress(f"scoring {len(recipes)} fields: {name.replace('_', ' ')}")
+        # Eight views of a tile cost eight times as much: they are judged on the mixed fields alone.
+        fields_of = _simulated(seed, recipes)
+        scores[name] = _score(fields_of, card, predict, full=name == "mixed")
+        seed += len(recipes)
+    mixed, noise = scores.pop("mixed"), scores.pop("noise")
+    figures = _figures(mixed, noise, cheap, seed)
+    figures["classes"] = {name: _class_figures(one) for name, one in scores.items()}
+    return Evaluation(figures, mixed, noise)
+
+
+def _simulated(seed: int, recipes: list[Recipe]) -> Iterator[Field]:
+    """The fields, made by other processes while this one scores."""
+    context = multiprocessing.get_context("forkserver")  # TensorFlow does not survive a fork
+    with ProcessPoolExecutor(mp_context=context, initializer=use_one_thread) as pool:
+        seeds = range(seed, seed + len(recipes))
+        yield from pool.map(_simulate, seeds, recipes, chunksize=4)
+
+
+def _simulate(seed: int, recipe: Recipe) -> Field:
+    return simulate(seed, recipe, random_kolmogorov)
+
+
+def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, full: bool) -> Scores:
+    cheap: list[Sample] = []
+    eightfold: list[Sample] = []
+    network: list[Sample] = []
+    filtered: list[Sample] = []
+    sep: dict[float, list[Sample]] = {threshold: [] for threshold in SEP_THRESHOLDS}
+    index = []
+    for number, field in enumerate(fields):
+        truth, snr = transients_of(field)
+        measured = score_field(field, card, predict, full=False)
+        assert card.confidence is not None
+        assert card.confidence_full is not None
+        cheap.append(_sample(measured, card.confidence, truth, snr))
+        if full:
+            turned = score_field(field, card, predict, full=True)
+            eightfold.append(_sample(turned, card.confidence_full, truth, snr))
+        spots = measured.sources.spots
+        known = np.isfinite(spots.probability)
+        index.append(np.full(np.count_nonzero(known), number, np.intp))
+        network.append(
+            Sample.of_field(spots.positions[known], spots.probability[known], truth, snr)
+        )
+        mask = ~np.isfinite(field.difference)
+        prepared = normalise(field.difference, mask, card.normalisation)
+        significance, _, _ = prepared.piece(slice(0, mask.shape[0]), slice(0, mask.shape[1]))
+        filtered.append(
+            Sample.of_field(*matched_filter_peaks(significance, field.fwhm), truth, snr)
+        )
+        for threshold, samples in sep.items():
+            found = sep_sources(significance, mask, field.fwhm, threshold)
+            samples.append(Sample.of_field(*found, truth, snr))
+    return Scores(
+        cheap=Sample.join(cheap),
+        full=Sample.join(eightfold) if full else None,
+        network=Sample.join(network),
+        matched_filter=Sample.join(filtered),
+        sep={threshold: Sample.join(samples) for threshold, samples in sep.items()},
+        field=np.concatenate(index),
+    )
+
+
+def _sample(measured: Measured, model: ConfidenceModel, truth: Values, snr: Values) -> Sample:
+    spots = measured.sources.spots
+    known = np.isfinite(spots.probability)
+    confidence = confidence_of(measured, model)[known]
+    return Sample.of_field(spots.positions[known], confidence, truth, snr)
+
+
+def confidence_of(measured: Measured, model: ConfidenceModel) -> Values:
+    """Confidence of measured sources, float64 (N,)."""
+    return np.asarray(expit(model.logits(model.standardise(measured.features))))
+
+
+def _figures(mixed: Scores, noise: Scores, cheap: ConfidenceModel, seed: int) -> dict[str, object]:
+    sample, full = mixed.cheap, mixed.full
+    assert full is not None
+    at = threshold_of_false_positives(noise.cheap, FALSE_POSITIVES)
+    at_filter = threshold_of_false_positives(noise.matched_filter, FALSE_POSITIVES)
+    guarantee = cheap.risk.guarantee(FDR_ASKED)
+    proportions = false_discovery_proportions(
+        sample.score, sample.real, mixed.field, sample.fields, guarantee.threshold
+    )
+    return {
+        "completeness_snr_6_7": noise.cheap.completeness(at, 6.0, 7.0),
+        "false_positives_per_tile": noise.cheap.false_positives_per_field(at),
+        "completeness_snr_6_7_matched_filter": noise.matched_filter.completeness(
+            at_filter, 6.0, 7.0
+        ),
+        "average_precision": sample.average_precision(),
+        "average_precision_full": full.average_precision(),
+        "average_precision_sep": mixed.best_sep.average_precision(),
+        "centroid_error_px": float(np.nanmedian(sample.error)),
+        "ece": expected_calibration_error(sample.score, sample.real),
+        "ece_full": expected_calibration_error(full.score, full.real),
+        "brier": brier(sample.score, sample.real),
+        "brier_full": brier(full.score, full.real),
+        "brier_uncalibrated": brier(mixed.network.score, mixed.network.real),
+        "interval_coverage_90": interval_coverage(sample, mixed.field, cheap.scatter, seed),
+        "interval_scatter": cheap.scatter,
+        "fdr_asked": FDR_ASKED,
+        "fdr_realised": float(np.mean(proportions)),
+        "fdr_standard_error": float(np.std(proportions) / np.sqrt(len(proportions))),
+        "fdr_threshold": guarantee.threshold,
+        "fdr_fields": sample.fields,
+        "aurc_confidence": aurc(sample),
+        "aurc_full": aurc(full),
+    }
+
+
+def _class_figures(scores: Scores) -> dict[str, float]:
+    """Average precision, and purity where SEP is at its best (largest F1)."""
+    sep = scores.best_sep
+    precision, recall = sep.precision_recall()
+    best = int(np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-9)))
+    completeness = float(recall[best])
+    return {
+        "average_precision": scores.cheap.average_precision(),
+        "average_precision_sep": sep.average_precision(),
+        "completeness": completeness,
+        "purity": scores.cheap.purity(scores.cheap.threshold_of_completeness(completeness)),
+        "purity_sep": float(precision[best]),
+        "ece": expected_calibration_error(scores.cheap.score, scores.cheap.real),
+        "brier": brier(scores.cheap.score, scores.cheap.real),
+        "brier_uncalibrated": brier(scores.network.score, scores.network.real),
+        "false_positives_per_tile": scores.cheap.false_positives_per_field(0.5),
+    }
+
+
+def threshold_of_false_positives(sample: Sample, per_field: float) -> float:
+    """The lowest score at which there are at most so many false positives a field."""
+    false = np.sort(sample.score[~sample.real])[::-1]
+    allowed = int(per_field * sample.fields)
+    return float(np.nextafter(false[allowed], np.inf)) if allowed < len(false) else 0.0

@@ -1,0 +1,88 @@
+"""Exposures for the demo and for golden tiles: simulated FITS files, and a real one."""
+
+import io
+from collections.abc import Mapping
+from importlib import resources
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from astrotriton.detection.arrays import Image
+from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.scoring.score import prepare
+from astrotriton.simulation.fields import (
+    ARTEFACTS,
+    NOISE_ONLY,
+    Field,
+    Recipe,
+    mixed_recipe,
+    simulate,
+)
+from astrotriton.training.calibrate import transients_of
+
+DEMO_SEED = 20_260_003
+DEMO_RECIPE = Recipe(
+    shape=(600, 700), transients=(8, 8), snr=(6.0, 30.0), stars=(120, 120), trails=(1, 1)
+)
+_PIXEL_SCALE = 0.26  # arcsec
+_CENTRE = (318.1, -66.0)  # ICRS degrees
+_GOLDEN_SEEDS = 3_000_000
+_VALIDATION_SEEDS = 5_000_000
+_MOST = 2  # golden tiles of one exposure
+
+
+def to_fits(field: Field) -> bytes:
+    """A field's difference as a FITS file with a tangential WCS, as a pipeline would write it."""
+    height, width = field.difference.shape
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = _CENTRE
+    wcs.wcs.crpix = [(width + 1) / 2, (height + 1) / 2]
+    wcs.wcs.cdelt = [-_PIXEL_SCALE / 3600, _PIXEL_SCALE / 3600]
+    wcs.wcs.radesys = "ICRS"
+    stream = io.BytesIO()
+    fits.PrimaryHDU(field.difference, wcs.to_header()).writeto(stream)
+    return stream.getvalue()
+
+
+def demo_field() -> Field:
+    """The exposure that the demo scores when it is given none."""
+    return simulate(DEMO_SEED, DEMO_RECIPE)
+
+
+def golden_tiles(card: UNetModel) -> Mapping[str, Image]:
+    """Tiles on which a converted model must answer as the original does.
+
+    Random numbers alone would let a faulty conversion pass: these have sources, artefacts and sky.
+
+    Parameters
+    ----------
+    card
+        Of the model; decides the normalisation and the size of the tiles.
+
+    Returns
+    -------
+    mapping of str to float32 (N, C, H, W)
+        By kind: ``simulated`` fields, and ``real``: a plate of M13 from the Digitized Sky Survey,
+        which astropy's wheel carries.
+    """
+    simulated = [
+        to_fits(simulate(_GOLDEN_SEEDS + i, recipe))
+        for i, recipe in enumerate((ARTEFACTS, NOISE_ONLY))
+    ]
+    m13 = resources.files("astropy.io.fits.hdu.compressed.tests") / "data" / "m13_rice.fits"
+    return {
+        kind: np.concatenate([prepare(content, card, []).sample(_MOST) for content in contents])
+        for kind, contents in (("simulated", simulated), ("real", [m13.read_bytes()]))
+    }
+
+
+def validation_set(count: int) -> ValidationSet:
+    """Simulated fields that neither training nor calibration has seen."""
+    fields = []
+    for i in range(count):
+        field = simulate(_VALIDATION_SEEDS + i, mixed_recipe(i))
+        fields.append(LabelledField(field.difference, *transients_of(field)))
+    return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEEDS}")

@@ -1,0 +1,49 @@
+"""Types of single fields that several messages share."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+# PostgreSQL cannot hold NUL in a text, and no other control character belongs in a name.
+Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+Hdu = Annotated[int, Meta(ge=0, le=2**31 - 1)] | Annotated[str, Meta(max_length=68)]
+
+
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+PixelX = Annotated[
+    float,
+    Meta(
+        description="Column in pixels, 0-based: the centre of the first pixel is (0, 0), as in "
+        "numpy and SEP. ds9, SExtractor and FITS count from 1: subtract 1.",
+        examples=[128.9],
+    ),
+]
+
+
+PixelY = Annotated[
+    float,
+    Meta(description="Row in pixels, 0-based, by the same convention as `x`.", examples=[127.7]),
+]
+Uncertainty = Literal["cheap", "full"]
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """The time that a figure is of."""
+
+    since: datetime
+    until: datetime
+    seconds: float
+
+
+def printable(name: str | None) -> str | None:
+    """A name that comes with a file, as far as it may be stored and shown."""
+    return "".join(filter(str.isprintable, name or ""))[:200] or None

@@ -1,0 +1,75 @@
+"""Model versions, and the routes that say which one answers."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from astrotriton.wire.fields import Version
+
+
+class ModelRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The model version that answered."""
+
+    name: Annotated[str, Meta(examples=["unet_astronomical"])]
+    version: Annotated[int, Meta(description="The version in MLflow and in Triton alike.")]
+    digest: Annotated[str, Meta(description="SHA-256 of the weights (`model.onnx`).")]
+
+
+class VersionRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A model version."""
+
+    name: str
+    version: int
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that has answered, or that is served."""
+
+    id: UUID
+    name: str
+    version: int
+    digest: str
+    card_digest: str
+    roles: Annotated[
+        list[str],
+        Meta(description="`champion`, `challenger` or `previous_champion` of the route."),
+    ]
+    served: Annotated[bool | None, Meta(description="By Triton, now; null if it does not say.")]
+    first_used_at: datetime | None
+    card: Annotated[dict[str, Any] | None, Meta(description="The model card; not in lists.")] = None
+
+
+class Challenger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A version on trial beside the champion."""
+
+    version: Version
+    mode: Annotated[
+        Literal["shadow", "canary"],
+        Meta(
+            description="`shadow`: it scores in the background and is never answered. `canary`: it "
+            "answers a share of the runs, always the same exposures."
+        ),
+    ]
+    fraction: Annotated[float, Meta(gt=0.0, le=1.0, description="Share of the runs.")]
+
+
+class RouteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which versions of a model shall answer."""
+
+    champion: Annotated[Version, Meta(description="Answers every run that names no version.")]
+    challenger: Challenger | None = None
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions of a model answer."""
+
+    name: str
+    champion: int
+    challenger: Challenger | None
+    previous_champion: Annotated[
+        int | None, Meta(description="The version to roll back to; it may still be asked for.")
+    ]
+    updated_at: datetime

@@ -1,0 +1,132 @@
+"""How good a network's detections are on fields whose truth is known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from astrotriton.detection.assurance.drift import Reference, describe
+from astrotriton.detection.assurance.figures import ScoredField, figures
+from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.scoring.score import Scored, finish, prepare_exposure
+from astrotriton.detection.scoring.tiled_inference import Predict
+from astrotriton.wire.detections import Detection
+
+__all__ = [
+    "LabelledField",
+    "ValidationSet",
+    "compare_detections",
+    "evaluate",
+    "figures_of",
+    "reference_of",
+    "score_all",
+]
+
+_BATCH = 4
+# Of a detection before and after conversion.
+_SAME_PLACE = 1.0  # pixels
+_SAME_CONFIDENCE = 1e-3
+
+
+def score(field: LabelledField, card: UNetModel, predict: Predict) -> Scored:
+    """A field as the gateway would answer it."""
+    work = prepare_exposure(Exposure.from_array(field.image), card)
+    return finish(work.answer(predict, _BATCH), threshold=0.5)
+
+
+def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict) -> list[Scored]:
+    """Every field as the gateway would answer it.
+
+    Parameters
+    ----------
+    card
+        Of the model that ``predict`` runs.
+    predict
+        The network.
+    """
+    return [score(field, card, predict) for field in fields]
+
+
+def figures_of(
+    scored: Sequence[Scored], fields: Sequence[LabelledField], card: UNetModel
+) -> dict[str, float]:
+    """Figures of accuracy and calibration, by name, of fields that `score_all` has scored."""
+    matched = [
+        ScoredField.of(one.detections, field.positions, field.snr)
+        for one, field in zip(scored, fields, strict=True)
+    ]
+    return figures(matched, card)
+
+
+def evaluate(
+    fields: Sequence[LabelledField], card: UNetModel, predict: Predict
+) -> dict[str, float]:
+    """Figures of accuracy and calibration, by name.
+
+    Parameters
+    ----------
+    fields
+        At least one of them with a transient.
+    card
+        Of the model that ``predict`` runs.
+    predict
+        The network.
+    """
+    return figures_of(score_all(fields, card, predict), fields, card)
+
+
+def reference_of(scored: Sequence[Scored], description: str) -> Reference:
+    """The exposures that later ones are compared with: those that `score_all` has scored."""
+    return Reference(np.stack([describe(one) for one in scored]), description)
+
+
+def compare_detections(
+    fields: Sequence[LabelledField], card: UNetModel, source: Predict, converted: Predict
+) -> tuple[list[str], dict[str, float]]:
+    """Compare the detections that two engines lead to, after thresholds and NMS.
+
+    Returns
+    -------
+    problems : list of str
+        What differs; empty if nothing does.
+    figures : dict
+        How many were compared, and the largest differences in place and confidence.
+    """
+    problems: list[str] = []
+    compared, place, confidence = 0, 0.0, 0.0
+    for number, field in enumerate(fields):
+        before = _kept(score(field, card, source).detections)
+        after = _kept(score(field, card, converted).detections)
+        compared += len(before)
+        for one, other in ((before, after), (after, before)):
+            for detection in one:
+                twin = min(other, key=lambda d: _distance(d, detection), default=None)
+                if twin is None or _distance(twin, detection) > _SAME_PLACE:
+                    # One that is barely a peak may be none for the other engine.
+                    if abs((detection.probability or 0.0) - card.threshold) > _SAME_CONFIDENCE:
+                        problems.append(
+                            f"field {number} has a detection at ({detection.x:.1f},"
+                            f" {detection.y:.1f}) with one engine alone"
+                        )
+                    continue
+                place = max(place, _distance(twin, detection))
+                confidence = max(
+                    confidence, abs((twin.confidence or 0.0) - (detection.confidence or 0.0))
+                )
+    if confidence > _SAME_CONFIDENCE:
+        problems.append(f"confidences differ by up to {confidence:.3g}")
+    figures = {
+        "detections_compared": compared,
+        "detections_max_distance_px": place,
+        "detections_max_confidence_difference": confidence,
+    }
+    return problems[:5], figures
+
+
+def _kept(detections: list[Detection]) -> list[Detection]:
+    return [one for one in detections if one.confidence is not None]
+
+
+def _distance(one: Detection, other: Detection) -> float:
+    return float(np.hypot(one.x - other.x, one.y - other.y))

@@ -1,0 +1,111 @@
+"""The gateway's routes: which version answers, and which one is tried beside it."""
+
+from typing import Literal
+
+import msgspec
+import requests
+
+from astrotriton.export.errors import ServingError
+
+Mode = Literal["shadow", "canary"]
+
+_TIMEOUT = 120.0
+
+
+class Challenger(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that is tried.
+
+    Attributes
+    ----------
+    version
+        The version.
+    mode
+        ``shadow``: scored too, and never answered; ``canary``: answers a share of the runs.
+    fraction
+        That share of the runs, 0 to 1.
+    """
+
+    version: int
+    mode: Mode
+    fraction: float
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions of a model the gateway asks."""
+
+    champion: int
+    challenger: Challenger | None = None
+
+
+class UncertainError(ServingError):
+    """The gateway did not answer, so that the route may or may not have changed."""
+
+
+class Gateway:
+    """A client of the gateway's routes.
+
+    Parameters
+    ----------
+    url
+        Of the HTTP service.
+    api_key
+        With the scope ``admin``; None where the gateway asks for none.
+    """
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+    def route(self, name: str) -> Route | None:
+        """The route of a model; None if it has none yet.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, or does not answer.
+        """
+        answer = self._ask("GET", name)
+        if answer.status_code == requests.codes.not_found:
+            return None
+        return self._read(answer)
+
+    def set_route(self, name: str, route: Route) -> Route:
+        """Have the gateway ask other versions from the next run on.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, so that the route is as it was.
+        UncertainError
+            If it does not answer.
+        """
+        return self._read(self._ask("PUT", name, msgspec.json.encode(route)))
+
+    def _ask(self, method: str, name: str, body: bytes | None = None) -> requests.Response:
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+        try:
+            return requests.request(
+                method,
+                f"{self.url}/models/{name}/route",
+                data=body,
+                headers=headers,
+                timeout=_TIMEOUT,
+            )
+        except requests.RequestException as error:
+            raise UncertainError(
+                f"the gateway at {self.url} does not answer; start it, or set"
+                f" ASTROTRITON_GATEWAY_URL ({error})"
+            ) from error
+
+    def _read(self, answer: requests.Response) -> Route:
+        if not answer.ok:
+            try:
+                detail = answer.json()["detail"]
+            except (ValueError, KeyError, TypeError):
+                detail = answer.text[:300]
+            kind = UncertainError if answer.status_code >= 500 else ServingError
+            raise kind(f"the gateway at {self.url} answers {answer.status_code}: {detail}")
+        try:
+            return msgspec.json.decode(answer.content, type=Route)
+        except msgspec.DecodeError as error:
+            raise ServingError(f"the gateway at {self.url} answers no route: {error}") from error

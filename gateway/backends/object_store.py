@@ -1,0 +1,164 @@
+"""Objects in an object store: only `s3://` and only buckets that the settings allow."""
+
+import re
+from collections.abc import Callable
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError
+from obstore.store import S3Store
+
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.gateway.deadline import remaining
+from astrotriton.gateway.errors import DependencyError
+
+DEPENDENCY = "s3"
+_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[^\x00-\x1f\x7f]+)")
+_LONGEST = 1024
+_CHUNK = 4 * 1024 * 1024
+
+
+class ObjectStore:
+    """Reads and writes objects.
+
+    The credentials are those of the environment, ``AWS_ACCESS_KEY_ID`` and the like. A caller says
+    the bucket and the key, and nothing of where the store is.
+
+    Parameters
+    ----------
+    buckets
+        The only buckets that are touched.
+    endpoint
+        The store; None: AWS.
+    region
+        Its region.
+    timeout
+        Seconds to read an object.
+    """
+
+    def __init__(
+        self, buckets: list[str], *, endpoint: str | None, region: str, timeout: float
+    ) -> None:
+        self._buckets = buckets
+        self._endpoint = endpoint
+        self._region = region
+        self._timeout = timeout
+
+    async def read(
+        self, url: str, field: str, most: int, hold: Callable[[int], None] = lambda count: None
+    ) -> bytes:
+        """An object.
+
+        Parameters
+        ----------
+        url
+            ``s3://bucket/key``.
+        field
+            The part of the request that names it.
+        most
+            Bytes that it may have.
+        hold
+            Told how many it has before they are read.
+
+        Raises
+        ------
+        InputError
+            If it is no such URL, its bucket is not allowed, or there is no such object.
+        TooLargeError
+            If it is larger.
+        DependencyError
+            If the store does not answer.
+        """
+        bucket, key = self._place(url, field)
+        try:
+            found = await obstore.get_async(self._store(bucket), key)
+            if found.meta["size"] > most:
+                raise TooLargeError(field, f"{found.meta['size']} bytes, over {most}")
+            hold(found.meta["size"])
+            content = bytearray()
+            async for chunk in found.stream(min_chunk_size=_CHUNK):
+                content += chunk
+                if len(content) > most:
+                    raise TooLargeError(field, f"over {most} bytes")
+        except (NotFoundError, FileNotFoundError) as error:
+            raise InputError("no-such-object", field, f"there is no {url}") from error
+        except (PermissionDeniedError, PermissionError) as error:
+            raise InputError("object-not-readable", field, f"{url} may not be read") from error
+        except (BaseError, OSError) as error:
+            # What the store says may quote the request, signature and all.
+            raise DependencyError(
+                DEPENDENCY, f"{url} cannot be read now ({type(error).__name__})"
+            ) from error
+        return bytes(content)
+
+    async def names(self, prefix: str, field: str, most: int) -> list[str]:
+        """Names of the objects under a prefix, those in deeper folders left out.
+
+        Parameters
+        ----------
+        prefix
+            ``s3://bucket/prefix``.
+        field
+            The part of the request that names it.
+        most
+            How many there may be.
+
+        Raises
+        ------
+        InputError
+            If it is no such URL, or its bucket is not allowed.
+        TooLargeError
+            If there are more.
+        DependencyError
+            If the store does not answer.
+        """
+        bucket, key = self._place(prefix, field)
+        found: list[str] = []
+        try:
+            async for objects in obstore.list(self._store(bucket), f"{key}/"):
+                names = (one["path"].removeprefix(f"{key}/") for one in objects)
+                found += [name for name in names if "/" not in name]
+                if len(found) > most:
+                    raise TooLargeError(field, f"over {most} objects lie under {prefix}")
+        except (BaseError, OSError) as error:
+            raise DependencyError(
+                DEPENDENCY, f"{prefix} cannot be listed now ({type(error).__name__})"
+            ) from error
+        return sorted(found)
+
+    async def write(self, url: str, content: bytes) -> None:
+        """Write an object, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If it is no ``s3://bucket/key``, or its bucket is not one of these.
+        DependencyError
+            If the store does not take it.
+        """
+        bucket, key = self._place(url, "url")
+        try:
+            await obstore.put_async(self._store(bucket), key, content)
+        except (BaseError, OSError) as error:
+            raise DependencyError(
+                DEPENDENCY, f"{url} cannot be written now ({type(error).__name__})"
+            ) from error
+
+    def _place(self, url: str, field: str) -> tuple[str, str]:
+        """Bucket and key, if they are allowed."""
+        match = _URL.fullmatch(url) if len(url) <= _LONGEST else None
+        if match is None or {".", "..", ""} & set(match["key"].split("/")):
+            raise InputError("bad-url", field, "give `s3://bucket/key`; nothing else is fetched")
+        bucket, key = match["bucket"], match["key"]
+        if bucket not in self._buckets:
+            raise InputError("bucket-not-allowed", field, f"the bucket {bucket!r} is not allowed")
+        return bucket, key
+
+    def _store(self, bucket: str) -> S3Store:
+        timeout = f"{max(round(remaining(self._timeout)), 1)}s"
+        return S3Store(
+            bucket,
+            region=self._region,
+            config={} if self._endpoint is None else {"endpoint": self._endpoint},
+            client_options={"allow_http": True, "timeout": timeout, "connect_timeout": "5s"},
+            retry_config={"max_retries": 2},
+        )

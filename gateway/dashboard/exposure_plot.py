@@ -1,0 +1,91 @@
+"""An exposure as a plot of where its detections lie, to scale, the first row at the bottom."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from astrotriton.gateway.dashboard.charts import Tick
+from astrotriton.wire.detections import StoredDetection
+
+_LONGEST = 600.0
+_MARGIN = 46.0
+_TICKS = 4
+
+#: What became of a detection, as shapes tell it.
+KINDS = {
+    "real": "real",
+    "doubtful": "not real",
+    "merged": "merged into a better one",
+    "unscored": "not scored",
+}
+
+
+class Spot(NamedTuple):
+    """A detection on the plot."""
+
+    id: UUID
+    x: float
+    y: float
+    kind: str
+    text: str
+
+
+class Plot(NamedTuple):
+    """The plot: ``frame`` is left, top, width and height of the exposure in it."""
+
+    width: float
+    height: float
+    frame: tuple[float, float, float, float]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    spots: list[Spot]
+
+
+def kind_of(detection: StoredDetection) -> str:
+    """One of `KINDS`."""
+    if detection.outcome == "kept":
+        return "real" if detection.is_real else "doubtful"
+    return detection.outcome
+
+
+def plot(height: int, width: int, detections: Sequence[StoredDetection]) -> Plot:
+    """The detections of an exposure of so many rows and columns; the surest are drawn last."""
+    scale = _LONGEST / max(height, width)
+    across, up = width * scale, height * scale
+    return Plot(
+        width=round(across + _MARGIN + 14.0, 1),
+        height=round(up + _MARGIN + 14.0, 1),
+        frame=(_MARGIN, 14.0, round(across, 1), round(up, 1)),
+        x_ticks=[
+            Tick(round(_MARGIN + (at + 0.5) * scale, 1), str(at)) for at in _pixels(width, scale)
+        ],
+        y_ticks=[
+            Tick(round(14.0 + up - (at + 0.5) * scale, 1), str(at)) for at in _pixels(height, scale)
+        ],
+        spots=[
+            Spot(
+                one.id,
+                round(_MARGIN + (one.x + 0.5) * scale, 1),
+                round(14.0 + up - (one.y + 0.5) * scale, 1),
+                kind_of(one),
+                f"#{one.rank}: {_described(one)}",
+            )
+            for one in reversed(detections)
+        ],
+    )
+
+
+def _pixels(length: int, scale: float) -> list[int]:
+    """Round places along an axis, fewer on a short one."""
+    count = max(1, round(_TICKS * length * scale / _LONGEST))
+    rough = max(length / count, 1.0)
+    power = 10 ** (len(str(int(rough))) - 1)
+    step = next(int(power * i) for i in (1, 2, 5, 10) if power * i >= rough)
+    return list(range(0, length, step))
+
+
+def _described(detection: StoredDetection) -> str:
+    said = "" if detection.label is None else f", labelled {detection.label}"
+    if detection.confidence is None:
+        return f"{KINDS[kind_of(detection)]}{said}"
+    return f"{KINDS[kind_of(detection)]}, confidence {detection.confidence:.3f}{said}"

@@ -1,0 +1,216 @@
+"""Reading what is to be scored, within bounds and without a copy on disk."""
+
+import asyncio
+import io
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+from litestar.exceptions import InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+)
+
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.config import Settings
+from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
+from astrotriton.gateway.services.admission import Place
+from astrotriton.gateway.services.scorer import Submission
+from astrotriton.wire.fields import printable
+from astrotriton.wire.runs import InferByReference, InferRequest
+
+_Request = TypeVar("_Request", InferRequest, InferByReference)
+
+_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"missing required field `(?P<name>\w+)`")
+
+
+@dataclass(slots=True)
+class _Part:
+    filename: str | None
+    body: io.BytesIO
+
+
+async def read_infer_form(
+    request: Request[Any, Any, Any], settings: Settings, objects: ObjectStore, place: Place
+) -> Submission:
+    """What a request's body wants scored: the parts of a form, or objects that it names.
+
+    Parameters
+    ----------
+    place
+        Holds the bytes, before they are read where their number is known.
+
+    Raises
+    ------
+    BusyError
+        If there are too many bytes inside already.
+    MediaTypeError, MalformedBodyError, UploadTimeoutError
+        If the body is neither a form nor JSON, breaks off, or comes too slowly.
+    InputError
+        If a part is missing, unknown, too large, or not what it should be; it names the field.
+    DependencyError
+        If an object cannot be read now.
+    """
+    kind, options = request.content_type
+    if kind not in ("multipart/form-data", "application/json"):
+        raise MediaTypeError(
+            "send multipart/form-data with the file as the part `exposure`, or JSON that names it"
+        )
+    bounds = {
+        "exposure": settings.max_bytes,
+        "mask": settings.max_bytes,
+        "weight": settings.max_bytes,
+        "request": settings.max_request_part,
+    }
+    try:
+        async with asyncio.timeout(settings.upload_timeout):
+            stream = _holding(request, settings, place)
+            if kind == "application/json":
+                body = await _read_whole(stream, settings.max_request_part)
+            else:
+                parts = await _read_parts(stream, options.get("boundary", ""), bounds)
+    except TimeoutError:
+        raise UploadTimeoutError(f"the body took over {settings.upload_timeout:g} s") from None
+    except RequestEntityTooLarge:
+        raise TooLargeError("exposure", f"the body has over {settings.max_body} bytes") from None
+    except MultipartError as error:
+        raise MalformedBodyError(f"not a multipart form: {error}") from error
+    except InternalServerException as error:
+        raise MalformedBodyError(f"the body broke off: {error.detail}") from error
+    if kind == "application/json":
+        return await _fetch(_decode(body, InferByReference), settings, objects, place)
+
+    if "exposure" not in parts:
+        raise InputError("missing-part", "exposure", "send the file as the part `exposure`")
+    planes = {
+        name: parts[name].body.getvalue() if name in parts else None for name in ("mask", "weight")
+    }
+    return Submission(
+        content=parts["exposure"].body.getvalue(),
+        filename=printable(parts["exposure"].filename),
+        mask=planes["mask"],
+        weight=planes["weight"],
+        request=decode_request(parts["request"].body.getvalue())
+        if "request" in parts
+        else InferRequest(),
+    )
+
+
+async def _holding(
+    request: Request[Any, Any, Any], settings: Settings, place: Place
+) -> AsyncIterator[bytes]:
+    """The body, which the place holds: at once if its length is said, or else as it comes."""
+    said = request.headers.get("content-length")
+    if said is not None:
+        # A longer one is refused for its length.
+        place.hold(min(int(said), settings.max_body))
+    async for chunk in request.stream():
+        if said is None:
+            place.hold(len(chunk))
+        yield chunk
+
+
+async def _fetch(
+    given: InferByReference, settings: Settings, objects: ObjectStore, place: Place
+) -> Submission:
+    async def read(field: str, url: str) -> bytes:
+        return await objects.read(url, field, settings.max_bytes, place.hold)
+
+    return Submission(
+        content=await read("exposure", given.exposure),
+        filename=printable(given.exposure.rpartition("/")[2]),
+        mask=None if given.mask is None else await read("mask", given.mask),
+        weight=None if given.weight is None else await read("weight", given.weight),
+        request=InferRequest(
+            **{name: getattr(given, name) for name in InferRequest.__struct_fields__}
+        ),
+    )
+
+
+async def _read_whole(stream: AsyncIterable[bytes], most: int) -> bytes:
+    body = bytearray()
+    async for chunk in stream:
+        body += chunk
+        if len(body) > most:
+            raise TooLargeError("request", f"over {most} bytes")
+    return bytes(body)
+
+
+async def _read_parts(
+    stream: AsyncIterable[bytes], boundary: str, bounds: Mapping[str, int]
+) -> dict[str, _Part]:
+    parts: dict[str, _Part] = {}
+    name = ""
+    with PushMultipartParser(boundary, max_segment_count=len(bounds)) as parser:
+        async for chunk in stream:
+            if not chunk:
+                continue
+            for event in parser.parse(chunk):
+                if isinstance(event, MultipartSegment):
+                    name = event.name or ""
+                    if name not in bounds:
+                        raise InputError(
+                            "unknown-part", name, f"parts are {', '.join(bounds)}, not {name!r}"
+                        )
+                    if name in parts:
+                        raise InputError("repeated-part", name, "send this part once")
+                    parts[name] = _Part(event.filename, io.BytesIO())
+                elif event:
+                    body = parts[name].body
+                    body.write(event)
+                    if body.tell() > bounds[name]:
+                        raise TooLargeError(name, f"over {bounds[name]} bytes")
+    return parts
+
+
+def decode_request(content: bytes) -> InferRequest:
+    """The part ``request``.
+
+    Raises
+    ------
+    InputError
+        ``invalid-json`` or ``invalid-request``; it names the field.
+    """
+    return _decode(content, InferRequest)
+
+
+def _decode(content: bytes, kind: type[_Request]) -> _Request:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            "invalid-json", "request", f"{error}; numbers must be finite: JSON knows no NaN"
+        ) from error
+
+
+def validated(fields: dict[str, Any], kind: type[_Request]) -> _Request:
+    """A request from its fields.
+
+    Raises
+    ------
+    InputError
+        ``invalid-request``; it names the field.
+    """
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+
+
+def _invalid(error: msgspec.ValidationError) -> InputError:
+    message = str(error)
+    path = _PATH.search(message)
+    field = path["path"] if path else ""
+    if missing := _MISSING.search(message):
+        field = f"{field}.{missing['name']}" if field else missing["name"]
+    return InputError("invalid-request", field or "request", _PATH.sub("", message))

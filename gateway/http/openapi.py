@@ -1,0 +1,257 @@
+"""The OpenAPI document: what cannot be read from the handlers' types."""
+
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+
+import msgspec
+from litestar import Router
+from litestar.enums import ParamType
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    Encoding,
+    Example,
+    OpenAPI,
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+)
+from litestar.static_files import create_static_files_router
+
+from astrotriton.gateway.http.examples import REQUEST, RESPONSE
+from astrotriton.gateway.http.formats import WRITERS
+from astrotriton.wire.detections import LabelIn
+from astrotriton.wire.drift import ReferenceIn
+from astrotriton.wire.models import RouteIn
+from astrotriton.wire.problems import Problem
+from astrotriton.wire.runs import InferByReference, InferRequest, RunStatus
+from astrotriton.wire.validation import ValidateIn
+
+_DESCRIPTION = """\
+Scores the sources of a difference exposure with the served version of an astronomical U-Net.
+
+**Pixels** are 0-based floats with x along columns, and the centre of the first pixel is (0, 0), as
+in numpy and SEP; ds9, SExtractor and FITS headers count from 1. **Sky coordinates** are ICRS
+degrees.
+
+**Errors** are problem details (RFC 9457), `application/problem+json`; `type` is stable, `field`
+names the part of the request that is wrong, and `dependency` the part of the service that failed.
+After a 503, come back when `Retry-After` says.
+"""
+
+_ASSETS = "/assets"
+
+_PROBLEMS = {
+    400: "The request is malformed.",
+    401: "Credentials are missing or not valid.",
+    403: "The credentials lack the scope that this needs.",
+    404: "No such resource.",
+    406: "There is no answer in an accepted format.",
+    408: "The body came too slowly.",
+    409: "What there is does not allow it; the detail says why.",
+    413: "The exposure, or the list of candidates, is too large.",
+    415: "The body is neither multipart/form-data nor JSON.",
+    422: "The exposure or the request cannot be scored; `field` says which part is wrong.",
+    429: "The caller's own limit is reached; `Retry-After` says when to come back.",
+    502: "The model gave an invalid answer. Nothing was stored.",
+    503: "The service is full, or a part it depends on is not available. Nothing was stored.",
+    504: "The deadline has passed. Nothing was stored.",
+}
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """The problems that an operation may answer with, for its ``responses``."""
+    return {
+        status: ResponseSpec(
+            Problem,
+            description=_PROBLEMS[status],
+            media_type="application/problem+json",
+            generate_examples=False,
+        )
+        for status in (400, *statuses)
+    }
+
+
+@dataclass
+class InferOperation(Operation):
+    """``POST /detections/infer``, whose handler reads the form itself."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            required=True,
+            content={
+                "multipart/form-data": OpenAPIMediaType(
+                    schema=Schema(
+                        type=OpenAPIType.OBJECT,
+                        required=["exposure"],
+                        properties={
+                            "exposure": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="A FITS file, also `.gz` or `.fz` (but not compressed "
+                                "by HCOMPRESS_1), or a NumPy `.npy` file of two dimensions. NaN "
+                                "pixels are masked.",
+                            ),
+                            "mask": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="A data-quality plane of the same shape, FITS or "
+                                "`.npy`: pixels are left out where it is not 0.",
+                            ),
+                            "weight": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="A weight map of the same shape, FITS or `.npy`: "
+                                "pixels are left out where it is not above 0.",
+                            ),
+                            "request": Reference(ref="#/components/schemas/InferRequest"),
+                        },
+                    ),
+                    encoding={
+                        "exposure": Encoding(content_type="application/octet-stream"),
+                        "request": Encoding(content_type="application/json"),
+                    },
+                    examples={
+                        "candidates": Example(
+                            summary="Two candidates of the caller's",
+                            value={"exposure": "(the file)", "request": REQUEST},
+                        )
+                    },
+                ),
+                "application/json": OpenAPIMediaType(
+                    schema=Reference(ref="#/components/schemas/InferByReference")
+                ),
+            },
+        )
+        self.parameters = [*(self.parameters or []), *_INFER_HEADERS]
+        if self.responses is not None:
+            self.responses["202"] = _ACCEPTED
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse) and answer.content:
+            answer.content["application/json"].examples = {
+                "run": Example(summary="One real source", value=RESPONSE)
+            }
+        _add_formats(answer)
+
+
+@dataclass
+class DetectionsOperation(Operation):
+    """An operation whose answer has detections, in several formats."""
+
+    def __post_init__(self) -> None:
+        _add_formats(self.responses["200"] if self.responses else None)
+
+
+@dataclass
+class PictureOperation(Operation):
+    """An operation that answers a picture."""
+
+    def __post_init__(self) -> None:
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse):
+            answer.content = {"image/png": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+
+
+@dataclass
+class PageOperation(Operation):
+    """An operation that answers a page."""
+
+    def __post_init__(self) -> None:
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse):
+            answer.content = {"text/html": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+
+
+def _add_formats(answer: object) -> None:
+    if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+        for kind in WRITERS:
+            answer.content[kind] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+
+_INFER_HEADERS = [
+    Parameter(
+        name="Prefer",
+        param_in=ParamType.HEADER,
+        description="`respond-async`: answer 202 at once, and score in the background.",
+        schema=Schema(type=OpenAPIType.STRING),
+    ),
+    Parameter(
+        name="Idempotency-Key",
+        param_in=ParamType.HEADER,
+        description="Your name for this request: sent again with it, it is scored once. Kept for a "
+        "day.",
+        schema=Schema(type=OpenAPIType.STRING, pattern="^[!-~]{1,200}$"),
+    ),
+    Parameter(
+        name="Request-Timeout",
+        param_in=ParamType.HEADER,
+        description="Seconds that you wait; after that nothing is done for you any more.",
+        schema=Schema(type=OpenAPIType.NUMBER, exclusive_minimum=0),
+    ),
+]
+
+_ACCEPTED = OpenAPIResponse(
+    description="The exposure is scored in the background; `Location` is where to ask for the run.",
+    headers={"Location": OpenAPIHeader(schema=Schema(type=OpenAPIType.STRING))},
+    content={
+        "application/json": OpenAPIMediaType(schema=Reference(ref="#/components/schemas/RunStatus"))
+    },
+)
+
+
+def add_schemas(document: OpenAPI) -> None:
+    """Add the schemas that Litestar does not see in a handler's signature.
+
+    Those of other bodies it sees, but not that they allow no further fields.
+    """
+    _, schemas = msgspec.json.schema_components(
+        [InferRequest, InferByReference, RunStatus, LabelIn, RouteIn, ValidateIn, ReferenceIn],
+        ref_template="#/components/schemas/{name}",
+    )
+    document.components.schemas.update(schemas)
+
+
+def openapi_config() -> OpenAPIConfig:
+    """The document at ``/schema/openapi.json``, and a page to read and try it at ``/schema``."""
+    return OpenAPIConfig(
+        title="astrotriton",
+        version=version("astrotriton"),
+        description=_DESCRIPTION,
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    description="An API key (`astrotriton keys create`) or an OIDC token.",
+                )
+            }
+        ),
+        render_plugins=[
+            SwaggerRenderPlugin(
+                js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+                css_url=f"{_ASSETS}/swagger-ui.css",
+                standalone_preset_js_url=f"{_ASSETS}/swagger-ui-standalone-preset.js",
+                favicon=f'<link rel="icon" href="{_ASSETS}/favicon-32x32.png">',
+            ),
+            JsonRenderPlugin(),
+            YamlRenderPlugin(),
+        ],
+    )
+
+
+def page_assets() -> Router:
+    """Scripts and styles of the page, from a package: the page works without the internet."""
+    folder = resources.files("swagger_ui") / "static"
+    return create_static_files_router(
+        _ASSETS, directories=[str(folder)], include_in_schema=False, name="page-assets"
+    )

@@ -1,0 +1,234 @@
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.detection.image.exposure import Limits
+from astrotriton.detection.scoring.ensemble import candidates_of, with_disagreement
+from astrotriton.detection.scoring.score import Scored, finish, prepare
+from astrotriton.wire.detections import Candidate
+from tests.unit.detection.conftest import answer, field, to_fits, to_npy
+
+SOURCES = ((120.3, 80.6, 30.0), (40.2, 150.9, 15.0), (260.0, 30.0, 20.0))
+
+
+def score(data: np.ndarray, card: UNetModel, candidates: list[Candidate] | None = None) -> Scored:
+    return finish(answer(prepare(to_npy(data), card, candidates)), threshold=0.5)
+
+
+def at(*positions: tuple[float, float]) -> list[Candidate]:
+    return [Candidate(id=f"c{i}", x=x, y=y) for i, (x, y) in enumerate(positions)]
+
+
+def test_sources_are_found_measured_and_ranked(card: UNetModel) -> None:
+    result = score(field(sources=SOURCES), card)
+    assert result.extracted
+    kept = [d for d in result.detections if d.is_real]
+    found = sorted((round(d.x), round(d.y)) for d in kept)
+    assert found == [(40, 151), (120, 81), (260, 30)]
+    best = min(kept, key=lambda d: abs(d.x - 120.3))
+    assert (best.x, best.y) == (pytest.approx(120.3, abs=0.1), pytest.approx(80.6, abs=0.1))
+    assert best.fwhm == pytest.approx(4.0, abs=0.3)
+    assert best.elongation == pytest.approx(1.0, abs=0.15)
+    assert best.negative_ratio == pytest.approx(0.0, abs=0.1)
+    # SNR of a Gaussian of peak A and width s in white noise is A s sqrt(pi).
+    assert best.snr == pytest.approx(30 * 1.7 * math.sqrt(math.pi), rel=0.1)
+    assert best.flux == pytest.approx(30 * 2 * math.pi * 1.7**2, rel=0.1)
+    confidences = [d.confidence for d in result.detections if d.outcome == "kept"]
+    assert confidences == sorted(confidences, key=lambda c: -(c or 0.0))
+    assert result.image.seeing_fwhm == pytest.approx(4.0, abs=0.3)
+
+
+def test_every_candidate_comes_back(card: UNetModel) -> None:
+    data = field(sources=SOURCES)
+    data[100:130, 200:230] = np.nan
+    asked = at((121, 81), (119, 79.5), (200, 10), (215, 115), (60, 60), (61, 60))
+    result = score(data, card, asked)
+    assert not result.extracted
+    by_id = {d.candidate_id: d for d in result.detections if d.candidate_id}
+    assert set(by_id) == {c.id for c in asked}
+    assert by_id["c0"].outcome == "kept"
+    assert by_id["c0"].is_real
+    assert by_id["c1"].outcome == "merged"
+    assert result.detections[by_id["c1"].merged_into or 0] is by_id["c0"]
+    assert by_id["c2"].outcome == "kept"
+    assert not by_id["c2"].is_real
+    assert by_id["c3"].outcome == "unscored"
+    assert by_id["c3"].confidence is None
+    assert "masked" in by_id["c3"].flags
+    assert {by_id["c4"].outcome, by_id["c5"].outcome} == {"kept", "merged"}
+    # What nobody asked for is found all the same, and says so.
+    others = [d for d in result.detections if d.candidate_id is None]
+    assert len(others) == 2
+    assert all("no_candidate" in d.flags for d in others)
+
+
+def test_an_empty_list_of_candidates_is_not_an_extraction(card: UNetModel) -> None:
+    result = score(field(), card, [])
+    assert not result.extracted
+    assert all(d.candidate_id is None for d in result.detections)
+
+
+def test_a_dipole_is_flagged(card: UNetModel) -> None:
+    data = field(sources=((100, 100, 30.0), (106, 100, -30.0)))
+    best = score(data, card, at((100, 100))).detections[0]
+    assert best.negative_ratio == pytest.approx(1.0, abs=0.2)
+    assert "dipole" in best.flags
+
+
+def test_a_fading_source_has_negative_polarity(card: UNetModel) -> None:
+    best = score(field(sources=((100, 100, -30.0),)), card, at((100, 100))).detections[0]
+    assert best.polarity == -1
+    assert best.flux is not None
+    assert best.flux < 0
+    assert not best.is_real
+
+
+def test_sky_positions(card: UNetModel) -> None:
+    header = {
+        "CTYPE1": "RA---TAN",
+        "CTYPE2": "DEC--TAN",
+        "CRVAL1": 10.0,
+        "CRVAL2": 0.0,
+        "CRPIX1": 121.3,
+        "CRPIX2": 81.6,
+        "CDELT1": -1e-4,
+        "CDELT2": 1e-4,
+    }
+    work = answer(prepare(to_fits(field(), **header), card, at((120, 81))))
+    best = finish(work, threshold=0.5).detections[0]
+    assert best.ra == pytest.approx(10.0, abs=2e-5)
+    assert best.dec == pytest.approx(0.0, abs=2e-5)
+    assert "no_wcs" not in best.flags
+
+
+@pytest.mark.parametrize(
+    ("candidate", "field_name", "code"),
+    [
+        (Candidate(id="a", x=math.nan, y=1), "candidates[0].x", "candidate-invalid"),
+        (Candidate(id="a", x=1, y=math.inf), "candidates[0].y", "candidate-invalid"),
+        (Candidate(id="a", x=300, y=1), "candidates[0].x", "candidate-outside"),
+        (Candidate(id="a", x=1, y=-1), "candidates[0].y", "candidate-outside"),
+    ],
+)
+def test_impossible_candidates(
+    card: UNetModel, candidate: Candidate, field_name: str, code: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare(to_npy(field()), card, [candidate])
+    assert (caught.value.field, caught.value.code) == (field_name, code)
+
+
+def test_an_id_twice_and_too_many(card: UNetModel) -> None:
+    twice = [Candidate(id="a", x=1, y=1), Candidate(id="a", x=9, y=9)]
+    with pytest.raises(InputError, match=r"candidates\[1\].id"):
+        prepare(to_npy(field()), card, twice)
+    with pytest.raises(TooLargeError):
+        prepare(to_npy(field()), card, at((1, 1), (9, 9)), limits=Limits(max_candidates=1))
+
+
+def test_thousands_on_one_pixel_are_one_source(card: UNetModel) -> None:
+    asked = at(*[(120.0 + i * 1e-5, 80.0) for i in range(3000)])
+    result = score(field(), card, asked)
+    assert len(result.detections) >= 3000
+    assert [d.outcome for d in result.detections if d.candidate_id].count("kept") == 1
+
+
+def test_an_uncalibrated_model_says_so(card: UNetModel) -> None:
+    result = score(field(), card)
+    best = result.detections[0]
+    assert best.confidence == best.probability
+    assert "uncalibrated" in best.flags
+    # There is no model that the confidence could be derived from.
+    assert result.features == [None] * len(result.detections)
+
+
+@settings(max_examples=12, deadline=None)
+@given(dx=st.integers(0, 60), dy=st.integers(0, 60))
+def test_shifting_the_exposure_shifts_the_detections(card: UNetModel, dx: int, dy: int) -> None:
+    sky = field((300, 400), ((150.4, 140.2, 25.0), (210.7, 170.1, 18.0)), seed=5)
+    first = score(sky[:230, :330], card, [])
+    moved = score(sky[dy : 230 + dy, dx : 330 + dx], card, [])
+    # A peak of the noise may come to lie on an edge, where what is beside it does not speak for it.
+    real = [
+        [d for d in one.detections if d.is_real and "edge" not in d.flags] for one in (first, moved)
+    ]
+    near = sorted((d.x - dx, d.y - dy) for d in real[0])
+    found = sorted((d.x, d.y) for d in real[1])
+    np.testing.assert_allclose(found, near, atol=0.1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    row=st.integers(0, 190),
+    column=st.integers(0, 290),
+    height=st.integers(1, 80),
+    width=st.integers(1, 80),
+)
+def test_missing_pixels_never_make_a_detection(
+    card: UNetModel, row: int, column: int, height: int, width: int
+) -> None:
+    data = field(sources=())
+    data[row : row + height, column : column + width] = np.nan
+    result = score(data, card)
+    assert not [d for d in result.detections if d.is_real]
+
+
+@pytest.mark.parametrize("spot", [(128, 128), (208, 60), (208, 208), (48, 208), (160, 255)])
+def test_a_source_on_a_seam_is_reported_once(card: UNetModel, spot: tuple[int, int]) -> None:
+    """With tiles of 256 px that share 96, the first seam is at 208 px."""
+    x, y = spot
+    result = score(field((400, 400), ((float(x), float(y), 25.0),)), card, [])
+    real = [d for d in result.detections if d.is_real]
+    assert [(round(d.x), round(d.y)) for d in real] == [spot]
+
+
+def test_card_round_trip(card: UNetModel) -> None:
+    assert UNetModel.from_json(card.to_json()) == card
+    assert msgspec.structs.replace(card, version=3).version == 3
+
+
+def test_versions_that_disagree_say_so(card: UNetModel) -> None:
+    content = to_npy(field(sources=SOURCES))
+    scored = finish(answer(prepare(content, card)), threshold=0.5)
+    same = finish(answer(prepare(content, card, candidates_of(scored))), threshold=0.5)
+    unsure = prepare(content, card, candidates_of(scored))
+    for start in range(len(unsure)):
+        unsure.accept(start, np.full_like(unsure.batch(start, start + 1), 0.02))
+    other = finish(unsure, threshold=0.5)
+
+    agreed = with_disagreement(scored, [same]).detections[0]
+    disputed = with_disagreement(scored, [same, other]).detections[0]
+
+    assert agreed.disagreement == pytest.approx(0.0, abs=1e-3)
+    assert disputed.disagreement is not None
+    assert disputed.disagreement > 1.0
+    assert with_disagreement(scored, []) is scored
+
+
+def test_a_centroid_off_the_image_is_put_to_others_on_it(card: UNetModel) -> None:
+    scored = finish(answer(prepare(to_npy(field(sources=SOURCES)), card)), threshold=0.5)
+    off = msgspec.structs.replace(scored.detections[0], x=-0.8, y=float(scored.shape[0]))
+    asked = candidates_of(msgspec.structs.replace(scored, detections=[off]))
+    assert [(one.x, one.y) for one in asked] == [(0.0, scored.shape[0] - 1.0)]
+
+
+def test_full_uncertainty_shows_eight_views(card: UNetModel) -> None:
+    content = to_npy(field(sources=SOURCES))
+    cheap = finish(answer(prepare(content, card)), threshold=0.5)
+    work = prepare(content, card, full_uncertainty=True)
+    assert len(work) == 8 * len(work.tiles)
+    full = finish(answer(work), threshold=0.5)
+    first, second = cheap.detections[0], full.detections[0]
+    assert (second.x, second.y) == (
+        pytest.approx(first.x, abs=0.01),
+        pytest.approx(first.y, abs=0.01),
+    )
+    assert first.augmentation is None
+    # A matched filter does not care which way up it is shown a source.
+    assert second.augmentation == pytest.approx(0.0, abs=0.05)

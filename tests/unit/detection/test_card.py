@@ -1,0 +1,79 @@
+import msgspec
+import pytest
+
+from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.errors import CardError
+from astrotriton.settings import ModelConfig, _warn_of_no_gpu
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"name": ""}, "name is empty"),
+        ({"version": 0}, "version is 0"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"nms_radius": 0.0}, "nms_radius"),
+        ({"overlap": 256}, "overlap of 256 px does not fit"),
+        ({"input": TensorSpec(name="image", shape=(8, 1, 256, 256))}, "fixed batch of 8"),
+        ({"output": TensorSpec(name="p", shape=(-1, 1, 171, 171))}, "output tiles are (171, 171)"),
+    ],
+)
+def test_a_card_says_what_is_wrong(
+    card: UNetModel, change: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(CardError) as caught:
+        msgspec.structs.replace(card, **change)
+    assert problem in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(card: UNetModel) -> None:
+    with pytest.raises(CardError, match=r"threshold.*nms_radius"):
+        msgspec.structs.replace(card, threshold=2.0, nms_radius=-1.0)
+
+
+def test_what_is_not_a_card() -> None:
+    for content in (b"", b"[]", b'{"name": "x"}'):
+        with pytest.raises(CardError, match="not a model card"):
+            UNetModel.from_json(content)
+
+
+def test_settings_have_the_defaults_that_the_readme_names() -> None:
+    config = ModelConfig()
+    assert config.model_dump() == {
+        "model_name": "unet_astronomical",
+        "model_version": "latest",
+        "confidence_threshold": 0.5,
+        "batch_size": 32,
+        "input_size": (512, 512),
+        "enable_gpu": True,
+    }
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASTROTRITON_MODEL_VERSION", "7")
+    monkeypatch.setenv("ASTROTRITON_INPUT_SIZE", "[256, 256]")
+    monkeypatch.setenv("ASTROTRITON_ENABLE_GPU", "false")
+    config = ModelConfig()
+    assert (config.model_version, config.input_size) == ("7", (256, 256))
+    assert config.device() == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MODEL_VERSION", "newest"), ("CONFIDENCE_THRESHOLD", "1.5"), ("BATCH_SIZE", "0")],
+)
+def test_impossible_settings_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"ASTROTRITON_{name}", value)
+    with pytest.raises(ValueError, match=name.lower()):
+        ModelConfig()
+
+
+def test_a_missing_gpu_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_no_gpu.cache_clear()
+    devices = {ModelConfig().device() for _ in range(3)}
+    if devices == {"cpu"}:
+        assert caplog.text.count("no NVIDIA GPU") == 1
+    else:
+        assert devices == {"gpu"}

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from astrotriton.detection.image.preprocess import Normalisation, normalise
+from astrotriton.simulation.fields import ARTEFACTS, NOISE_ONLY, Recipe, simulate
+from astrotriton.simulation.psf import DoubleGaussian, Moffat
+from astrotriton.training.train import target
+
+SMALL = Recipe(shape=(256, 256))
+
+
+def test_the_same_seed_gives_the_same_field() -> None:
+    first, second = simulate(3, SMALL), simulate(3, SMALL)
+    np.testing.assert_array_equal(first.difference, second.difference)
+    assert first.truth == second.truth
+    assert not np.array_equal(first.science, simulate(4, SMALL).science)
+
+
+def test_a_field_has_everything_in_it() -> None:
+    kinds = {source.kind for seed in range(8) for source in simulate(seed, ARTEFACTS).truth}
+    assert kinds == {
+        "transient",
+        "fading",
+        "dipole",
+        "cosmic_ray",
+        "trail",
+        "bad_column",
+        "saturated",
+    }
+
+
+def test_noise_only_is_white_with_transients() -> None:
+    field = simulate(1, NOISE_ONLY)
+    assert {source.kind for source in field.truth} == {"transient"}
+    assert np.isfinite(field.difference).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_transients_have_the_snr_that_truth_says(seed: int) -> None:
+    """The response of the PSF in white noise is the SNR that was asked for."""
+    field = simulate(seed, replace(NOISE_ONLY, transients=(40, 40), snr=(40.0, 40.0)))
+    clear = np.zeros(field.difference.shape, bool)
+    prepared = normalise(field.difference, clear, Normalisation())
+    significance, _, _ = prepared.piece(slice(0, clear.shape[0]), slice(0, clear.shape[1]))
+    y, x = np.mgrid[: clear.shape[0], : clear.shape[1]]
+    measured = []
+    for source in field.of_kind("transient"):
+        psf = Moffat(field.fwhm, 3.5, 0.92)(x - source.x, y - source.y)
+        measured.append((psf * significance).sum() / np.sqrt((psf**2).sum()))
+    # A PSF that is only about right loses a little.
+    assert 0.85 < np.median(measured) / 40.0 < 1.05
+
+
+def test_target_is_a_disc_round_each_transient() -> None:
+    field = simulate(2, SMALL)
+    wanted = target(field)
+    for source in field.of_kind("transient"):
+        assert wanted[round(source.y), round(source.x)] == 1
+    assert (
+        8 * len(field.of_kind("transient")) < wanted.sum() <= 14 * len(field.of_kind("transient"))
+    )
+
+
+@pytest.mark.parametrize(
+    "psf", [Moffat(4.0, 4.0), DoubleGaussian(4.0, 0.0), DoubleGaussian(4.0, 0.4, 3.0)], ids=repr
+)
+def test_psf_has_unit_flux_and_its_width(psf: Moffat | DoubleGaussian) -> None:
+    grid = np.arange(-60.0, 61.0)
+    image = psf(*np.meshgrid(grid, grid))
+    assert image.sum() == pytest.approx(1.0, abs=0.01)
+    half = psf(np.array([2.0]), np.array([0.0])) / psf(np.array([0.0]), np.array([0.0]))
+    # Of a double Gaussian it is the core's width, which the halo adds a little to.
+    assert half[0] == pytest.approx(0.5, abs=0.03)
