@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from detection.tiling import plan
-from reference.weights import load_card
+from astrotriton.detection.image.tiling import plan
+from astrotriton.training.weights import load_card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
