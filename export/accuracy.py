@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from astrotriton.detection.assurance.drift import Reference, describe
+from astrotriton.detection.assurance.drift import Baseline, describe
 from astrotriton.detection.assurance.figures import ScoredField, figures
 from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.detection.card import UNetModel
@@ -16,10 +16,10 @@ from astrotriton.wire.detections import Detection
 __all__ = [
     "LabelledField",
     "ValidationSet",
+    "baseline_of",
     "compare_detections",
     "evaluate",
     "figures_of",
-    "reference_of",
     "score_all",
 ]
 
@@ -31,8 +31,8 @@ _SAME_CONFIDENCE = 1e-3
 
 def score(field: LabelledField, card: UNetModel, predict: Predict) -> Scored:
     """A field as the gateway would answer it."""
-    work = prepare_exposure(Exposure.from_array(field.image), card)
-    return finish(work.answer(predict, _BATCH), threshold=0.5)
+    tiled = prepare_exposure(Exposure.from_array(field.image), card)
+    return finish(tiled.answer(predict, _BATCH), threshold=0.5)
 
 
 def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict) -> list[Scored]:
@@ -76,9 +76,9 @@ def evaluate(
     return figures_of(score_all(fields, card, predict), fields, card)
 
 
-def reference_of(scored: Sequence[Scored], description: str) -> Reference:
+def baseline_of(scored: Sequence[Scored], description: str) -> Baseline:
     """The exposures that later ones are compared with: those that `score_all` has scored."""
-    return Reference(np.stack([describe(one) for one in scored]), description)
+    return Baseline(np.stack([describe(one) for one in scored]), description)
 
 
 def compare_detections(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.assurance.drift import REFERENCE_FILE
+from astrotriton.detection.assurance.drift import BASELINE_FILE
 from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
 from astrotriton.detection.assurance.labelled import VALIDATION_FILE
 from astrotriton.detection.card import UNetModel
@@ -455,8 +455,8 @@ class _Measured:
         fields = ValidationSet.from_fits(content)
         if not self._scored:
             self._figures(fields)
-        reference = validation.reference_of(self._scored, fields.description)
-        self.files |= {VALIDATION_FILE: content, REFERENCE_FILE: reference.to_npz()}
+        baseline = validation.baseline_of(self._scored, fields.description)
+        self.files |= {VALIDATION_FILE: content, BASELINE_FILE: baseline.to_npz()}
 
     def _figures(self, fields: ValidationSet) -> dict[str, float]:
         self._scored = validation.score_all(fields.fields, self.card, self.engine)

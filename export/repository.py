@@ -4,7 +4,7 @@ Layout, which export, gateway and stack all read as it is::
 
     <location>/<name>/config.pbtxt
     <location>/<name>/<version>/model.onnx, golden.npz, card.json, manifest.json
-                                validation.fits, reference.npz
+                                validation.fits, baseline.npz
 
 The card has the digests of all but the manifest, the manifest that of the card, and the registry
 that of the manifest.

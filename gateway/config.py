@@ -121,9 +121,9 @@ class Settings(BaseSettings):
         description="What Triton serves from, where the gateway reads model cards: a folder, or "
         "`s3://bucket/prefix` in the store of `s3_endpoint`.",
     )
-    canary_interval: float = Field(
+    probe_interval: float = Field(
         60.0,
-        title="Canary interval",
+        title="Probe interval",
         description="Seconds for which an answer to the golden tile counts for readiness, unless "
         "a request fails meanwhile.",
         ge=0,

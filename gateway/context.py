@@ -18,13 +18,13 @@ from astrotriton.gateway.services.detections import DetectionService
 from astrotriton.gateway.services.drift import DriftSampler, DriftService
 from astrotriton.gateway.services.exposures import ExposureService
 from astrotriton.gateway.services.health import HealthService
+from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.gateway.services.models import ModelFiles, ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.performance import PerformanceService
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.gateway.services.runs import RunService
-from astrotriton.gateway.services.scorer import Scorer
 from astrotriton.gateway.services.scoring import ScoringService
 from astrotriton.gateway.services.shadow import ShadowService
 from astrotriton.gateway.services.tracking import TrackingService
@@ -78,20 +78,22 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
         routing = RoutingService(
             database=database, models=models, outbox=outbox, event_source=settings.event_source
         )
-        scorer = Scorer(
+        inference = InferenceService(
             config=config,
             limits=settings.limits,
             in_flight=settings.triton_in_flight,
             triton=triton,
         )
-        shadow = ShadowService(admission=admission, scorer=scorer, models=models, database=database)
+        shadow = ShadowService(
+            admission=admission, inference=inference, models=models, database=database
+        )
         recorder = Recorder(models.name, database, triton, settings.triton_metrics_port)
         sampler = DriftSampler(models.name, database, settings.drift_samples)
         scoring = ScoringService(
             event_source=settings.event_source,
             event_detections=settings.event_detections,
             cutouts=settings.cutouts,
-            scorer=scorer,
+            inference=inference,
             models=models,
             routing=routing,
             shadow=shadow,
@@ -118,7 +120,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             catalogue=catalogue,
             models=models,
             datasets=Datasets(models, objects, settings.max_bytes, tracking.find_input),
-            scorer=scorer,
+            inference=inference,
             admission=admission,
             outbox=outbox,
         )
@@ -154,7 +156,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
                 routing=routing,
                 triton=triton,
                 outbox=outbox,
-                interval=settings.canary_interval,
+                interval=settings.probe_interval,
             ),
         )
         background = [

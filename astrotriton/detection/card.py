@@ -72,7 +72,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float = 0.5
     nms_radius: float = 4.0
     confidence: ConfidenceModel | None = None
-    confidence_full: ConfidenceModel | None = None
+    confidence_tta: ConfidenceModel | None = None
     digests: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
 
     def confidence_for(self, views: int) -> ConfidenceModel | None:
         """The confidence model for so many views of each tile."""
-        return self.confidence_full if views > 1 else self.confidence
+        return self.confidence_tta if views > 1 else self.confidence
 
     def problems(self) -> list[str]:
         """Everything that is wrong with this card, in words; empty if nothing is."""

@@ -25,15 +25,15 @@ class Healing(BaseSettings):
     restarts_within: float = Field(
         600.0, title="Restarts within", description="Seconds over which restarts count.", gt=0
     )
-    canary_interval: float = Field(
+    probe_interval: float = Field(
         5.0,
-        title="Canary interval",
+        title="Probe interval",
         description="Seconds between two looks at the served models.",
         gt=0,
     )
-    canary_proof_interval: float = Field(
+    probe_proof_interval: float = Field(
         60.0,
-        title="Canary proof interval",
+        title="Probe proof interval",
         description="Seconds after which the golden tile is sent again, even if no request failed.",
         gt=0,
     )

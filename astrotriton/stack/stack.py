@@ -244,7 +244,7 @@ class Stack:
         ready = self._ready["triton"]
         while True:
             reason = await self._models.look_after(
-                ready, healing.canary_interval, healing.canary_proof_interval
+                ready, healing.probe_interval, healing.probe_proof_interval
             )
             if ready.is_set():  # Otherwise its end was what went wrong, and it is being started.
                 self.tell("triton", reason)

@@ -31,7 +31,7 @@ from astrotriton.detection.confidence.model import (
     standardised,
 )
 from astrotriton.detection.image.exposure import Exposure
-from astrotriton.detection.scoring.measured import Measured, measure_sources
+from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import Field, mixed_recipe, simulate
@@ -102,10 +102,10 @@ def calibration_fields(
         yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i), psf)
 
 
-def score_field(field: Field, card: UNetModel, predict: Predict, *, full: bool) -> Measured:
+def score_field(field: Field, card: UNetModel, predict: Predict, *, tta: bool) -> MeasuredSources:
     """Let the network answer a field of one tile or more; its sources, measured."""
-    work = prepare_exposure(Exposure.from_array(field.difference), card, full_uncertainty=full)
-    return measure_sources(work.answer(predict, work.views))
+    tiled = prepare_exposure(Exposure.from_array(field.difference), card, tta=tta)
+    return measure_sources(tiled.answer(predict, tiled.views))
 
 
 def transients_of(field: Field) -> tuple[Values, Values]:
@@ -115,7 +115,7 @@ def transients_of(field: Field) -> tuple[Values, Values]:
     return positions, np.array([one.snr for one in sources])
 
 
-def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, full: bool) -> Labelled:
+def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Labelled:
     """Score fields up to, but not including, the confidence, and label the sources.
 
     Parameters
@@ -126,14 +126,14 @@ def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, full: b
         Of the model that ``predict`` runs.
     predict
         The network.
-    full
+    tta
         Whether to show it every tile in eight orientations.
     """
     tables, real, index = [], [], []
     names: tuple[str, ...] = ()
     count = 0
     for field in fields:
-        measured = score_field(field, card, predict, full=full)
+        measured = score_field(field, card, predict, tta=tta)
         spots = measured.sources.spots
         scored = np.isfinite(spots.probability)
         positions, _ = transients_of(field)
@@ -157,11 +157,11 @@ def calibrated(
     on_progress: Progress = print,
 ) -> UNetModel:
     """The card with both confidences of the model that ``predict`` runs."""
-    cheap, full = (
-        calibrate(card, predict, seed=seed, full=full, sizes=sizes, on_progress=on_progress)
-        for full in (False, True)
+    plain, tta = (
+        calibrate(card, predict, seed=seed, tta=tta, sizes=sizes, on_progress=on_progress)
+        for tta in (False, True)
     )
-    return msgspec.structs.replace(card, confidence=cheap, confidence_full=full)
+    return msgspec.structs.replace(card, confidence=plain, confidence_tta=tta)
 
 
 def calibrate(
@@ -169,7 +169,7 @@ def calibrate(
     predict: Predict,
     *,
     seed: int,
-    full: bool,
+    tta: bool,
     sizes: Sizes | None = None,
     on_progress: Progress = print,
 ) -> ConfidenceModel:
@@ -181,11 +181,11 @@ def calibrate(
         ("regression", "calibration", "exposures"), borders, borders[1:], strict=False
     ):
         on_progress(
-            f"{'full' if full else 'cheap'} confidence: scoring {stop - start} fields ({name})"
+            f"{'tta' if tta else 'plain'} confidence: scoring {stop - start} fields ({name})"
         )
         # How much exposures differ, other cameras' included, is learned from the last set alone.
         fields = calibration_fields(seed, int(start), int(stop), other_cameras=name == "exposures")
-        sets.append(label(fields, card, predict, full=full))
+        sets.append(label(fields, card, predict, tta=tta))
     return fit_confidence(
         *sets,
         fitted_on=(

@@ -26,7 +26,7 @@ from astrotriton.detection.assurance.figures import FDR_ASKED
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.image.preprocess import normalise
-from astrotriton.detection.scoring.measured import Measured
+from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import (
     ARTEFACTS,
@@ -81,17 +81,17 @@ class Scores:
 
     Attributes
     ----------
-    cheap, full, network, matched_filter
+    plain, tta, network, matched_filter
         By the confidence from one view and from eight (None where that was not tried), by the
         network's probability alone, and by the matched filter.
     sep
         By SEP at several thresholds.
     field
-        intp (N,), field of each source of ``cheap``.
+        intp (N,), field of each source of ``plain``.
     """
 
-    cheap: Sample
-    full: Sample | None
+    plain: Sample
+    tta: Sample | None
     network: Sample
     matched_filter: Sample
     sep: dict[float, Sample]
@@ -139,8 +139,8 @@ def evaluate(
     ValueError
         If the card was never calibrated.
     """
-    cheap, full = card.confidence, card.confidence_full
-    if cheap is None or full is None:
+    plain, tta = card.confidence, card.confidence_tta
+    if plain is None or tta is None:
         raise ValueError(f"{card.name} was never calibrated: run `make train`")
     plan: dict[str, list[Recipe]] = {
         "mixed": [mixed_recipe(i) for i in range(fields)],
@@ -152,10 +152,10 @@ def evaluate(
         on_progress(f"scoring {len(recipes)} fields: {name.replace('_', ' ')}")
         # Eight views of a tile cost eight times as much: they are judged on the mixed fields alone.
         fields_of = _simulated(seed, recipes)
-        scores[name] = _score(fields_of, card, predict, full=name == "mixed")
+        scores[name] = _score(fields_of, card, predict, tta=name == "mixed")
         seed += len(recipes)
     mixed, noise = scores.pop("mixed"), scores.pop("noise")
-    figures = _figures(mixed, noise, cheap, seed)
+    figures = _figures(mixed, noise, plain, seed)
     figures["classes"] = {name: _class_figures(one) for name, one in scores.items()}
     return Evaluation(figures, mixed, noise)
 
@@ -172,8 +172,8 @@ def _simulate(seed: int, recipe: Recipe) -> Field:
     return simulate(seed, recipe, random_kolmogorov)
 
 
-def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, full: bool) -> Scores:
-    cheap: list[Sample] = []
+def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Scores:
+    plain: list[Sample] = []
     eightfold: list[Sample] = []
     network: list[Sample] = []
     filtered: list[Sample] = []
@@ -181,13 +181,13 @@ def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, full: 
     index = []
     for number, field in enumerate(fields):
         truth, snr = transients_of(field)
-        measured = score_field(field, card, predict, full=False)
+        measured = score_field(field, card, predict, tta=False)
         assert card.confidence is not None
-        assert card.confidence_full is not None
-        cheap.append(_sample(measured, card.confidence, truth, snr))
-        if full:
-            turned = score_field(field, card, predict, full=True)
-            eightfold.append(_sample(turned, card.confidence_full, truth, snr))
+        assert card.confidence_tta is not None
+        plain.append(_sample(measured, card.confidence, truth, snr))
+        if tta:
+            turned = score_field(field, card, predict, tta=True)
+            eightfold.append(_sample(turned, card.confidence_tta, truth, snr))
         spots = measured.sources.spots
         known = np.isfinite(spots.probability)
         index.append(np.full(np.count_nonzero(known), number, np.intp))
@@ -204,8 +204,8 @@ def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, full: 
             found = sep_sources(significance, mask, field.fwhm, threshold)
             samples.append(Sample.of_field(*found, truth, snr))
     return Scores(
-        cheap=Sample.join(cheap),
-        full=Sample.join(eightfold) if full else None,
+        plain=Sample.join(plain),
+        tta=Sample.join(eightfold) if tta else None,
         network=Sample.join(network),
         matched_filter=Sample.join(filtered),
         sep={threshold: Sample.join(samples) for threshold, samples in sep.items()},
@@ -213,51 +213,53 @@ def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, full: 
     )
 
 
-def _sample(measured: Measured, model: ConfidenceModel, truth: Values, snr: Values) -> Sample:
+def _sample(
+    measured: MeasuredSources, model: ConfidenceModel, truth: Values, snr: Values
+) -> Sample:
     spots = measured.sources.spots
     known = np.isfinite(spots.probability)
     confidence = confidence_of(measured, model)[known]
     return Sample.of_field(spots.positions[known], confidence, truth, snr)
 
 
-def confidence_of(measured: Measured, model: ConfidenceModel) -> Values:
+def confidence_of(measured: MeasuredSources, model: ConfidenceModel) -> Values:
     """Confidence of measured sources, float64 (N,)."""
     return np.asarray(expit(model.logits(model.standardise(measured.features))))
 
 
-def _figures(mixed: Scores, noise: Scores, cheap: ConfidenceModel, seed: int) -> dict[str, object]:
-    sample, full = mixed.cheap, mixed.full
-    assert full is not None
-    at = threshold_of_false_positives(noise.cheap, FALSE_POSITIVES)
+def _figures(mixed: Scores, noise: Scores, plain: ConfidenceModel, seed: int) -> dict[str, object]:
+    sample, tta = mixed.plain, mixed.tta
+    assert tta is not None
+    at = threshold_of_false_positives(noise.plain, FALSE_POSITIVES)
     at_filter = threshold_of_false_positives(noise.matched_filter, FALSE_POSITIVES)
-    guarantee = cheap.risk.guarantee(FDR_ASKED)
+    guarantee = plain.risk.guarantee(FDR_ASKED)
     proportions = false_discovery_proportions(
         sample.score, sample.real, mixed.field, sample.fields, guarantee.threshold
     )
     return {
-        "completeness_snr_6_7": noise.cheap.completeness(at, 6.0, 7.0),
-        "false_positives_per_tile": noise.cheap.false_positives_per_field(at),
+        "completeness_snr_6_7": noise.plain.completeness(at, 6.0, 7.0),
+        "false_positives_per_tile": noise.plain.false_positives_per_field(at),
         "completeness_snr_6_7_matched_filter": noise.matched_filter.completeness(
             at_filter, 6.0, 7.0
         ),
         "average_precision": sample.average_precision(),
-        "average_precision_full": full.average_precision(),
+        "average_precision_full": tta.average_precision(),
         "average_precision_sep": mixed.best_sep.average_precision(),
         "centroid_error_px": float(np.nanmedian(sample.error)),
         "ece": expected_calibration_error(sample.score, sample.real),
-        "ece_full": expected_calibration_error(full.score, full.real),
+        "ece_full": expected_calibration_error(tta.score, tta.real),
         "brier": brier(sample.score, sample.real),
-        "brier_full": brier(full.score, full.real),
+        "brier_full": brier(tta.score, tta.real),
         "brier_uncalibrated": brier(mixed.network.score, mixed.network.real),
-        "interval_coverage_90": interval_coverage(sample, mixed.field, cheap.scatter, seed),
-        "interval_scatter": cheap.scatter,
+        "interval_coverage_90": interval_coverage(sample, mixed.field, plain.scatter, seed),
+        "interval_scatter": plain.scatter,
         "fdr_asked": FDR_ASKED,
         "fdr_realised": float(np.mean(proportions)),
         "fdr_standard_error": float(np.std(proportions) / np.sqrt(len(proportions))),
         "fdr_threshold": guarantee.threshold,
         "fdr_fields": sample.fields,
         "aurc_confidence": aurc(sample),
-        "aurc_full": aurc(full),
+        "aurc_full": aurc(tta),
     }
 
 
@@ -268,15 +270,15 @@ def _class_figures(scores: Scores) -> dict[str, float]:
     best = int(np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-9)))
     completeness = float(recall[best])
     return {
-        "average_precision": scores.cheap.average_precision(),
+        "average_precision": scores.plain.average_precision(),
         "average_precision_sep": sep.average_precision(),
         "completeness": completeness,
-        "purity": scores.cheap.purity(scores.cheap.threshold_of_completeness(completeness)),
+        "purity": scores.plain.purity(scores.plain.threshold_of_completeness(completeness)),
         "purity_sep": float(precision[best]),
-        "ece": expected_calibration_error(scores.cheap.score, scores.cheap.real),
-        "brier": brier(scores.cheap.score, scores.cheap.real),
+        "ece": expected_calibration_error(scores.plain.score, scores.plain.real),
+        "brier": brier(scores.plain.score, scores.plain.real),
         "brier_uncalibrated": brier(scores.network.score, scores.network.real),
-        "false_positives_per_tile": scores.cheap.false_positives_per_field(0.5),
+        "false_positives_per_tile": scores.plain.false_positives_per_field(0.5),
     }
 
 

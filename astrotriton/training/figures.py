@@ -41,7 +41,7 @@ def _completeness(axes: Axes, evaluation: Evaluation) -> None:
         found = [sample.completeness(at, low, low + 1.0) for low in _SNR_EDGES[:-1]]
         axes.plot(middles, found, style, label=label)
 
-    draw(noise.cheap, "astrotriton", "o-")
+    draw(noise.plain, "astrotriton", "o-")
     draw(noise.matched_filter, "matched filter of the true width", "k--")
     draw(noise.best_sep, "SEP, PSF kernel", "s-")
     axes.set(
@@ -55,9 +55,9 @@ def _completeness(axes: Axes, evaluation: Evaluation) -> None:
 
 def _precision_recall(axes: Axes, evaluation: Evaluation) -> None:
     mixed = evaluation.mixed
-    samples = {"astrotriton": mixed.cheap, "SEP, PSF kernel, best threshold": mixed.best_sep}
-    if mixed.full is not None:
-        samples["astrotriton, full uncertainty"] = mixed.full
+    samples = {"astrotriton": mixed.plain, "SEP, PSF kernel, best threshold": mixed.best_sep}
+    if mixed.tta is not None:
+        samples["astrotriton, with TTA"] = mixed.tta
     for label, sample in samples.items():
         precision, recall = sample.precision_recall()
         axes.plot(recall, precision, label=f"{label} (AP {sample.average_precision():.2f})")
@@ -70,7 +70,7 @@ def _precision_recall(axes: Axes, evaluation: Evaluation) -> None:
 def _reliability(axes: Axes, evaluation: Evaluation) -> None:
     axes.plot([0, 1], [0, 1], "k--", linewidth=1)
     for label, sample in (
-        ("confidence", evaluation.mixed.cheap),
+        ("confidence", evaluation.mixed.plain),
         ("network alone", evaluation.mixed.network),
     ):
         said, happened, count = reliability(sample.score, sample.real)

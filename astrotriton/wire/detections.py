@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from astrotriton.wire.confidence import Derivation, Guarantee
 from astrotriton.wire.exposures import ExposureInfo
-from astrotriton.wire.fields import Name, PixelX, PixelY, Probability, Uncertainty
+from astrotriton.wire.fields import Name, PixelX, PixelY, Probability
 from astrotriton.wire.models import ModelRef
 
 Outcome = Literal["kept", "merged", "unscored"]
@@ -62,12 +62,12 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
         The central 90 % of that probability over exposures; None if unscored or uncalibrated.
     entropy
         Predictive entropy of the confidence, bits: 0 for certainty, 1 for a coin toss.
-    augmentation
+    tta_std
         Standard deviation of the logit of the probability over the eight orientations that the
-        network was shown; None unless full uncertainty was asked for.
-    disagreement
-        Standard deviation of that logit over the versions of the model that are served; None unless
-        full uncertainty was asked for and there are several.
+        network was shown; None without test-time augmentation.
+    ensemble_std
+        Standard deviation of that logit over the versions of the model that are served; None
+        without test-time augmentation, or where only one is served.
     is_real
         Whether the confidence reaches the threshold.
     snr, snr_err, flux, flux_err
@@ -104,8 +104,8 @@ class Detection(msgspec.Struct, frozen=True, kw_only=True):
     confidence_low: float | None = None
     confidence_high: float | None = None
     entropy: float | None = None
-    augmentation: float | None = None
-    disagreement: float | None = None
+    tta_std: float | None = None
+    ensemble_std: float | None = None
     is_real: bool = False
     snr: float | None = None
     snr_err: float | None = None
@@ -157,14 +157,14 @@ class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
     entropy: Annotated[
         float | None, Meta(description="Of the confidence, bits: 0 is certain, 1 a coin toss.")
     ] = None
-    augmentation: Annotated[
+    tta_std: Annotated[
         float | None,
         Meta(
             description="Scatter of the logit of the probability over eight orientations; only "
-            "with full uncertainty."
+            "with `tta`."
         ),
     ] = None
-    disagreement: Annotated[
+    ensemble_std: Annotated[
         float | None, Meta(description="Between the model versions that are loaded.")
     ] = None
     is_real: Annotated[bool, Meta(description="Whether the confidence reaches the threshold.")]
@@ -257,10 +257,10 @@ class ConfidenceDerivation(msgspec.Struct, frozen=True, kw_only=True):
             "detection was not scored, or an earlier release scored it."
         ),
     ]
-    uncertainty: Uncertainty
+    tta: bool
     entropy: float | None
-    augmentation: float | None
-    disagreement: float | None
+    tta_std: float | None
+    ensemble_std: float | None
     threshold: float
     is_real: bool
     guarantee: Guarantee | None

@@ -15,7 +15,7 @@ WINDOWS = "^([1-9][0-9]{0,3}m|([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h|([1-9]
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One descriptor of a window beside the reference.
+    """One descriptor of a window beside the baseline.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
         Whether its distribution is another one.
     p_value, distance
         Of the two-sample Kolmogorov-Smirnov test; None with too few known values.
-    reference_median, live_median
+    baseline_median, live_median
         Of the known values; None if there are none.
     exposures
         How many of the window it is known for.
@@ -35,7 +35,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     drifted: bool
     p_value: float | None
     distance: float | None
-    reference_median: float | None
+    baseline_median: float | None
     live_median: float | None
     exposures: int
 
@@ -50,7 +50,7 @@ class Trend(msgspec.Struct, frozen=True, kw_only=True):
     evidence
         The Shiryaev-Roberts statistic after the last exposure.
     run_length
-        Exposures between false alarms, on average, of a process like the reference.
+        Exposures between false alarms, on average, of a process like the baseline.
     exposures
         How many were followed.
     """
@@ -65,7 +65,7 @@ class DriftSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The last look for drift."""
 
     id: UUID | None
-    status: Literal["steady", "drifted", "too-little-data", "no-reference", "never-checked"]
+    status: Literal["steady", "drifted", "too-little-data", "no-baseline", "never-checked"]
     checked_at: datetime | None
     window: Window | None
     exposures: int
@@ -85,7 +85,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """A look for drift: exposures of a window beside the version's reference."""
+    """A look for drift: exposures of a window beside the version's baseline."""
 
     id: UUID
     model: VersionRef
@@ -93,7 +93,7 @@ class DriftCheck(msgspec.Struct, frozen=True, kw_only=True):
     window: Window
     exposures: Annotated[int, Meta(description="Exposures of the window that were compared.")]
     scored: Annotated[int, Meta(description="Exposures that the version scored in the window.")]
-    status: Literal["steady", "drifted", "too-little-data", "no-reference"]
+    status: Literal["steady", "drifted", "too-little-data", "no-baseline"]
     reason: str | None
     drifted: Annotated[
         list[str],
@@ -101,14 +101,14 @@ class DriftCheck(msgspec.Struct, frozen=True, kw_only=True):
     ]
     features: list[Feature]
     trend: Annotated[Trend | None, Meta(description="The calibrated scores, exposure by exposure.")]
-    reference: Annotated[str | None, Meta(description="What it was compared with.")]
+    baseline: Annotated[str | None, Meta(description="What it was compared with.")]
     false_alarms: Annotated[
-        float, Meta(description="Chance that a window like the reference is called drifted.")
+        float, Meta(description="Chance that a window like the baseline is called drifted.")
     ]
     report: Report
 
 
-class ReferenceIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BaselineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a version shall be compared with from now on."""
 
     window: Annotated[
@@ -121,7 +121,7 @@ class ReferenceIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ]
 
 
-class DriftReference(msgspec.Struct, frozen=True, kw_only=True):
+class DriftBaseline(msgspec.Struct, frozen=True, kw_only=True):
     """What a version is compared with."""
 
     model: VersionRef

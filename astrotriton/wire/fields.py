@@ -1,7 +1,7 @@
 """Types of single fields that several messages share."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -33,7 +33,6 @@ PixelY = Annotated[
     float,
     Meta(description="Row in pixels, 0-based, by the same convention as `x`.", examples=[127.7]),
 ]
-Uncertainty = Literal["cheap", "full"]
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec import Meta
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, CandidateIn, ScoredDetection
 from astrotriton.wire.exposures import ExposureInfo, ImageQuality
-from astrotriton.wire.fields import Hdu, Name, Probability, Uncertainty, Version
+from astrotriton.wire.fields import Hdu, Name, Probability, Version
 from astrotriton.wire.models import ModelRef
 from astrotriton.wire.problems import Problem
 
@@ -40,13 +40,14 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "the real ones stays below this; `guarantee` says what is promised."
         ),
     ] = None
-    uncertainty: Annotated[
-        Uncertainty,
+    tta: Annotated[
+        bool,
         Meta(
-            description="`full`: the network sees every tile in eight orientations, for a better "
-            "confidence at eight times the cost."
+            description="Test-time augmentation: each tile is shown in eight orientations, "
+            "for a better confidence at eight times the cost. Where several versions are served, "
+            "`ensemble_std` says how far they disagree."
         ),
-    ] = "cheap"
+    ] = False
     mask_hdu: Annotated[
         Hdu | None,
         Meta(
@@ -122,7 +123,7 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageQuality
     tiles: Annotated[int, Meta(description="Tiles that the network answered.")]
     threshold: Annotated[Probability, Meta(description="The confidence threshold applied.")]
-    uncertainty: Uncertainty = "cheap"
+    tta: bool = False
     guarantee: Annotated[
         Guarantee | None, Meta(description="What is promised, if a guarantee was asked for.")
     ] = None

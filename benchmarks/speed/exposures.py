@@ -65,8 +65,8 @@ def exposures(count: int, card: UNetModel, cache: Path, side: int = SIDE) -> lis
     found = []
     for number in range(count):
         content, candidates = made(number, side, cache / "exposures")
-        work = prepare(content, card, [])
-        found.append(Exposure(content, candidates, work.batch(0, len(work))))
+        tiled = prepare(content, card, [])
+        found.append(Exposure(content, candidates, tiled.batch(0, len(tiled))))
     return found
 
 

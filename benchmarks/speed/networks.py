@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: What proves the models every minute takes seconds of all cores: it falls into nobody's turn.
 UNDISTURBED = {
-    "ASTROTRITON_CANARY_INTERVAL": "86400",
-    "ASTROTRITON_STACK_CANARY_PROOF_INTERVAL": "86400",
+    "ASTROTRITON_PROBE_INTERVAL": "86400",
+    "ASTROTRITON_STACK_PROBE_PROOF_INTERVAL": "86400",
 }
 #: What a stack is set to for measuring, beside the defaults: nothing is refused for its number or
 #: put off for its size either.

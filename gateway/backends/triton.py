@@ -168,7 +168,7 @@ class Triton:
             config = response.config
             tiles = np.repeat(tile, config.max_batch_size // 2 + 1, axis=0)
             instances = sum(group.count for group in config.instance_group)
-            # Gathered with exceptions, so that no request of this canary outlives it.
+            # Gathered with exceptions, so that no request of this proof outlives it.
             answers = await asyncio.gather(
                 *(
                     self._infer(replica, card, version, tiles, timeout)
@@ -194,15 +194,15 @@ class Triton:
         timeout: float,
     ) -> NDArray[np.float32]:
         BATCHES.observe(len(tiles))
-        asked = _Asked(replica.client, card, version, tiles, timeout)
+        request = _TileRequest(replica.client, card, version, tiles, timeout)
         if not self._share:
-            return await asked.through_socket()
+            return await request.through_socket()
         try:
-            return await asked.through_memory(replica.memory)
+            return await request.through_memory(replica.memory)
         except InferenceServerException as error:
             if not is_unknown(error):
                 raise
-        return await asked.through_memory(replica.memory)
+        return await request.through_memory(replica.memory)
 
     def _unavailable(self, error: InferenceServerException, timeout: float) -> GatewayError:
         message = str(error.message())
@@ -216,7 +216,7 @@ class Triton:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _TileRequest:
     """A request for the probabilities of tiles."""
 
     client: InferenceServerClient

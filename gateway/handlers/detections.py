@@ -60,7 +60,7 @@ class DetectionController(Controller):
     ) -> Response[InferResponse]:
         """Scores the candidates of an exposure, and the sources that the network finds beside them.
 
-        The exposure is a difference image: the science image minus an aligned reference. What is
+        The exposure is a difference image: the science image minus an aligned template. What is
         answered has been stored, and a CloudEvent `detection.scored` tells of it.
         Pixel coordinates are 0-based, with the centre of the first pixel at (0, 0) and x along
         columns; sky coordinates are ICRS degrees.

@@ -10,7 +10,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.handlers.access import caller_of, requires
 from astrotriton.gateway.http.openapi import problems
-from astrotriton.wire.drift import WINDOWS, DriftCheck, DriftReference, ReferenceIn
+from astrotriton.wire.drift import WINDOWS, BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.models import ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.validation import ValidateIn, Validation
@@ -177,19 +177,19 @@ class ModelController(Controller):
         return await context.drift.of_model(model_id, limit)
 
     @put(
-        "/{model_id:str}/drift/reference",
+        "/{model_id:str}/drift/baseline",
         summary="Choose what is expected",
-        operation_id="put_drift_reference",
+        operation_id="put_drift_baseline",
         responses=problems(401, 403, 404, 409, 422, 429, 503),
         **requires("admin"),
     )
     async def accept(
         self,
         model_id: FromPath[str],
-        data: JSONBody[ReferenceIn],
+        data: JSONBody[BaselineIn],
         request: Request[Any, Any, Any],
         context: NamedDependency[Context],
-    ) -> DriftReference:
+    ) -> DriftBaseline:
         """Compares a version with exposures of its own camera from now on.
 
         For a camera that is not like the exposures that the version was measured on and whose

@@ -64,6 +64,6 @@ class DriftController(Controller):
     async def report(
         self, check_id: FromPath[UUID], context: NamedDependency[Context]
     ) -> Response[bytes]:
-        """The distribution of every descriptor, reference and window side by side."""
+        """The distribution of every descriptor, baseline and window side by side."""
         page = await context.drift.report(check_id)
         return Response(page, media_type="text/html", headers={"Cache-Control": "private"})

@@ -22,7 +22,7 @@ from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.config import Settings
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from astrotriton.gateway.services.admission import Place
-from astrotriton.gateway.services.scorer import Submission
+from astrotriton.gateway.services.inference import Submission
 from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferByReference, InferRequest
 

@@ -30,7 +30,7 @@ from litestar.static_files import create_static_files_router
 from astrotriton.gateway.http.examples import REQUEST, RESPONSE
 from astrotriton.gateway.http.formats import WRITERS
 from astrotriton.wire.detections import LabelIn
-from astrotriton.wire.drift import ReferenceIn
+from astrotriton.wire.drift import BaselineIn
 from astrotriton.wire.models import RouteIn
 from astrotriton.wire.problems import Problem
 from astrotriton.wire.runs import InferByReference, InferRequest, RunStatus
@@ -214,7 +214,7 @@ def add_schemas(document: OpenAPI) -> None:
     Those of other bodies it sees, but not that they allow no further fields.
     """
     _, schemas = msgspec.json.schema_components(
-        [InferRequest, InferByReference, RunStatus, LabelIn, RouteIn, ValidateIn, ReferenceIn],
+        [InferRequest, InferByReference, RunStatus, LabelIn, RouteIn, ValidateIn, BaselineIn],
         ref_template="#/components/schemas/{name}",
     )
     document.components.schemas.update(schemas)

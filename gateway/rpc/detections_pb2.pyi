@@ -42,7 +42,7 @@ class Model(_message.Message):
     def __init__(self, version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "uncertainty", "exposure_id", "model_version")
+    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version")
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
@@ -54,7 +54,7 @@ class InferRequest(_message.Message):
     WEIGHT_HDU_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     MAX_FALSE_DISCOVERY_RATE_FIELD_NUMBER: _ClassVar[int]
-    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    TTA_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     exposure: bytes
@@ -68,10 +68,10 @@ class InferRequest(_message.Message):
     weight_hdu: Hdu
     confidence_threshold: float
     max_false_discovery_rate: float
-    uncertainty: str
+    tta: bool
     exposure_id: str
     model_version: Model
-    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., uncertainty: _Optional[str] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -130,7 +130,7 @@ class Guarantee(_message.Message):
     def __init__(self, max_false_discovery_rate: _Optional[float] = ..., threshold: _Optional[float] = ..., confidence_level: _Optional[float] = ..., exposures: _Optional[int] = ..., assumption: _Optional[str] = ...) -> None: ...
 
 class Detection(_message.Message):
-    __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "augmentation", "disagreement", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags", "snr_err", "sep_flags")
+    __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "tta_std", "ensemble_std", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags", "snr_err", "sep_flags")
     ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -144,8 +144,8 @@ class Detection(_message.Message):
     CONFIDENCE_LOW_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_HIGH_FIELD_NUMBER: _ClassVar[int]
     ENTROPY_FIELD_NUMBER: _ClassVar[int]
-    AUGMENTATION_FIELD_NUMBER: _ClassVar[int]
-    DISAGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    TTA_STD_FIELD_NUMBER: _ClassVar[int]
+    ENSEMBLE_STD_FIELD_NUMBER: _ClassVar[int]
     IS_REAL_FIELD_NUMBER: _ClassVar[int]
     SNR_FIELD_NUMBER: _ClassVar[int]
     FLUX_FIELD_NUMBER: _ClassVar[int]
@@ -176,8 +176,8 @@ class Detection(_message.Message):
     confidence_low: float
     confidence_high: float
     entropy: float
-    augmentation: float
-    disagreement: float
+    tta_std: float
+    ensemble_std: float
     is_real: bool
     snr: float
     flux: float
@@ -195,10 +195,10 @@ class Detection(_message.Message):
     flags: _containers.RepeatedScalarFieldContainer[str]
     snr_err: float
     sep_flags: int
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., augmentation: _Optional[float] = ..., disagreement: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., snr_err: _Optional[float] = ..., sep_flags: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., tta_std: _Optional[float] = ..., ensemble_std: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., snr_err: _Optional[float] = ..., sep_flags: _Optional[int] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "created_at", "model", "exposure", "image", "tiles", "threshold", "uncertainty", "guarantee", "extracted", "flags")
+    __slots__ = ("run_id", "created_at", "model", "exposure", "image", "tiles", "threshold", "tta", "guarantee", "extracted", "flags")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -206,7 +206,7 @@ class Run(_message.Message):
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TILES_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
-    UNCERTAINTY_FIELD_NUMBER: _ClassVar[int]
+    TTA_FIELD_NUMBER: _ClassVar[int]
     GUARANTEE_FIELD_NUMBER: _ClassVar[int]
     EXTRACTED_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
@@ -217,11 +217,11 @@ class Run(_message.Message):
     image: ImageQuality
     tiles: int
     threshold: float
-    uncertainty: str
+    tta: bool
     guarantee: Guarantee
     extracted: bool
     flags: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., exposure: _Optional[_Union[ExposureInfo, _Mapping]] = ..., image: _Optional[_Union[ImageQuality, _Mapping]] = ..., tiles: _Optional[int] = ..., threshold: _Optional[float] = ..., uncertainty: _Optional[str] = ..., guarantee: _Optional[_Union[Guarantee, _Mapping]] = ..., extracted: _Optional[bool] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, run_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., exposure: _Optional[_Union[ExposureInfo, _Mapping]] = ..., image: _Optional[_Union[ImageQuality, _Mapping]] = ..., tiles: _Optional[int] = ..., threshold: _Optional[float] = ..., tta: _Optional[bool] = ..., guarantee: _Optional[_Union[Guarantee, _Mapping]] = ..., extracted: _Optional[bool] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class InferResponse(_message.Message):
     __slots__ = ("run", "detections")

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.gateway.http.forms import validated
 from astrotriton.gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
-from astrotriton.gateway.services.scorer import Submission
+from astrotriton.gateway.services.inference import Submission
 from astrotriton.wire.detections import ScoredDetection
 from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferRequest as Request

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError
 from astrotriton.detection.image.cutouts import png
-from astrotriton.detection.scoring.score import FULL_VIEWS
+from astrotriton.detection.scoring.score import TTA_VIEWS
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.storage.database import Database
@@ -75,7 +75,7 @@ class DetectionService:
         return ConfidenceDerivation(
             detection_id=detection.id,
             derivation=_derivation(row, card),
-            uncertainty=row["uncertainty"],
+            tta=row["tta"],
             guarantee=msgspec.convert(guarantee_of(row), Guarantee | None),
             **{name: getattr(detection, name) for name in _AS_ANSWERED},
         )
@@ -133,7 +133,7 @@ def _derivation(row: Record, content: str) -> Derivation | None:
     except CardError:
         # Stored by an earlier release, whose confidence was made otherwise.
         return None
-    model = card.confidence_for(FULL_VIEWS if row["uncertainty"] == "full" else 1)
+    model = card.confidence_for(TTA_VIEWS if row["tta"] else 1)
     if model is None or row["features"] is None:
         return None
     features = zip(model.names, row["features"], strict=True)

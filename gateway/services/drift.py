@@ -14,10 +14,10 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.assurance.drift import (
+    BASELINE_FILE,
     DESCRIPTORS,
     LEAST_EXPOSURES,
-    REFERENCE_FILE,
-    Reference,
+    Baseline,
     compare,
     describe,
     follow,
@@ -48,8 +48,8 @@ from astrotriton.gateway.storage.drift import (
     Found,
     Sample,
     count_scored,
+    find_baseline,
     find_check,
-    find_reference,
     find_samples,
     forget_samples,
     hold_checks,
@@ -60,12 +60,12 @@ from astrotriton.gateway.storage.drift import (
     list_checks,
     put_report_off,
     sampled_versions,
-    set_reference,
+    set_baseline,
     set_report_ready,
     take_pending,
 )
 from astrotriton.gateway.storage.outbox import insert_event
-from astrotriton.wire.drift import DriftCheck, DriftReference, Feature, ReferenceIn, Trend
+from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck, Feature, Trend
 from astrotriton.wire.models import VersionRef
 from astrotriton.wire.runs import InferResponse
 
@@ -290,7 +290,7 @@ class DriftService:
         async with self._database.transaction() as connection:
             return await list_checks(connection, info.name, info.version, limit)
 
-    async def accept(self, model_id: str, asked: ReferenceIn, caller: str) -> DriftReference:
+    async def accept(self, model_id: str, asked: BaselineIn, caller: str) -> DriftBaseline:
         """Compare a version with other exposures from now on.
 
         Raises
@@ -321,12 +321,12 @@ class DriftService:
                 since = window.since.isoformat(timespec="minutes")
                 description = f"{len(rows)} exposures since {since}, accepted by {caller}"
                 accepted = Accepted(rows, description, now)
-            await set_reference(connection, model.name, model.version, accepted)
-        reference, _ = await self._reference(model)
-        return DriftReference(
+            await set_baseline(connection, model.name, model.version, accepted)
+        baseline, _ = await self._baseline(model)
+        return DriftBaseline(
             model=model,
-            description=None if reference is None else reference.description,
-            exposures=0 if reference is None else len(reference.rows),
+            description=None if baseline is None else baseline.description,
+            exposures=0 if baseline is None else len(baseline.rows),
         )
 
     async def report(self, check_id: UUID) -> bytes:
@@ -388,7 +388,7 @@ class DriftService:
     async def _check(
         self, model: VersionRef, text: str, unless_since: datetime | None = None
     ) -> DriftCheck:
-        reference, set_at = await self._reference(model)
+        baseline, set_at = await self._baseline(model)
         async with self._database.transaction() as connection:
             await hold_checks(connection, model.name)
             check_id = uuid7()
@@ -403,10 +403,10 @@ class DriftService:
                 connection, model.name, model.version, since, window.until, _MOST
             )
             scored = await count_scored(connection, model.name, model.version, *span)
-            features, trend = await asyncio.to_thread(_compared, reference, rows, stream)
-            found, status = _judge(reference, len(rows), scored, features, trend)
+            features, trend = await asyncio.to_thread(_compared, baseline, rows, stream)
+            found, status = _judge(baseline, len(rows), scored, features, trend)
             wanted = self._report_url is not None and len(rows) >= LEAST_EXPOSURES
-            report = "pending" if wanted and reference is not None else "off"
+            report = "pending" if wanted and baseline is not None else "off"
             await insert_check(connection, check_id, model, window, status, found, report)
             check = await find_check(connection, check_id)
             assert check is not None
@@ -419,21 +419,21 @@ class DriftService:
         self._wake.set()
         return check
 
-    async def _reference(self, model: VersionRef) -> tuple[Reference | None, datetime | None]:
+    async def _baseline(self, model: VersionRef) -> tuple[Baseline | None, datetime | None]:
         """What a version is compared with, and since when if a person chose it."""
         async with self._database.transaction() as connection:
-            accepted = await find_reference(connection, model.name, model.version)
+            accepted = await find_baseline(connection, model.name, model.version)
         if accepted is not None:
             rows = rows_of(accepted.described)
-            return Reference(rows, accepted.description), accepted.set_at
-        content = await self._models.file(model.version, REFERENCE_FILE)
+            return Baseline(rows, accepted.description), accepted.set_at
+        content = await self._models.file(model.version, BASELINE_FILE)
         if content is None:
             return None, None
         try:
-            return await asyncio.to_thread(Reference.from_npz, content), None
+            return await asyncio.to_thread(Baseline.from_npz, content), None
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise DependencyError(
-                DEPENDENCY, f"{REFERENCE_FILE} of version {model.version}: {error}"
+                DEPENDENCY, f"{BASELINE_FILE} of version {model.version}: {error}"
             ) from error
 
     async def _tell_prometheus(self) -> None:
@@ -453,15 +453,15 @@ class DriftService:
         if check is None:
             return
         try:
-            reference, _ = await self._reference(check.model)
+            baseline, _ = await self._baseline(check.model)
             async with self._database.transaction() as connection:
                 model, window = check.model, check.window
                 rows = await find_samples(
                     connection, model.name, model.version, window.since, window.until, _MOST
                 )
-            if reference is None:
-                raise DependencyError(DEPENDENCY, f"there is no {REFERENCE_FILE} any more")
-            content = await make_report(reference.rows, rows_of(rows))
+            if baseline is None:
+                raise DependencyError(DEPENDENCY, f"there is no {BASELINE_FILE} any more")
+            content = await make_report(baseline.rows, rows_of(rows))
             await self._reports.write(self._address(check), content)
         except (GatewayError, InputError, OSError, RuntimeError) as error:
             _log.warning("the report of %s waits: %s", check.id, error)
@@ -476,15 +476,15 @@ class DriftService:
 
 
 def _compared(
-    reference: Reference | None, rows: list[Described], stream: list[Described]
+    baseline: Baseline | None, rows: list[Described], stream: list[Described]
 ) -> tuple[list[Feature], Trend | None]:
-    if reference is None:
+    if baseline is None:
         return [], None
-    return compare(reference.rows, rows_of(rows)), follow(reference.rows, rows_of(stream))
+    return compare(baseline.rows, rows_of(rows)), follow(baseline.rows, rows_of(stream))
 
 
 def _judge(
-    reference: Reference | None,
+    baseline: Baseline | None,
     exposures: int,
     scored: int,
     features: list[Feature],
@@ -494,9 +494,9 @@ def _judge(
     if trend is not None and trend.alarmed_after is not None:
         drifted.append("trend")
     reason, status = None, "steady"
-    if reference is None:
-        status = "no-reference"
-        reason = f"the version came without {REFERENCE_FILE}: export it again"
+    if baseline is None:
+        status = "no-baseline"
+        reason = f"the version came without {BASELINE_FILE}: export it again"
     elif drifted:
         status = "drifted"
     elif exposures < LEAST_EXPOSURES:
@@ -509,6 +509,6 @@ def _judge(
         drifted=drifted,
         features=features,
         trend=trend,
-        reference=None if reference is None else reference.description,
+        baseline=None if baseline is None else baseline.description,
     )
     return found, status

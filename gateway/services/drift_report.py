@@ -23,17 +23,17 @@ _NICENESS = 10
 
 class _Task(msgspec.Struct, frozen=True):
     names: list[str]
-    reference: list[list[float | None]]
+    baseline: list[list[float | None]]
     live: list[list[float | None]]
     limit: float
 
 
-async def make_report(reference: Values, live: Values) -> bytes:
+async def make_report(baseline: Values, live: Values) -> bytes:
     """The report as one HTML page that needs nothing else.
 
     Parameters
     ----------
-    reference, live
+    baseline, live
         float64 (exposures, descriptors), as `detection.assurance.drift.describe` makes them.
 
     Raises
@@ -41,7 +41,7 @@ async def make_report(reference: Values, live: Values) -> bytes:
     RuntimeError
         If the process fails; it says why.
     """
-    task = _Task(list(DESCRIPTORS), _known(reference), _known(live), limit_of_p())
+    task = _Task(list(DESCRIPTORS), _known(baseline), _known(live), limit_of_p())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.html"
         # Not by asyncio: uvloop forks, and OpenBLAS and gRPC stop their threads for that, so that
@@ -81,12 +81,12 @@ def _main(file: Path) -> None:
     from evidently.presets import DataDriftPreset
 
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=_Task)
-    reference, live = (
+    baseline, live = (
         pd.DataFrame(rows, columns=task.names, dtype="float64")
-        for rows in (task.reference, task.live)
+        for rows in (task.baseline, task.live)
     )
     known = [
-        name for name in task.names if reference[name].notna().any() and live[name].notna().any()
+        name for name in task.names if baseline[name].notna().any() and live[name].notna().any()
     ]
     definition = DataDefinition(numerical_columns=known)
     # The same test and the same limit as the gateway's own verdict.
@@ -95,7 +95,7 @@ def _main(file: Path) -> None:
     )
     snapshot = Report([preset]).run(
         Dataset.from_pandas(live[known], data_definition=definition),
-        Dataset.from_pandas(reference[known], data_definition=definition),
+        Dataset.from_pandas(baseline[known], data_definition=definition),
     )
     snapshot.save_html(str(file))
 

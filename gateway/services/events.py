@@ -19,7 +19,7 @@ from astrotriton.wire.events import (
 from astrotriton.wire.models import Route
 from astrotriton.wire.runs import InferResponse
 
-SUBJECT = "detection.scored"
+DETECTION_SCORED = "detection.scored"
 PROMOTED = "model.promoted"
 VALIDATED = "model.validated"
 DRIFTED = "model.drifted"
@@ -56,7 +56,7 @@ def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> 
         ),
         truncated=len(run.detections) > most,
     )
-    return _event(SUBJECT, str(run.run_id), run.created_at, event_id, source, data)
+    return _event(DETECTION_SCORED, str(run.run_id), run.created_at, event_id, source, data)
 
 
 def promoted_event(route: Route, event_id: UUID, source: str) -> bytes:

@@ -54,7 +54,7 @@ class HealthService:
         self._interval = interval
         self._draining = False
         self._proofs: list[Proof] = []
-        self._canary = Part(ready=False, detail="the canary has not answered yet")
+        self._probe = Part(ready=False, detail="the probe has not answered yet")
         self._asked_at: float | None = None
         self._faults_seen = 0
         self._asking: asyncio.Task[Part] | None = None
@@ -112,28 +112,28 @@ class HealthService:
         return Part(ready=True, detail=f"schema {revision}")
 
     async def _check_model(self) -> Part:
-        """The last canary, or a new one if that is old or a request has failed since."""
+        """The last probe, or a new one if that is old or a request has failed since."""
         if self._asking is None and self._is_stale():
             self._asked_at = time.monotonic()
             self._faults_seen = self._triton.faults
-            self._asking = asyncio.create_task(self._ask_all(), name="canary")
+            self._asking = asyncio.create_task(self._ask_all(), name="probe")
         if self._asking is not None:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    self._canary = await asyncio.shield(self._asking)
+                    self._probe = await asyncio.shield(self._asking)
             except TimeoutError:
                 return Part(ready=False, detail=f"no answer to the golden tile in {_PATIENCE:g} s")
             except Exception as error:  # whatever it is, the next one may do better
-                _log.error("the canary failed", exc_info=error)
-                self._canary = Part(ready=False, detail=f"the canary failed: {error!r}")
+                _log.error("the probe failed", exc_info=error)
+                self._probe = Part(ready=False, detail=f"the probe failed: {error!r}")
             self._asking = None
-        return self._canary
+        return self._probe
 
     def _is_stale(self) -> bool:
         if self._asked_at is None:
             return True
         age = time.monotonic() - self._asked_at
-        fault = not self._canary.ready or self._triton.faults != self._faults_seen
+        fault = not self._probe.ready or self._triton.faults != self._faults_seen
         return age >= (min(self._interval, _SHORTEST_PAUSE) if fault else self._interval)
 
     async def _ask_all(self) -> Part:

@@ -18,7 +18,7 @@ from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.performance import (
     Counted,
-    Measured,
+    MeasuredMinute,
     forget_measured,
     store_counted,
     store_measured,
@@ -135,7 +135,7 @@ class Recorder:
             for key in sorted(changed):
                 sketch = self._sketches[key]
                 bins, counts = list(sketch.counts), list(sketch.counts.values())
-                measured.append(Measured(*key, bins, counts, sketch.total))
+                measured.append(MeasuredMinute(*key, bins, counts, sketch.total))
             if not measured:
                 return
             try:

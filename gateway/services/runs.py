@@ -17,8 +17,8 @@ from astrotriton.gateway.deadline import deadline
 from astrotriton.gateway.errors import NotFoundError, RunGivenUpError, problem_of
 from astrotriton.gateway.observability.metrics import OUTBOX_LAG, OUTBOX_WAITING
 from astrotriton.gateway.services.admission import Place
-from astrotriton.gateway.services.scorer import Progress, Submission
-from astrotriton.gateway.services.scoring import ScoringService, Ticket
+from astrotriton.gateway.services.inference import Progress, Submission
+from astrotriton.gateway.services.scoring import PendingRun, ScoringService
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.jobs import (
     beat,
@@ -62,7 +62,7 @@ def check_key(key: str | None) -> str | None:
     return key
 
 
-class Asked(NamedTuple):
+class RunOutcome(NamedTuple):
     """A run to answer with: complete, or to be asked for again under its id."""
 
     run_id: UUID
@@ -94,7 +94,7 @@ class RunService:
         caller: str,
         key: str | None,
         progress: Progress = lambda done, of: None,
-    ) -> Asked:
+    ) -> RunOutcome:
         """Score an exposure now, or answer what was answered to the same key before.
 
         Raises
@@ -104,16 +104,16 @@ class RunService:
         KeyReusedError
             If the key was used for another request.
         """
-        ticket = await self._scoring.ticket(submission, caller, key)
-        run_id = await self._scoring.earlier(ticket)
+        pending = await self._scoring.pending(submission, caller, key)
+        run_id = await self._scoring.earlier(pending)
         if run_id is None:
             async with place.turn():
-                run = await self._scoring.score(submission, ticket, progress)
+                run = await self._scoring.score(submission, pending, progress)
             if run is not None:
-                return Asked(run.run_id, run)
-            run_id = await self._faster(ticket)
+                return RunOutcome(run.run_id, run)
+            run_id = await self._faster(pending)
         async with self._database.transaction() as connection:
-            return Asked(run_id, await find_run(connection, run_id))
+            return RunOutcome(run_id, await find_run(connection, run_id))
 
     async def start(
         self,
@@ -135,25 +135,27 @@ class RunService:
         GatewayError
             As `score` does.
         """
-        ticket = await self._scoring.ticket(submission, caller, key)
-        if (run_id := await self._scoring.earlier(ticket)) is not None:
+        pending = await self._scoring.pending(submission, caller, key)
+        if (run_id := await self._scoring.earlier(pending)) is not None:
             return run_id
         async with self._database.transaction() as connection:
-            if key is None or await take_key(connection, caller, key, ticket.digest, ticket.run_id):
-                await insert_job(connection, ticket.run_id)
-                run_id = ticket.run_id
+            if key is None or await take_key(
+                connection, caller, key, pending.digest, pending.run_id
+            ):
+                await insert_job(connection, pending.run_id)
+                run_id = pending.run_id
         if run_id is None:
-            return await self._faster(ticket)
-        ticket = replace(ticket, in_background=True)
+            return await self._faster(pending)
+        pending = replace(pending, in_background=True)
         self._progress[run_id] = (0, 0)
-        task = asyncio.create_task(self._work(submission, ticket, place, held.pop_all()))
+        task = asyncio.create_task(self._work(submission, pending, place, held.pop_all()))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
         return run_id
 
-    async def _faster(self, ticket: Ticket) -> UUID:
+    async def _faster(self, pending: PendingRun) -> UUID:
         """The run that took the ticket's key first."""
-        run_id = await self._scoring.earlier(ticket)
+        run_id = await self._scoring.earlier(pending)
         if run_id is None:
             raise RunGivenUpError("another run with this key has just failed; send it again")
         return run_id
@@ -214,9 +216,9 @@ class RunService:
             await asyncio.wait(self._jobs, timeout=seconds)
 
     async def _work(
-        self, submission: Submission, ticket: Ticket, place: Place, held: AsyncExitStack
+        self, submission: Submission, pending: PendingRun, place: Place, held: AsyncExitStack
     ) -> None:
-        run_id = ticket.run_id
+        run_id = pending.run_id
 
         def progress(done: int, of: int) -> None:
             self._progress[run_id] = (done, of)
@@ -224,7 +226,7 @@ class RunService:
         error: BaseException | None = None
         try:
             async with held, deadline(_PATIENCE), place.turn():
-                await self._scoring.score(submission, ticket, progress)
+                await self._scoring.score(submission, pending, progress)
         except asyncio.CancelledError:
             error = RunGivenUpError("the gateway that worked on the run was stopped")
         except Exception as fault:  # whatever it is, the run's status tells it

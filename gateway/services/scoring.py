@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from astrotriton.detection.image.cutouts import cut_out
 from astrotriton.detection.scoring.score import Scored
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import (
     GatewayError,
@@ -30,12 +30,12 @@ from astrotriton.gateway.observability.metrics import (
     stage,
 )
 from astrotriton.gateway.services.drift import DriftSampler
-from astrotriton.gateway.services.events import SUBJECT, scored_event
+from astrotriton.gateway.services.events import DETECTION_SCORED, scored_event
+from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService
-from astrotriton.gateway.services.scorer import Progress, Scorer, Submission
 from astrotriton.gateway.services.shadow import ShadowService
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.detections import insert_cutouts, insert_detections
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class PendingRun:
     """Whose run it is, and what it answers to.
 
     Attributes
@@ -84,7 +84,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
+class _RunRecord:
     """What is stored of a run. With many detections it takes a while to make."""
 
     run: InferResponse
@@ -115,7 +115,7 @@ class ScoringService:
         event_source: str,
         event_detections: int,
         cutouts: int,
-        scorer: Scorer,
+        inference: InferenceService,
         models: ModelService,
         routing: RoutingService,
         shadow: ShadowService,
@@ -127,7 +127,7 @@ class ScoringService:
         self._event_source = event_source
         self._event_detections = event_detections
         self._cutouts = cutouts
-        self._scorer = scorer
+        self._inference = inference
         self._models = models
         self._routing = routing
         self._shadow = shadow
@@ -136,12 +136,12 @@ class ScoringService:
         self._recorder = recorder
         self._sampler = sampler
 
-    async def ticket(self, submission: Submission, caller: str, key: str | None) -> Ticket:
+    async def pending(self, submission: Submission, caller: str, key: str | None) -> PendingRun:
         """A ticket for a new run."""
         began, parts = time.perf_counter(), measure_parts()
         exposure = asyncio.create_task(compute(_sha256, submission.content))
         digest = "" if key is None else await compute(_digest_of, submission, await exposure)
-        return Ticket(
+        return PendingRun(
             run_id=uuid7(),
             caller=caller,
             key=key,
@@ -151,7 +151,7 @@ class ScoringService:
             parts=parts,
         )
 
-    async def earlier(self, ticket: Ticket) -> UUID | None:
+    async def earlier(self, pending: PendingRun) -> UUID | None:
         """The run that the ticket's key was used for before; None if it is new.
 
         Raises
@@ -159,23 +159,23 @@ class ScoringService:
         KeyReusedError
             If that run was asked for otherwise.
         """
-        if ticket.key is None:
+        if pending.key is None:
             return None
         async with self._database.transaction() as connection:
-            found = await find_key(connection, ticket.caller, ticket.key)
+            found = await find_key(connection, pending.caller, pending.key)
         if found is None:
             return None
         digest, run_id = found
-        if digest != ticket.digest:
+        if digest != pending.digest:
             raise KeyReusedError(
-                f"the key {ticket.key!r} was used for another request; take a new one for this"
+                f"the key {pending.key!r} was used for another request; take a new one for this"
             )
         return run_id
 
     async def score(
         self,
         submission: Submission,
-        ticket: Ticket,
+        pending: PendingRun,
         progress: Progress = lambda done, of: None,
     ) -> InferResponse | None:
         """Score an exposure. What is returned has been stored, and its event with it.
@@ -201,39 +201,41 @@ class ScoringService:
             If the model, Triton or PostgreSQL does not do its part; nothing is stored then.
         """
         wanted = submission.request.model_version
-        sticky = submission.request.exposure_id or ticket.exposure_digest
+        sticky = submission.request.exposure_id or pending.exposure_digest
         choice = await self._routing.choose(wanted, sticky)
         try:
-            run = await self._run(submission, ticket, choice, progress)
+            run = await self._run(submission, pending, choice, progress)
         except GatewayError as error:
             # The version may have been replaced meanwhile, and even unloaded.
             previous, choice = choice, await self._routing.choose(wanted, sticky, fresh=True)
             if choice.version == previous.version:
-                seconds = time.perf_counter() - ticket.began
+                seconds = time.perf_counter() - pending.began
                 self._recorder.run_failed(choice.version, error.code, seconds)
                 raise
-            run = await self._run(submission, ticket, choice, progress)
+            run = await self._run(submission, pending, choice, progress)
         if run is not None and choice.shadow is not None:
             self._shadow.offer(submission, run, choice.shadow)
         return run
 
     async def _run(
-        self, submission: Submission, ticket: Ticket, choice: Choice, progress: Progress
+        self, submission: Submission, pending: PendingRun, choice: Choice, progress: Progress
     ) -> InferResponse | None:
         model = await self._models.get(choice.version)
-        work, scored = await self._scorer.score(
+        tiled, scored = await self._inference.score(
             submission, model, progress, others=await self._others(submission, model)
         )
-        digest = await ticket.exposure_digest
-        made = await compute(self._make, submission, work, scored, model, ticket.run_id, digest)
+        digest = await pending.exposure_digest
+        record = await compute(
+            self._record, submission, tiled, scored, model, pending.run_id, digest
+        )
         with stage("store"):
-            stored = await self._store(made, model, choice, ticket)
+            stored = await self._store(record, model, choice, pending)
         if not stored:
             return None
-        run = made.run
+        run = record.run
         await compute(_count, run)
-        request = time.perf_counter() - ticket.began
-        self._recorder.run_stored(run, ticket.parts | {"request": request})
+        request = time.perf_counter() - pending.began
+        self._recorder.run_stored(run, pending.parts | {"request": request})
         self._sampler.offer(run, scored)
         _log.info(
             "scored run %s: %d detections in %d tiles, %s version %d",
@@ -246,49 +248,51 @@ class ScoringService:
         return run
 
     async def _others(self, submission: Submission, model: ServedModel) -> list[ServedModel]:
-        """The other versions that Triton serves, if the caller wants the full uncertainty."""
-        if submission.request.uncertainty != "full":
+        """The other versions that Triton serves, if the caller asks for test-time augmentation."""
+        if not submission.request.tta:
             return []
         versions = await self._models.served_versions()
         return [await self._models.get(one) for one in versions if one != model.ref.version]
 
-    def _make(
+    def _record(
         self,
         submission: Submission,
-        work: Work,
+        tiled: TiledInference,
         scored: Scored,
         model: ServedModel,
         run_id: UUID,
         exposure_digest: str,
-    ) -> _Made:
+    ) -> _RunRecord:
         run, event_id = _answer(submission, scored, model, run_id, exposure_digest), uuid7()
-        return _Made(
+        return _RunRecord(
             run=run,
             features=scored.features,
-            pictures=_pictures(work, run, self._cutouts),
+            pictures=_pictures(tiled, run, self._cutouts),
             event_id=event_id,
             event=scored_event(run, event_id, self._event_source, self._event_detections),
         )
 
-    async def _store(self, made: _Made, model: ServedModel, choice: Choice, ticket: Ticket) -> bool:
-        run = made.run
+    async def _store(
+        self, record: _RunRecord, model: ServedModel, choice: Choice, pending: PendingRun
+    ) -> bool:
+        run = record.run
         async with self._database.transaction() as connection:
-            if ticket.in_background:
+            if pending.in_background:
                 if not await complete_job(connection, run.run_id):
                     raise RunGivenUpError("the run was given up before it was complete")
-            elif ticket.key is not None and not await take_key(
-                connection, ticket.caller, ticket.key, ticket.digest, run.run_id
+            elif pending.key is not None and not await take_key(
+                connection, pending.caller, pending.key, pending.digest, run.run_id
             ):
                 return False
-            if not await self._routing.hold(connection, choice):
+            if not await self._routing.confirm(connection, choice):
                 raise RouteChangedError(
                     f"version {choice.version} was replaced while the exposure was scored"
                 )
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_run(connection, model.id, run)
-            await insert_detections(connection, run.run_id, run.detections, made.features)
-            await insert_cutouts(connection, made.pictures)
-            await insert_event(connection, made.event_id, SUBJECT, made.event)
+            await insert_detections(connection, run.run_id, run.detections, record.features)
+            await insert_cutouts(connection, record.pictures)
+            await insert_event(connection, record.event_id, DETECTION_SCORED, record.event)
         self._outbox.wake()
         return True
 
@@ -317,10 +321,10 @@ def _digest_of(submission: Submission, exposure: str) -> str:
     return whole.hexdigest()
 
 
-def _pictures(work: Work, run: InferResponse, most: int) -> dict[UUID, bytes]:
+def _pictures(tiled: TiledInference, run: InferResponse, most: int) -> dict[UUID, bytes]:
     shown = [d for d in run.detections[:most] if d.outcome != "merged"]
     places = [(d.x, d.y) for d in shown]
-    found = cut_out(work.exposure, places, run.image.background, run.image.noise)
+    found = cut_out(tiled.exposure, places, run.image.background, run.image.noise)
     return {d.id: pixels.tobytes() for d, pixels in zip(shown, found, strict=True)}
 
 
@@ -355,7 +359,7 @@ def _answer(
         image=scored.image,
         tiles=scored.tiles,
         threshold=scored.threshold,
-        uncertainty=request.uncertainty,
+        tta=request.tta,
         guarantee=scored.guarantee,
         extracted=scored.extracted,
         flags=scored.flags,

@@ -11,8 +11,8 @@ from scipy.spatial import KDTree
 from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
 from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService
-from astrotriton.gateway.services.scorer import Scorer, Submission
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.shadow import Comparison, insert_comparison
@@ -45,10 +45,15 @@ class ShadowService:
     """
 
     def __init__(
-        self, *, admission: Admission, scorer: Scorer, models: ModelService, database: Database
+        self,
+        *,
+        admission: Admission,
+        inference: InferenceService,
+        models: ModelService,
+        database: Database,
     ) -> None:
         self._admission = admission
-        self._scorer = scorer
+        self._inference = inference
         self._models = models
         self._database = database
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue(_WAITING)
@@ -85,7 +90,7 @@ class ShadowService:
 
     async def _score(self, job: _Job) -> None:
         model = await self._models.get(job.version)
-        _, scored = await self._scorer.score(job.submission, model)
+        _, scored = await self._inference.score(job.submission, model)
         comparison = compare(job.run, scored.detections, model.card.nms_radius)
         async with self._database.transaction() as connection:
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)

@@ -30,9 +30,9 @@ from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
 from astrotriton.gateway.services.events import VALIDATED, validated_event
+from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
-from astrotriton.gateway.services.scorer import Scorer, Submission
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.outbox import insert_event
 from astrotriton.gateway.storage.validations import (
@@ -93,7 +93,7 @@ class ValidationService:
         catalogue: CatalogueService,
         models: ModelService,
         datasets: Datasets,
-        scorer: Scorer,
+        inference: InferenceService,
         admission: Admission,
         outbox: OutboxPublisher,
     ) -> None:
@@ -103,7 +103,7 @@ class ValidationService:
         self._catalogue = catalogue
         self._models = models
         self._datasets = datasets
-        self._scorer = scorer
+        self._inference = inference
         self._admission = admission
         self._outbox = outbox
         self._turn = asyncio.Lock()
@@ -245,7 +245,7 @@ class ValidationService:
                     await asyncio.sleep(0.1)
         for left in reversed(range(_TRIES)):
             try:
-                _, scored = await self._scorer.score(submission, model)
+                _, scored = await self._inference.score(submission, model)
             except InputError as error:
                 raise InputError(error.code, exposure.name, error.detail) from error
             except RetryLaterError as error:

@@ -17,7 +17,7 @@ from astrotriton.wire.detections import Label, ScoredDetection, StoredDetection
 _COLUMNS = ScoredDetection.__struct_fields__
 
 _SELECT = """
-    SELECT d.*, r.created_at, r.threshold, r.uncertainty, r.guarantee,
+    SELECT d.*, r.created_at, r.threshold, r.tta, r.guarantee,
            r.exposure_name, r.exposure_hdu, r.exposure_digest, r.height, r.width,
            m.name AS model_name, m.version AS model_version, m.digest AS model_digest, r.model_id
 """

@@ -35,7 +35,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     drifted: list[str]
     features: list[Feature]
     trend: Trend | None
-    reference: str | None
+    baseline: str | None
 
 
 async def insert_samples(connection: Connection, name: str, samples: Sequence[Sample]) -> None:
@@ -82,11 +82,11 @@ class Accepted(NamedTuple):
     set_at: datetime
 
 
-async def find_reference(connection: Connection, name: str, version: int) -> Accepted | None:
+async def find_baseline(connection: Connection, name: str, version: int) -> Accepted | None:
     """What a version is compared with instead of what it came with; None if nothing."""
     row = await connection.fetchrow(
         """
-        SELECT described, description, set_at FROM drift_references
+        SELECT described, description, set_at FROM drift_baselines
         WHERE model_name = $1 AND model_version = $2
         """,
         *(name, version),
@@ -96,17 +96,17 @@ async def find_reference(connection: Connection, name: str, version: int) -> Acc
     return Accepted(msgspec.json.decode(row["described"]), row["description"], row["set_at"])
 
 
-async def set_reference(
+async def set_baseline(
     connection: Connection, name: str, version: int, accepted: Accepted | None
 ) -> None:
     """Set what a version is compared with; None: what it came with."""
     await connection.execute(
-        "DELETE FROM drift_references WHERE model_name = $1 AND model_version = $2", name, version
+        "DELETE FROM drift_baselines WHERE model_name = $1 AND model_version = $2", name, version
     )
     if accepted is not None:
         await connection.execute(
             """
-            INSERT INTO drift_references (
+            INSERT INTO drift_baselines (
                 model_name, model_version, described, description, set_at
             ) VALUES ($1, $2, $3, $4, $5)
             """,

@@ -12,7 +12,7 @@ from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.database import Connection
 
 
-class Measured(NamedTuple):
+class MeasuredMinute(NamedTuple):
     """What one gateway measured in one minute; a later one of the same replaces it."""
 
     minute: datetime
@@ -32,7 +32,7 @@ class Counted(NamedTuple):
 
 
 async def store_measured(
-    connection: Connection, gateway: UUID, name: str, measured: Sequence[Measured]
+    connection: Connection, gateway: UUID, name: str, measured: Sequence[MeasuredMinute]
 ) -> None:
     """Add or replace what a gateway measured."""
     await connection.executemany(

@@ -10,7 +10,6 @@ from astrotriton.gateway.storage.database import Connection
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import ScoredDetection
 from astrotriton.wire.exposures import ExposureInfo, ImageQuality
-from astrotriton.wire.fields import Uncertainty
 from astrotriton.wire.models import ModelRef
 from astrotriton.wire.runs import InferResponse
 
@@ -26,7 +25,7 @@ _COLUMNS = (
     *_QUALITY,
     "tiles",
     "threshold",
-    "uncertainty",
+    "tta",
     "guarantee",
     "extracted",
     "flags",
@@ -49,7 +48,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageQuality
     tiles: int
     threshold: float
-    uncertainty: Uncertainty
+    tta: bool
     guarantee: Guarantee | None
     extracted: bool
     flags: tuple[str, ...]
@@ -72,7 +71,7 @@ async def insert_run(connection: Connection, model_id: UUID, run: InferResponse)
         *(getattr(run.image, name) for name in _QUALITY),
         run.tiles,
         run.threshold,
-        run.uncertainty,
+        run.tta,
         None if run.guarantee is None else msgspec.json.encode(run.guarantee).decode(),
         run.extracted,
         run.flags,

@@ -85,7 +85,7 @@ def settings(
         triton_grpc=triton.address,
         nats_url=nats_server.url,
         model_repository=model_repository,
-        canary_interval=0,
+        probe_interval=0,
         outbox_poll=0.2,
         max_bytes=4_000_000,
         max_pixels=1_000_000,

@@ -19,7 +19,7 @@ import numpy as np
 from playwright.async_api import Browser, async_playwright
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.assurance.drift import DESCRIPTORS, REFERENCE_FILE, Reference
+from astrotriton.detection.assurance.drift import BASELINE_FILE, DESCRIPTORS, Baseline
 from astrotriton.detection.assurance.labelled import VALIDATION_FILE, LabelledField, ValidationSet
 from astrotriton.detection.card import TensorSpec
 from astrotriton.gateway.config import Settings
@@ -28,7 +28,7 @@ from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.api_keys import insert_key
 from astrotriton.gateway.storage.drift import Sample, insert_samples
 from astrotriton.gateway.storage.migrate import migrate
-from astrotriton.gateway.storage.performance import Measured, store_measured
+from astrotriton.gateway.storage.performance import MeasuredSources, store_measured
 from astrotriton.simulation.fields import Recipe, simulate
 from astrotriton.training.calibrate import transients_of
 from astrotriton.training.weights import load_card
@@ -141,7 +141,7 @@ def _repository(folder: Path) -> Path:
     ]
     more = {
         VALIDATION_FILE: ValidationSet(fields, f"{_FIELDS} simulated fields").to_fits(),
-        REFERENCE_FILE: Reference(_rows(1, 200), "200 simulated fields").to_npz(),
+        BASELINE_FILE: Baseline(_rows(1, 200), "200 simulated fields").to_npz(),
     }
     travelling = {name.replace(".", "__"): content for name, content in more.items()}
     for version, level in ((3, 2.0), (4, 3.5)):
@@ -249,9 +249,9 @@ async def _remember(connection: asyncpg.Connection) -> None:
         await insert_samples(connection, NAME, samples)
 
 
-def _measured(minute: datetime, version: int, measure: str, sketch: Sketch) -> Measured:
+def _measured(minute: datetime, version: int, measure: str, sketch: Sketch) -> MeasuredSources:
     bins, counts = list(sketch.counts), list(sketch.counts.values())
-    return Measured(minute, version, measure, bins, counts, sketch.total)
+    return MeasuredSources(minute, version, measure, bins, counts, sketch.total)
 
 
 def keep(pictures: Path) -> None:

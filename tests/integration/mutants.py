@@ -258,11 +258,11 @@ def card() -> UNetModel:
 def score(content: bytes) -> str:
     """Score an exposure, the network being the brightness itself: the code of the outcome."""
     try:
-        work = prepare(content, card(), limits=LIMITS)
-        for start in range(0, len(work), 4):
-            tiles = work.batch(start, min(start + 4, len(work)))
-            work.accept(start, expit(tiles - 4.0).astype(np.float32))
-        finish(work, threshold=0.5)
+        tiled = prepare(content, card(), limits=LIMITS)
+        for start in range(0, len(tiled), 4):
+            tiles = tiled.batch(start, min(start + 4, len(tiled)))
+            tiled.accept(start, expit(tiles - 4.0).astype(np.float32))
+        finish(tiled, threshold=0.5)
     except InputError as error:
         return error.code
     return "scored"

@@ -124,7 +124,7 @@ def test_the_release_serves_an_exposure(store, secrets, nats_server: NatsServer,
                 drift, environment_of(drift, made, secrets), lambda text: replaced(text, inside)
             )
             assert looked.returncode == 0, looked.stderr
-            assert json.loads(looked.stdout)["status"] in ("no-reference", "too-little-data")
+            assert json.loads(looked.stdout)["status"] in ("no-baseline", "too-little-data")
 
             assert gateway.leave() in (0, -signal.SIGTERM)
 

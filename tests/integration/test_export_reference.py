@@ -91,7 +91,7 @@ def test_confidence_that_is_wrong_is_fitted_anew(site):
     assert figures["ece"] < LIMITS.max_ece < figures["ece_before"]
     assert figures["champion_ece"] == champion.manifest.figures["ece"]
     assert candidate.card.confidence.fitted_on.startswith("28 simulated")
-    assert candidate.card.confidence_full.fitted_on.startswith("28 simulated")
+    assert candidate.card.confidence_tta.fitted_on.startswith("28 simulated")
     # And it is the fitted one that is recorded.
     logged = mlflow.artifacts.load_text(f"runs:/{candidate.registered.run_id}/export/manifest.json")
     assert Manifest.from_json(logged.encode()) == candidate.manifest

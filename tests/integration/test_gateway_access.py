@@ -58,7 +58,7 @@ ENDPOINTS = [
     ("POST", "/models/x/validate", "admin", 422),
     ("GET", "/models/x/drift", "read", 404),
     ("POST", "/models/x/drift", "admin", 404),
-    ("PUT", "/models/x/drift/reference", "admin", 422),
+    ("PUT", "/models/x/drift/baseline", "admin", 422),
     ("GET", f"/validations/{uuid4()}", "read", 404),
     ("GET", f"/drift/{uuid4()}", "read", 404),
     ("GET", f"/drift/{uuid4()}/report", "read", 404),
@@ -129,7 +129,7 @@ def guarded(settings: Settings, issuer: Issuer) -> Settings:
             "auth": "required",
             "oidc_issuer": issuer.url,
             "oidc_audience": AUDIENCE,
-            "canary_interval": 60.0,
+            "probe_interval": 60.0,
         }
     )
 

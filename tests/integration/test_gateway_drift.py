@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from astrotriton.detection.assurance.drift import Reference, describe
+from astrotriton.detection.assurance.drift import Baseline, describe
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.scoring.score import finish, prepare_exposure
@@ -67,7 +67,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for i in range(60)
     ]
-    publish(root, CARD, 3, content, reference__npz=Reference(np.array(rows), "60 nights").to_npz())
+    publish(root, CARD, 3, content, baseline__npz=Baseline(np.array(rows), "60 nights").to_npz())
     publish(root, CARD, 4, content)
     return root
 
@@ -197,7 +197,7 @@ async def test_a_changed_camera_is_found_told_and_reported(gateway, own_settings
 
 
 async def test_a_person_may_call_a_camera_what_is_to_be_expected(gateway):
-    url = f"/models/{MODEL}/drift/reference"
+    url = f"/models/{MODEL}/drift/baseline"
     few = await gateway.put(url, json={"window": "1h"})
     assert few.status_code == 409
     assert "20 are needed" in few.json()["detail"]
@@ -215,7 +215,7 @@ async def test_a_person_may_call_a_camera_what_is_to_be_expected(gateway):
     assert back.json()["description"] == "60 nights"
     assert (await look(gateway))["status"] == "drifted"
     assert (await gateway.put(url, json={"window": "1y"})).status_code == 422
-    assert (await gateway.put(f"/models/{NAME}:9/drift/reference", json={"window": None})).is_error
+    assert (await gateway.put(f"/models/{NAME}:9/drift/baseline", json={"window": None})).is_error
 
 
 async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, store):
@@ -280,8 +280,8 @@ async def test_it_is_looked_for_on_schedule(own_settings):
 async def test_a_version_without_reference_says_so(gateway):
     await send(gateway, range(8000, 8002), version=4)
     found = await look(gateway, BARE)
-    assert found["status"] == "no-reference"
-    assert "reference.npz" in found["reason"]
+    assert found["status"] == "no-baseline"
+    assert "baseline.npz" in found["reason"]
 
 
 async def test_what_cannot_be_looked_at_is_refused(gateway):

@@ -63,7 +63,7 @@ def calibrated(model_repository: Path, tmp_path: Path) -> Path:
     card = msgspec.structs.replace(
         UNetModel.from_json(path.read_bytes()),
         confidence=reference.confidence,
-        confidence_full=reference.confidence_full,
+        confidence_tta=reference.confidence_tta,
     )
     path.write_bytes(card.to_json())
     return copy
@@ -361,7 +361,7 @@ async def test_a_cutout_of_an_earlier_version_is_answered_as_it_is(settings):
 async def test_a_confidence_is_derived_from_what_was_stored(settings, calibrated):
     elsewhere = settings.model_copy(update={"model_repository": calibrated})
     async with serve(elsewhere) as client:
-        for request in ({}, {"uncertainty": "full"}, {"max_false_discovery_rate": 0.2}):
+        for request in ({}, {"tta": True}, {"max_false_discovery_rate": 0.2}):
             response = await infer(client, with_wcs(), request)
             assert response.status_code == 200, response.text
             run = response.json()
@@ -379,7 +379,7 @@ async def test_a_confidence_is_derived_from_what_was_stored(settings, calibrated
                 for name in ("confidence", "low", "high"):
                     stored = name if name == "confidence" else f"confidence_{name}"
                     assert derivation[name] == pytest.approx(detection[stored], abs=1e-9)
-                assert answer["uncertainty"] == request.get("uncertainty", "cheap")
+                assert answer["tta"] == request.get("tta", False)
                 assert answer["threshold"] == run["threshold"]
                 assert answer["guarantee"] == run["guarantee"]
         everything = (await client.get("/detections/", params={"limit": 1000})).json()

@@ -241,16 +241,16 @@ async def test_two_tritons_share_the_work_and_one_may_go(
             assert other.address in refused.json()["detail"]
 
 
-async def test_full_uncertainty_asks_every_served_version(client):
+async def test_augmentation_asks_every_served_version(client):
     assert (await client.put(ROUTE, json={"champion": 3})).status_code == 200
-    request = {"candidates": [], "uncertainty": "full"}
+    request = {"candidates": [], "tta": True}
 
     full = (await infer(client, npy(exposure()), request)).json()
-    cheap = (await infer(client, npy(exposure()), {"candidates": []})).json()
+    plain = (await infer(client, npy(exposure()), {"candidates": []})).json()
 
     kept = [d for d in full["detections"] if d["outcome"] == "kept"]
     assert kept
     # The versions were made to answer differently.
-    assert all(d["disagreement"] > 0.0 for d in kept)
-    assert all(d["augmentation"] is not None for d in kept)
-    assert all(d["disagreement"] is None for d in cheap["detections"])
+    assert all(d["ensemble_std"] > 0.0 for d in kept)
+    assert all(d["tta_std"] is not None for d in kept)
+    assert all(d["ensemble_std"] is None for d in plain["detections"])

@@ -102,7 +102,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "outside": ({"candidates": pb.Candidates(items=[pb.Candidate(x=999, y=1)])}, "candidates[0].x"),
     "threshold": ({"confidence_threshold": 2.0}, "confidence_threshold"),
     "NaN threshold": ({"confidence_threshold": float("nan")}, "confidence_threshold"),
-    "uncertainty": ({"uncertainty": "much"}, "uncertainty"),
+    "tta": ({"tta": "much"}, "tta"),
     "version": ({"model_version": pb.Model(alias="best")}, "model_version"),
     "unknown version": ({"model_version": pb.Model(version=9)}, "model_version"),
     "letters": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(name="Ωμέγα")}, "hdu"),
@@ -203,10 +203,10 @@ async def test_triton_down_is_unavailable(settings):
 
 async def test_only_callers_with_the_scope_get_in(settings):
     guarded = settings.model_copy(update={"auth": "required"})
-    reader, scorer = new_key("reader", ["read"]), new_key("scorer", ["infer"])
+    reader, inference = new_key("reader", ["read"]), new_key("scorer", ["infer"])
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     await insert_key(connection, reader)
-    await insert_key(connection, scorer)
+    await insert_key(connection, inference)
     await connection.close()
     options = [("grpc.enable_http_proxy", 0)]
     async with (
@@ -218,7 +218,7 @@ async def test_only_callers_with_the_scope_get_in(settings):
             (None, grpc.StatusCode.UNAUTHENTICATED),
             ("at_nonsense", grpc.StatusCode.UNAUTHENTICATED),
             (reader.token, grpc.StatusCode.PERMISSION_DENIED),
-            (scorer.token, grpc.StatusCode.OK),
+            (inference.token, grpc.StatusCode.OK),
         ):
             metadata = [] if token is None else [("authorization", f"Bearer {token}")]
             call = DetectionsStub(channel).Infer(request, metadata=metadata)

@@ -35,7 +35,7 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 504]
 
 @pytest.fixture
 def guarded(settings: Settings) -> Settings:
-    return settings.model_copy(update={"auth": "required", "canary_interval": 60.0})
+    return settings.model_copy(update={"auth": "required", "probe_interval": 60.0})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.drift import Reference, describe
+from astrotriton.detection.assurance.drift import Baseline, describe
 from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.export import accuracy as validation
 from astrotriton.export.convert import convert
@@ -69,8 +69,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, network: bytes, fields)
     card, predict = load_card(), predictor(network)
     content = ValidationSet(fields[:4], "four fields").to_fits()
     scored = validation.score_all(ValidationSet.from_fits(content).fields, card, predict)
-    reference = validation.reference_of(scored, "four fields").to_npz()
-    more = {"validation__fits": content, "reference__npz": reference}
+    baseline = validation.baseline_of(scored, "four fields").to_npz()
+    more = {"validation__fits": content, "baseline__npz": baseline}
     publish(root, card, 3, network, **more)
     publish(root, card, 4, perturbed(network, 0.5), **more)
     publish(root, card, 5, network)
@@ -154,7 +154,7 @@ async def test_the_figures_are_those_of_make_evaluate(gateway, store, network, s
     card = load_card()
     scores = await asyncio.to_thread(_score, iter(simulated), card, predictor(network), full=False)
     expected = _class_figures(scores)
-    expected["centroid_error_px"] = float(np.nanmedian(scores.cheap.error))
+    expected["centroid_error_px"] = float(np.nanmedian(scores.plain.error))
     expected["false_positives_per_field"] = expected["false_positives_per_tile"]
     print("figure, through the gateway, by make evaluate's functions")
     for name in (
@@ -358,11 +358,11 @@ async def test_a_validation_whose_gateway_ends_is_stored_as_failed(own_settings,
 
 
 def test_the_reference_holds_a_row_for_each_field(repository: Path, network: bytes, fields):
-    reference = Reference.from_npz((repository / NAME / "3" / "reference.npz").read_bytes())
+    baseline = Baseline.from_npz((repository / NAME / "3" / "baseline.npz").read_bytes())
     chosen = ValidationSet.from_fits((repository / NAME / "3" / "validation.fits").read_bytes())
-    assert len(reference.rows) == len(chosen.fields) == 4
+    assert len(baseline.rows) == len(chosen.fields) == 4
     again = describe(validation.score(chosen.fields[1], load_card(), predictor(network)))
-    np.testing.assert_allclose(reference.rows[1], again, rtol=1e-4)
+    np.testing.assert_allclose(baseline.rows[1], again, rtol=1e-4)
     for one, other in zip(chosen.fields, fields, strict=False):
         np.testing.assert_array_equal(np.isnan(one.image), np.isnan(other.image))
         np.testing.assert_allclose(one.positions, other.positions)

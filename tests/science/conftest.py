@@ -53,11 +53,9 @@ def score(card: UNetModel, predict: Predict) -> Callable[..., Scored]:
         full: bool = False,
     ) -> Scored:
         if isinstance(exposure, bytes):
-            work = prepare(exposure, card, candidates, full_uncertainty=full)
+            tiled = prepare(exposure, card, candidates, tta=full)
         else:
-            work = prepare_exposure(
-                Exposure.from_array(exposure), card, candidates, full_uncertainty=full
-            )
-        return finish(work.answer(predict, work.views))
+            tiled = prepare_exposure(Exposure.from_array(exposure), card, candidates, tta=full)
+        return finish(tiled.answer(predict, tiled.views))
 
     return run

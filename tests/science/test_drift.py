@@ -22,8 +22,8 @@ def split(rows, seed):
     return rows[order[:REFERENCE]], rows[order[REFERENCE:]]
 
 
-def drifted(reference, window):
-    return [feature.name for feature in compare(reference, window) if feature.drifted]
+def drifted(baseline, window):
+    return [feature.name for feature in compare(baseline, window) if feature.drifted]
 
 
 def test_the_rows_are_those_of_the_network_as_it_is(camera, card, predict):
@@ -42,14 +42,14 @@ def test_the_rows_are_those_of_the_network_as_it_is(camera, card, predict):
 def test_no_alarm_on_windows_like_the_reference(camera):
     assert len(camera["steady"]) == STEADY
     windows = [split(camera["steady"], seed) for seed in range(REPEATS)]
-    alarms = sum(bool(drifted(reference, rest[:WINDOW])) for reference, rest in windows)
+    alarms = sum(bool(drifted(baseline, rest[:WINDOW])) for baseline, rest in windows)
     print(f"{alarms} false alarms in {REPEATS} windows of {WINDOW} exposures")
     assert alarms <= 0.05 * REPEATS
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_found_by_its_name(camera, change):
-    reference, before = camera["steady"][:REFERENCE], camera["steady"][REFERENCE:]
+    baseline, before = camera["steady"][:REFERENCE], camera["steady"][REFERENCE:]
     expected = CHANGES[change][0]
     delay = next(
         (
@@ -57,13 +57,11 @@ def test_every_change_is_found_by_its_name(camera, change):
             for count in range(1, WINDOW + 1)
             # A window that reaches back into the time before the change.
             if expected
-            in drifted(
-                reference, np.concatenate([before[: WINDOW - count], camera[change][:count]])
-            )
+            in drifted(baseline, np.concatenate([before[: WINDOW - count], camera[change][:count]]))
         ),
         None,
     )
-    named = drifted(reference, camera[change])
+    named = drifted(baseline, camera[change])
     print(f"{change}: {expected} found after {delay} exposures; in the end {', '.join(named)}")
     assert delay is not None
     assert expected in named
@@ -79,8 +77,8 @@ def test_no_alarm_by_following_the_scores_while_nothing_changes(camera):
 
 
 def test_a_slow_change_is_found_by_following_the_scores(camera):
-    reference, before = camera["steady"][:REFERENCE], camera["steady"][REFERENCE:][:100]
-    trend = follow(reference, np.concatenate([before, camera["slow"]]))
+    baseline, before = camera["steady"][:REFERENCE], camera["steady"][REFERENCE:][:100]
+    trend = follow(baseline, np.concatenate([before, camera["slow"]]))
     assert trend.alarmed_after is not None
     delay = trend.alarmed_after - len(before)
     print(f"registration that gets worse by 0.006 px an exposure: found after {delay} exposures")

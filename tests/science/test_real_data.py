@@ -56,11 +56,11 @@ def test_transients_injected_into_a_real_difference_are_found(
     rng = np.random.default_rng(20)
     psf = Moffat(3.6, 3.5)  # as wide as the frames' stars
     grid = np.arange(-30.0, 31.0)
-    work = prepare_exposure(Exposure.from_array(first - second), card, [])
-    for start in range(len(work)):
-        work.accept(start, np.zeros_like(work.batch(start, start + 1)))
-    correlation = noise_correlation(filter_responses(work.noise(), psf.fwhm))
-    noise = work.normalised.noise * correlation.scatter
+    tiled = prepare_exposure(Exposure.from_array(first - second), card, [])
+    for start in range(len(tiled)):
+        tiled.accept(start, np.zeros_like(tiled.batch(start, start + 1)))
+    correlation = noise_correlation(filter_responses(tiled.noise(), psf.fwhm))
+    noise = tiled.normalised.noise * correlation.scatter
     per_flux = np.sqrt(np.sum(psf(*np.meshgrid(grid, grid)) ** 2)) / noise
     truth = rng.uniform([10, 10], [1013, 671], size=(60, 2))
     snr = rng.uniform(8.0, 30.0, size=60)

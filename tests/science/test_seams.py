@@ -66,10 +66,10 @@ def test_memory_is_bounded_by_the_tiles_under_way(card: UNetModel, side: int) ->
     exposure = Exposure.from_array(image)
     tracemalloc.start()
     try:
-        work = prepare_exposure(exposure, card, [])
-        for start in range(len(work)):
-            work.accept(start, np.zeros_like(work.batch(start, start + 1)))
-        finish(work)
+        tiled = prepare_exposure(exposure, card, [])
+        for start in range(len(tiled)):
+            tiled.accept(start, np.zeros_like(tiled.batch(start, start + 1)))
+        finish(tiled)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -21,13 +21,13 @@ from astrotriton.detection.arrays import Values
 from astrotriton.detection.scoring.score import Scored
 from astrotriton.wire.drift import Feature, Trend
 
-REFERENCE_FILE = "reference.npz"
+BASELINE_FILE = "baseline.npz"
 
-#: The chance that a window of exposures like the reference is called drifted.
+#: The chance that a window of exposures like the baseline is called drifted.
 FALSE_ALARMS = 0.01
 #: Exposures that a window needs.
 LEAST_EXPOSURES = 20
-#: Exposures like the reference between two false alarms of the sequential check, on average.
+#: Exposures like the baseline between two false alarms of the sequential check, on average.
 RUN_LENGTH = 100_000
 
 #: What describes an exposure, in the order of a row. Those of sources are over the kept ones.
@@ -100,7 +100,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class Baseline:
     """The exposures that a version was measured on before it was served.
 
     Attributes
@@ -115,7 +115,7 @@ class Reference:
     description: str
 
     def to_npz(self) -> bytes:
-        """The content of a ``reference.npz``."""
+        """The content of a ``baseline.npz``."""
         stream = io.BytesIO()
         np.savez(
             stream,
@@ -127,7 +127,7 @@ class Reference:
 
     @classmethod
     def from_npz(cls, content: bytes) -> Self:
-        """Read the content of a ``reference.npz``; descriptors that it lacks are unknown.
+        """Read the content of a ``baseline.npz``; descriptors that it lacks are unknown.
 
         Raises
         ------
@@ -148,20 +148,20 @@ def limit_of_p(false_alarms: float = FALSE_ALARMS) -> float:
     return false_alarms / len(DESCRIPTORS)
 
 
-def compare(reference: Values, live: Values) -> list[Feature]:
-    """Every descriptor of a window beside the reference, those that drifted most first.
+def compare(baseline: Values, live: Values) -> list[Feature]:
+    """Every descriptor of a window beside the baseline, those that drifted most first.
 
     Parameters
     ----------
-    reference, live
+    baseline, live
         float64 (exposures, descriptors).
     """
-    found = [_feature(*column) for column in zip(DESCRIPTORS, reference.T, live.T, strict=True)]
+    found = [_feature(*column) for column in zip(DESCRIPTORS, baseline.T, live.T, strict=True)]
     return sorted(found, key=lambda one: (not one.drifted, -(one.distance or 0.0)))
 
 
-def _feature(name: str, reference: Values, live: Values) -> Feature:
-    known, seen = reference[np.isfinite(reference)], live[np.isfinite(live)]
+def _feature(name: str, baseline: Values, live: Values) -> Feature:
+    known, seen = baseline[np.isfinite(baseline)], live[np.isfinite(live)]
     p_value = distance = None
     if min(len(known), len(seen)) >= LEAST_EXPOSURES:
         test = ks_2samp(known, seen)
@@ -171,17 +171,17 @@ def _feature(name: str, reference: Values, live: Values) -> Feature:
         drifted=p_value is not None and p_value < limit_of_p(),
         p_value=p_value,
         distance=distance,
-        reference_median=float(np.median(known)) if len(known) else None,
+        baseline_median=float(np.median(known)) if len(known) else None,
         live_median=float(np.median(seen)) if len(seen) else None,
         exposures=len(seen),
     )
 
 
-def follow(reference: Values, live: Values, run_length: int = RUN_LENGTH) -> Trend:
+def follow(baseline: Values, live: Values, run_length: int = RUN_LENGTH) -> Trend:
     """Follow the mean calibrated score of exposures, in their order.
 
-    Each is ranked among all before it, the reference's included (a conformal p-value). While
-    exposures are exchangeable with the reference these are independent and uniform, whatever their
+    Each is ranked among all before it, the baseline's included (a conformal p-value). While
+    exposures are exchangeable with the baseline these are independent and uniform, whatever their
     distribution, so that no bet on them gains on average. The statistic is the mean of
     Shiryaev-Roberts sums of such bets, on high, low, extreme and middling ranks; less the number of
     exposures it is a martingale, so that it takes ``run_length`` exposures on average to reach
@@ -190,12 +190,12 @@ def follow(reference: Values, live: Values, run_length: int = RUN_LENGTH) -> Tre
 
     Parameters
     ----------
-    reference, live
+    baseline, live
         float64 (exposures, descriptors); rows without a score are passed over.
     run_length
         Where it alarms.
     """
-    before = sorted(_scores(reference))
+    before = sorted(_scores(baseline))
     rng = np.random.default_rng(_TIES)
     bets = np.array(_BETS)
     evidence = np.zeros(2 * len(bets))

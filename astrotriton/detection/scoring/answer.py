@@ -10,8 +10,8 @@ from scipy.spatial import KDTree
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.confidence.calibration import entropy
-from astrotriton.detection.scoring.measured import Measured
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.measured_sources import MeasuredSources
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.wire.detections import Detection
 
@@ -39,22 +39,22 @@ class Judged:
 
 
 def build_detections(
-    work: Work,
-    measured: Measured,
+    tiled: TiledInference,
+    measured: MeasuredSources,
     judged: Judged,
     order: NDArray[np.intp],
     threshold: float,
 ) -> list[Detection]:
     """The sources in ``order``, and after them the candidates that were merged into one of them."""
     spots, values = measured.sources.spots.take(order), measured.measurements
-    noise = work.normalised.noise
-    ra, dec = work.exposure.sky(spots.positions[:, 0], spots.positions[:, 1])
+    noise = tiled.normalised.noise
+    ra, dec = tiled.exposure.sky(spots.positions[:, 0], spots.positions[:, 1])
     confidence = judged.confidence[order]
     scored = np.isfinite(confidence)
     candidates = [
         measured.candidates[i].id if i >= 0 else None for i in measured.sources.candidate[order]
     ]
-    flags = _flags(work, measured, judged)
+    flags = _flags(tiled, measured, judged)
     # By column, since an exposure may have a hundred thousand of them.
     columns: dict[str, list[Any]] = {
         "candidate_id": candidates,
@@ -68,7 +68,7 @@ def build_detections(
         "confidence_low": _known(judged.low[order]),
         "confidence_high": _known(judged.high[order]),
         "entropy": _known(entropy(confidence)),
-        "augmentation": _known(spots.spread) if work.views > 1 else [None] * len(order),
+        "tta_std": _known(spots.spread) if tiled.views > 1 else [None] * len(order),
         "is_real": (scored & (confidence >= threshold)).tolist(),
         "snr": _known(values.snr[order]),
         "snr_err": _known(values.snr_err[order]),
@@ -92,11 +92,11 @@ def build_detections(
     ]
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    return kept + _merged(work, measured, place)
+    return kept + _merged(tiled, measured, place)
 
 
 def build_features(
-    measured: Measured,
+    measured: MeasuredSources,
     judged: Judged,
     names: Sequence[str],
     order: NDArray[np.intp],
@@ -117,7 +117,9 @@ def _known(values: Values) -> list[float | None]:
     ]
 
 
-def _flags(work: Work, measured: Measured, judged: Judged) -> list[tuple[str, ...]]:
+def _flags(
+    tiled: TiledInference, measured: MeasuredSources, judged: Judged
+) -> list[tuple[str, ...]]:
     """The flags of every source, sorted."""
     spots, values = measured.sources.spots, measured.measurements
     scored = np.isfinite(judged.confidence)
@@ -136,18 +138,20 @@ def _flags(work: Work, measured: Measured, judged: Judged) -> list[tuple[str, ..
         "trail": values.trail > _TRAIL,
         "negative": values.amplitude < 0.0,
         "out_of_distribution": scored & judged.unlike,
-        "uncalibrated": np.full(len(spots), work.card.confidence_for(work.views) is None),
+        "uncalibrated": np.full(len(spots), tiled.card.confidence_for(tiled.views) is None),
     }
     names = sorted(raised)
     table = np.stack([raised[name] for name in names], axis=1)
-    own = sorted(work.exposure.flags)
+    own = sorted(tiled.exposure.flags)
     return [
         tuple(sorted([name for name, on in zip(names, row, strict=True) if on] + own))
         for row in table
     ]
 
 
-def _merged(work: Work, measured: Measured, place: NDArray[np.intp]) -> list[Detection]:
+def _merged(
+    tiled: TiledInference, measured: MeasuredSources, place: NDArray[np.intp]
+) -> list[Detection]:
     """The candidates that another one of the same source stands for."""
     sources = measured.sources
     merged = [
@@ -156,7 +160,7 @@ def _merged(work: Work, measured: Measured, place: NDArray[np.intp]) -> list[Det
         if sources.candidate[owner] != i
     ]
     positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
-    sky = work.exposure.sky(positions[:, 0], positions[:, 1])
+    sky = tiled.exposure.sky(positions[:, 0], positions[:, 1])
     return [
         Detection(
             candidate_id=candidate.id,
@@ -166,7 +170,7 @@ def _merged(work: Work, measured: Measured, place: NDArray[np.intp]) -> list[Det
             dec=dec,
             outcome="merged",
             merged_into=into,
-            flags=tuple(sorted(work.exposure.flags)),
+            flags=tuple(sorted(tiled.exposure.flags)),
         )
         for (candidate, into), ra, dec in zip(merged, *map(_known, sky), strict=True)
     ]

@@ -25,7 +25,7 @@ def candidates_of(scored: Scored) -> list[Candidate]:
     ]
 
 
-def with_disagreement(scored: Scored, others: Sequence[Scored]) -> Scored:
+def with_ensemble_std(scored: Scored, others: Sequence[Scored]) -> Scored:
     """Add what other versions say.
 
     Parameters
@@ -38,7 +38,7 @@ def with_disagreement(scored: Scored, others: Sequence[Scored]) -> Scored:
     Returns
     -------
     Scored
-        The same, with `Detection.disagreement`: the standard deviation, over all versions, of the
+        The same, with `Detection.ensemble_std`: the standard deviation, over all versions, of the
         logit of the network's probability.
     """
     if not others:
@@ -50,7 +50,7 @@ def with_disagreement(scored: Scored, others: Sequence[Scored]) -> Scored:
         known = [detection.probability, *said]
         if detection.outcome == "kept" and None not in known:
             spread = float(np.std(logit(np.array(known, dtype=np.float64))))
-            detection = msgspec.structs.replace(detection, disagreement=spread)
+            detection = msgspec.structs.replace(detection, ensemble_std=spread)
         detections.append(detection)
     return msgspec.structs.replace(scored, detections=detections)
 

@@ -13,14 +13,14 @@ from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
 from astrotriton.detection.image.planes import Planes, exclude_planes
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
-from astrotriton.detection.scoring.measured import Measured, measure_sources
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import check_candidates
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, Detection
 from astrotriton.wire.exposures import ImageQuality
 
-FULL_VIEWS = 8
+TTA_VIEWS = 8
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,9 +70,9 @@ def prepare(
     *,
     hdu: int | str | None = None,
     planes: Planes | None = None,
-    full_uncertainty: bool = False,
+    tta: bool = False,
     limits: Limits | None = None,
-) -> Work:
+) -> TiledInference:
     """Read an exposure, fit its background, and cut it into tiles.
 
     Parameters
@@ -87,7 +87,7 @@ def prepare(
         Index or EXTNAME of the image, FITS only.
     planes
         Further images that say which pixels are unusable.
-    full_uncertainty
+    tta
         Show the network every tile in eight orientations, for a better confidence at eight times
         the cost.
     limits
@@ -102,9 +102,7 @@ def prepare(
     exposure = read_exposure(content, hdu=hdu, limits=limits)
     if planes is not None:
         exclude_planes(exposure, planes, content, limits)
-    return prepare_exposure(
-        exposure, card, candidates, full_uncertainty=full_uncertainty, limits=limits
-    )
+    return prepare_exposure(exposure, card, candidates, tta=tta, limits=limits)
 
 
 def prepare_exposure(
@@ -112,17 +110,17 @@ def prepare_exposure(
     card: UNetModel,
     candidates: Sequence[Candidate] | None = None,
     *,
-    full_uncertainty: bool = False,
+    tta: bool = False,
     limits: Limits | None = None,
-) -> Work:
+) -> TiledInference:
     """Do what `prepare` does, for an exposure that has been read already."""
     if candidates is not None:
         check_candidates(candidates, exposure.shape, (limits or Limits()).max_candidates)
-    return Work(exposure, card, candidates, views=FULL_VIEWS if full_uncertainty else 1)
+    return TiledInference(exposure, card, candidates, views=TTA_VIEWS if tta else 1)
 
 
 def finish(
-    work: Work,
+    tiled: TiledInference,
     *,
     threshold: float = 0.5,
     max_false_discovery_rate: float | None = None,
@@ -147,19 +145,19 @@ def finish(
         ``guarantee-impossible`` if the false discovery rate cannot be vouched for.
     """
     most = (limits or Limits()).max_candidates
-    measured = measure_sources(work, max_candidates=most)
-    guarantee = guarantee_of(work, max_false_discovery_rate)
+    measured = measure_sources(tiled, max_candidates=most)
+    guarantee = guarantee_of(tiled, max_false_discovery_rate)
     if guarantee is not None:
         threshold = guarantee.threshold
-    model = work.card.confidence_for(work.views)
+    model = tiled.card.confidence_for(tiled.views)
     judged = _judge(model, measured)
     # NaN, an unscored source, sorts last.
     order = np.argsort(-judged.confidence, kind="stable")
-    detections = build_detections(work, measured, judged, order, threshold)
+    detections = build_detections(tiled, measured, judged, order, threshold)
     features: list[list[float] | None] = [None] * len(detections)
     if model is not None:
         features = build_features(measured, judged, model.names, order, len(detections))
-    image = work.normalised
+    image = tiled.normalised
     return Scored(
         detections=detections,
         features=features,
@@ -170,19 +168,19 @@ def finish(
             depth=measured.depth * image.noise,
             seeing_fwhm=measured.seeing,
             masked_fraction=image.masked_fraction,
-            saturated_fraction=work.saturated_fraction(),
+            saturated_fraction=tiled.saturated_fraction(),
         ),
-        hdu=work.exposure.name,
-        shape=work.exposure.shape,
-        tiles=len(work.tiles),
-        extracted=work.candidates is None,
+        hdu=tiled.exposure.name,
+        shape=tiled.exposure.shape,
+        tiles=len(tiled.tiles),
+        extracted=tiled.candidates is None,
         threshold=threshold,
         guarantee=guarantee,
-        flags=tuple(sorted(work.exposure.flags)),
+        flags=tuple(sorted(tiled.exposure.flags)),
     )
 
 
-def guarantee_of(work: Work, level: float | None) -> Guarantee | None:
+def guarantee_of(tiled: TiledInference, level: float | None) -> Guarantee | None:
     """The threshold that vouches for a false discovery rate; None if none is asked for.
 
     Raises
@@ -192,16 +190,16 @@ def guarantee_of(work: Work, level: float | None) -> Guarantee | None:
     """
     if level is None:
         return None
-    if (model := work.card.confidence_for(work.views)) is None:
+    if (model := tiled.card.confidence_for(tiled.views)) is None:
         raise InputError(
             "guarantee-impossible",
             "max_false_discovery_rate",
-            f"{work.card.name} was never calibrated, so nothing can be vouched for",
+            f"{tiled.card.name} was never calibrated, so nothing can be vouched for",
         )
     return model.risk.guarantee(level)
 
 
-def _judge(model: ConfidenceModel | None, measured: Measured) -> Judged:
+def _judge(model: ConfidenceModel | None, measured: MeasuredSources) -> Judged:
     probability = measured.sources.spots.probability
     unscored = np.isnan(probability)
     if model is None:

@@ -72,7 +72,7 @@ class _Harvest:
     saturated: int
 
 
-class Work:
+class TiledInference:
     """An exposure on its way: `batch` gives the network's inputs, `accept` takes its answers.
 
     Both may be called from several threads at once, and `look` meanwhile. Inputs are numbered:

@@ -9,7 +9,7 @@ from astropy.io import fits
 from scipy import ndimage
 
 from astrotriton.detection.card import TensorSpec, UNetModel
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 
 
 @pytest.fixture(scope="session")
@@ -22,13 +22,13 @@ def card() -> UNetModel:
     )
 
 
-def answer(work: Work) -> Work:
+def answer(tiled: TiledInference) -> TiledInference:
     """Fill the work with the answers of a matched filter at 6 sigma."""
-    for start in range(len(work)):
-        tile = work.batch(start, start + 1)
+    for start in range(len(tiled)):
+        tile = tiled.batch(start, start + 1)
         response = ndimage.gaussian_filter(np.sinh(tile[0, 0]) * 3.0, 1.7) * 6.0
-        work.accept(start, (1.0 / (1.0 + np.exp(-2.0 * (response - 6.0))))[None, None])
-    return work
+        tiled.accept(start, (1.0 / (1.0 + np.exp(-2.0 * (response - 6.0))))[None, None])
+    return tiled
 
 
 def field(

@@ -30,11 +30,11 @@ def test_no_exposure_waits_for_the_compiler(card: UNetModel) -> None:
     assert all(known)
     for asked in (None, [], [Candidate(id="one", x=120.3, y=80.6)]):
         for full in (False, True):
-            work = prepare(to_fits(field()), card, asked, full_uncertainty=full)
-            assert finish(answer(work)).detections
+            tiled = prepare(to_fits(field()), card, asked, tta=full)
+            assert finish(answer(tiled)).detections
     # In the middle, at the edge, beyond it; and of a file whose pixels are used where they lie.
     small = np.zeros((60, 60), np.float32)
     small.flags.writeable = False
-    for exposure in (work.exposure, Exposure.from_array(small)):
+    for exposure in (tiled.exposure, Exposure.from_array(small)):
         cutouts.cut_out(exposure, [(100.0, 80.0), (0.0, 0.0), (-900.0, 900.0)], 0.0, 1.0)
     assert [one.signatures for one in COMPILED] == known  # type: ignore[attr-defined]

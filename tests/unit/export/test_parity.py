@@ -41,13 +41,13 @@ def test_tiles_of_a_real_exposure_are_what_scoring_sends():
 
     made = prepare(file.getvalue(), samples.card(), []).sample(3)
 
-    work = prepare(file.getvalue(), samples.card(), [])
+    tiled = prepare(file.getvalue(), samples.card(), [])
     assert made.dtype == np.float32
     assert made.shape == (3, 1, samples.SIZE, samples.SIZE)
-    assert np.array_equal(made[0], work.batch(0, 1)[0])
-    assert np.array_equal(made[2], work.batch(len(work) - 1, len(work))[0])
+    assert np.array_equal(made[0], tiled.batch(0, 1)[0])
+    assert np.array_equal(made[2], tiled.batch(len(tiled) - 1, len(tiled))[0])
     assert np.isfinite(made).all()
-    assert len(work.sample(99)) == len(work)
+    assert len(tiled.sample(99)) == len(tiled)
 
 
 def test_flat_tiles_are_not_the_golden_one(model, converted):

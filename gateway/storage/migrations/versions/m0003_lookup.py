@@ -12,8 +12,8 @@ _MEASURES = (
     "confidence_low",
     "confidence_high",
     "entropy",
-    "augmentation",
-    "disagreement",
+    "tta_std",
+    "ensemble_std",
     "psf_match",
     "sharpness",
     "trail",
@@ -28,8 +28,7 @@ def upgrade() -> None:
         ALTER TABLE runs
             ADD depth              double precision,
             ADD saturated_fraction double precision CHECK (saturated_fraction BETWEEN 0 AND 1),
-            ADD uncertainty        text NOT NULL DEFAULT 'cheap'
-                CHECK (uncertainty IN ('cheap', 'full')),
+            ADD tta                boolean NOT NULL DEFAULT false,
             ADD guarantee          jsonb
         """
     )

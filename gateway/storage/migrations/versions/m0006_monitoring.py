@@ -88,7 +88,7 @@ def upgrade() -> None:
     )
     op.execute(
         f"""
-        CREATE TABLE drift_references (
+        CREATE TABLE drift_baselines (
             {_VERSION},
             described   jsonb NOT NULL,
             description text NOT NULL,
@@ -106,7 +106,7 @@ def upgrade() -> None:
             since           timestamptz NOT NULL,
             until           timestamptz NOT NULL CHECK (until > since),
             status          text NOT NULL
-                CHECK (status IN ('steady', 'drifted', 'too-little-data', 'no-reference')),
+                CHECK (status IN ('steady', 'drifted', 'too-little-data', 'no-baseline')),
             result          jsonb NOT NULL,
             report          text NOT NULL CHECK (report IN ('off', 'pending', 'ready')),
             report_detail   text,

@@ -6,7 +6,7 @@ import pytest
 from astrotriton.detection.assurance.drift import (
     DESCRIPTORS,
     LEAST_EXPOSURES,
-    Reference,
+    Baseline,
     compare,
     follow,
     limit_of_p,
@@ -34,7 +34,7 @@ def test_what_changed_is_named_first():
     features = compare(rows(100, 1), rows(40, 2, noise=1.5, trail_p90=3.0))
     assert [feature.name for feature in features if feature.drifted] == ["trail_p90", "noise"]
     trail = features[0]
-    assert trail.live_median - trail.reference_median == pytest.approx(3.0, abs=0.6)
+    assert trail.live_median - trail.baseline_median == pytest.approx(3.0, abs=0.6)
     assert trail.p_value < limit_of_p()
     assert trail.distance > features[1].distance > features[2].distance
 
@@ -87,9 +87,9 @@ def test_exposures_without_a_score_are_passed_over():
 
 
 def test_a_reference_comes_back_as_written_and_lacks_what_it_lacked():
-    reference = Reference(rows(5, 1), "five nights")
-    again = Reference.from_npz(reference.to_npz())
-    np.testing.assert_array_equal(again.rows, reference.rows)
+    baseline = Baseline(rows(5, 1), "five nights")
+    again = Baseline.from_npz(baseline.to_npz())
+    np.testing.assert_array_equal(again.rows, baseline.rows)
     assert again.description == "five nights"
 
     kept = [{"noise": 2.0, "seeing_fwhm": None}, {"noise": 3.0}]

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.scoring.score import Scored, finish, prepare
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from tests.unit.detection.conftest import answer, field, to_npy
 
 BORDER = 20
@@ -24,13 +24,13 @@ def smaller(card: UNetModel, channels: int = 1) -> UNetModel:
     )
 
 
-def answer_the_middle(work: Work) -> Work:
-    for start in range(len(work)):
-        tile = work.batch(start, start + 1).mean(axis=1)[0]
+def answer_the_middle(tiled: TiledInference) -> TiledInference:
+    for start in range(len(tiled)):
+        tile = tiled.batch(start, start + 1).mean(axis=1)[0]
         response = ndimage.gaussian_filter(np.sinh(tile) * 3.0, 1.7) * 6.0
         probability = 1.0 / (1.0 + np.exp(-2.0 * (response - 6.0)))
-        work.accept(start, probability[None, None, BORDER:-BORDER, BORDER:-BORDER])
-    return work
+        tiled.accept(start, probability[None, None, BORDER:-BORDER, BORDER:-BORDER])
+    return tiled
 
 
 def positions(scored: Scored) -> list[tuple[float, float]]:
@@ -45,10 +45,10 @@ def test_smaller_answers_lead_to_the_same_detections(
     inside = tuple(one for one in SOURCES if one[0] < shape[1] and one[1] < shape[0])
     content = to_npy(field(shape, inside))
     expected = positions(finish(answer(prepare(content, card)), threshold=0.5))
-    work = prepare(content, smaller(card, channels))
-    assert work.batch(0, 1).shape == (1, channels, 128, 128)
+    tiled = prepare(content, smaller(card, channels))
+    assert tiled.batch(0, 1).shape == (1, channels, 128, 128)
 
-    found = positions(finish(answer_the_middle(work), threshold=0.5))
+    found = positions(finish(answer_the_middle(tiled), threshold=0.5))
 
     assert len(found) == len(expected) >= 1
     np.testing.assert_allclose(found, expected, atol=0.1)
@@ -56,15 +56,15 @@ def test_smaller_answers_lead_to_the_same_detections(
 
 def test_orientations_are_turned_back(card: UNetModel) -> None:
     content = to_npy(field(sources=SOURCES))
-    cheap = finish(answer_the_middle(prepare(content, smaller(card))), threshold=0.5)
-    full = prepare(content, smaller(card), full_uncertainty=True)
-    found = positions(finish(answer_the_middle(full), threshold=0.5))
-    np.testing.assert_allclose(found, positions(cheap), atol=0.1)
+    plain = finish(answer_the_middle(prepare(content, smaller(card))), threshold=0.5)
+    augmented = prepare(content, smaller(card), tta=True)
+    found = positions(finish(answer_the_middle(augmented), threshold=0.5))
+    np.testing.assert_allclose(found, positions(plain), atol=0.1)
 
 
 def test_what_a_tile_sees_beyond_the_exposure_is_zero(card: UNetModel) -> None:
-    work = prepare(to_npy(field((60, 70)) + 5.0), smaller(card))
-    shown = work.batch(0, 1)[0, 0]
+    tiled = prepare(to_npy(field((60, 70)) + 5.0), smaller(card))
+    shown = tiled.batch(0, 1)[0, 0]
     assert not shown[:BORDER].any()
     assert not shown[:, :BORDER].any()
     assert shown[BORDER : BORDER + 60, BORDER : BORDER + 70].all()

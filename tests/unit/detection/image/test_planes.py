@@ -13,8 +13,8 @@ DATA = field(sources=((120.0, 80.0, 30.0),))
 
 def score(card: UNetModel, planes: Planes) -> tuple[str, float]:
     asked = [Candidate(id="a", x=120.0, y=80.0)]
-    work = prepare(to_npy(DATA), card, asked, planes=planes)
-    result = finish(answer(work))
+    tiled = prepare(to_npy(DATA), card, asked, planes=planes)
+    result = finish(answer(tiled))
     return next(d.outcome for d in result.detections if d.candidate_id == "a"), (
         result.image.masked_fraction
     )

@@ -10,7 +10,7 @@ from astrotriton.detection.errors import CardError
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.resize import resize
 from astrotriton.detection.scoring.score import Scored, finish
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.wire.detections import Candidate
 from tests.unit.detection.conftest import field
 
@@ -41,7 +41,7 @@ def score(data: np.ndarray, card: UNetModel, asked: list[Candidate] | None = Non
         inner = probability[..., cut : cut + card.answer_size[0], cut : cut + card.answer_size[1]]
         return np.ascontiguousarray(inner, dtype=np.float32)
 
-    return finish(Work(Exposure.from_array(data), card, asked).answer(predict, 3))
+    return finish(TiledInference(Exposure.from_array(data), card, asked).answer(predict, 3))
 
 
 @pytest.mark.parametrize(("factor", "answer"), [(1.0, 256), (2.0, 256), (0.5, 256), (2.0, 192)])
@@ -71,8 +71,8 @@ def test_tiles_of_part_of_a_pixel_are_refused(card: UNetModel, factor: float) ->
 
 def test_noise_keeps_its_width_on_coarser_pixels(card: UNetModel) -> None:
     noise = np.random.default_rng(3).normal(size=(512, 512)).astype(np.float32)
-    work = Work(Exposure.from_array(noise), scaled(card, 0.5), [])
-    seen = np.sinh(work.batch(0, 1)) * 3.0
+    tiled = TiledInference(Exposure.from_array(noise), scaled(card, 0.5), [])
+    seen = np.sinh(tiled.batch(0, 1)) * 3.0
     assert np.std(seen) == pytest.approx(1.0, rel=0.03)
 
 

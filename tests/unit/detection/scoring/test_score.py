@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image.exposure import Limits
-from astrotriton.detection.scoring.ensemble import candidates_of, with_disagreement
+from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
 from astrotriton.detection.scoring.score import Scored, finish, prepare
 from astrotriton.wire.detections import Candidate
 from tests.unit.detection.conftest import answer, field, to_fits, to_npy
@@ -100,8 +100,8 @@ def test_sky_positions(card: UNetModel) -> None:
         "CDELT1": -1e-4,
         "CDELT2": 1e-4,
     }
-    work = answer(prepare(to_fits(field(), **header), card, at((120, 81))))
-    best = finish(work, threshold=0.5).detections[0]
+    tiled = answer(prepare(to_fits(field(), **header), card, at((120, 81))))
+    best = finish(tiled, threshold=0.5).detections[0]
     assert best.ra == pytest.approx(10.0, abs=2e-5)
     assert best.dec == pytest.approx(0.0, abs=2e-5)
     assert "no_wcs" not in best.flags
@@ -202,13 +202,13 @@ def test_versions_that_disagree_say_so(card: UNetModel) -> None:
         unsure.accept(start, np.full_like(unsure.batch(start, start + 1), 0.02))
     other = finish(unsure, threshold=0.5)
 
-    agreed = with_disagreement(scored, [same]).detections[0]
-    disputed = with_disagreement(scored, [same, other]).detections[0]
+    agreed = with_ensemble_std(scored, [same]).detections[0]
+    disputed = with_ensemble_std(scored, [same, other]).detections[0]
 
-    assert agreed.disagreement == pytest.approx(0.0, abs=1e-3)
-    assert disputed.disagreement is not None
-    assert disputed.disagreement > 1.0
-    assert with_disagreement(scored, []) is scored
+    assert agreed.ensemble_std == pytest.approx(0.0, abs=1e-3)
+    assert disputed.ensemble_std is not None
+    assert disputed.ensemble_std > 1.0
+    assert with_ensemble_std(scored, []) is scored
 
 
 def test_a_centroid_off_the_image_is_put_to_others_on_it(card: UNetModel) -> None:
@@ -218,17 +218,17 @@ def test_a_centroid_off_the_image_is_put_to_others_on_it(card: UNetModel) -> Non
     assert [(one.x, one.y) for one in asked] == [(0.0, scored.shape[0] - 1.0)]
 
 
-def test_full_uncertainty_shows_eight_views(card: UNetModel) -> None:
+def test_augmentation_shows_eight_views(card: UNetModel) -> None:
     content = to_npy(field(sources=SOURCES))
-    cheap = finish(answer(prepare(content, card)), threshold=0.5)
-    work = prepare(content, card, full_uncertainty=True)
-    assert len(work) == 8 * len(work.tiles)
-    full = finish(answer(work), threshold=0.5)
-    first, second = cheap.detections[0], full.detections[0]
+    plain = finish(answer(prepare(content, card)), threshold=0.5)
+    tiled = prepare(content, card, tta=True)
+    assert len(tiled) == 8 * len(tiled.tiles)
+    augmented = finish(answer(tiled), threshold=0.5)
+    first, second = plain.detections[0], augmented.detections[0]
     assert (second.x, second.y) == (
         pytest.approx(first.x, abs=0.01),
         pytest.approx(first.y, abs=0.01),
     )
-    assert first.augmentation is None
+    assert first.tta_std is None
     # A matched filter does not care which way up it is shown a source.
-    assert second.augmentation == pytest.approx(0.0, abs=0.05)
+    assert second.tta_std == pytest.approx(0.0, abs=0.05)

@@ -56,13 +56,13 @@ def check(hours: int, status: str, distance: float | None) -> DriftCheck:
                 drifted=False,
                 p_value=None,
                 distance=distance,
-                reference_median=None,
+                baseline_median=None,
                 live_median=None,
                 exposures=30,
             )
         ],
         trend=None,
-        reference=None,
+        baseline=None,
         false_alarms=0.01,
         report=Report(status="off"),
     )

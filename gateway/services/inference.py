@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.image.planes import Planes
-from astrotriton.detection.scoring.ensemble import candidates_of, with_disagreement
+from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
 from astrotriton.detection.scoring.score import Scored, finish, guarantee_of, prepare
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import stage
@@ -65,7 +65,7 @@ class Submission:
         )
 
 
-class Scorer:
+class InferenceService:
     """Reads an exposure, lets a model version see it, and finds the sources in what it answers.
 
     Parameters
@@ -95,7 +95,7 @@ class Scorer:
         progress: Progress = lambda done, of: None,
         *,
         others: Sequence[ServedModel] = (),
-    ) -> tuple[Work, Scored]:
+    ) -> tuple[TiledInference, Scored]:
         """Score an exposure.
 
         Parameters
@@ -107,7 +107,7 @@ class Scorer:
         progress
             Told of every batch answered.
         others
-            Further versions, whose disagreement about the sources is measured.
+            Further versions, whose spread about the sources is measured.
 
         Raises
         ------
@@ -118,49 +118,49 @@ class Scorer:
         """
         request = submission.request
         with stage("prepare"):
-            work = await compute(
+            tiled = await compute(
                 prepare,
                 submission.content,
                 model.card,
                 request.to_candidates(),
                 hdu=request.hdu,
                 planes=submission.planes,
-                full_uncertainty=request.uncertainty == "full",
+                tta=request.tta,
                 limits=self._limits,
             )
-            guarantee_of(work, request.max_false_discovery_rate)
+            guarantee_of(tiled, request.max_false_discovery_rate)
         with stage("infer"):
-            await self._infer(work, model, progress)
+            await self._infer(tiled, model, progress)
         threshold = request.confidence_threshold
         with stage("finish"):
             scored = await compute(
                 finish,
-                work,
+                tiled,
                 threshold=self._config.confidence_threshold if threshold is None else threshold,
                 max_false_discovery_rate=request.max_false_discovery_rate,
                 limits=self._limits,
             )
-        opinions = [await self._opinion(work, other, scored) for other in others]
-        return work, with_disagreement(scored, opinions)
+        opinions = [await self._opinion(tiled, other, scored) for other in others]
+        return tiled, with_ensemble_std(scored, opinions)
 
-    async def _opinion(self, asked: Work, other: ServedModel, scored: Scored) -> Scored:
+    async def _opinion(self, asked: TiledInference, other: ServedModel, scored: Scored) -> Scored:
         """What another version says of the same sources, each tile shown once."""
-        work = await compute(Work, asked.exposure, other.card, candidates_of(scored))
+        tiled = await compute(TiledInference, asked.exposure, other.card, candidates_of(scored))
         with stage("infer"):
-            await self._infer(work, other, lambda done, of: None)
-        return await compute(finish, work)
+            await self._infer(tiled, other, lambda done, of: None)
+        return await compute(finish, tiled)
 
-    async def _look(self, work: Work, start: int, stop: int) -> None:
+    async def _look(self, tiled: TiledInference, start: int, stop: int) -> None:
         await asyncio.sleep(_HEAD_START)
-        await compute(work.look, start, stop)
+        await compute(tiled.look, start, stop)
 
-    async def _infer(self, work: Work, model: ServedModel, progress: Progress) -> None:
+    async def _infer(self, tiled: TiledInference, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
-        count, done = len(work), 0
+        count, done = len(tiled), 0
         most = await self._triton.largest_batch(model.card.name, model.ref.version)
         size = min(self._config.batch_size, most, _TOGETHER, math.ceil(count / self._in_flight))
         # The views of a tile stay together where they can, so that it is done with sooner.
-        size = max(size // work.views, 1) * work.views if size >= work.views else size
+        size = max(size // tiled.views, 1) * tiled.views if size >= tiled.views else size
         starts = iter(range(0, count, size))
         progress(0, count)
 
@@ -168,10 +168,10 @@ class Scorer:
             nonlocal done
             for start in starts:
                 stop = min(start + size, count)
-                tiles = await compute(work.batch, start, stop)
-                senders.create_task(self._look(work, start, stop))
+                tiles = await compute(tiled.batch, start, stop)
+                senders.create_task(self._look(tiled, start, stop))
                 answer = await self._triton.infer(model.card, model.ref.version, tiles)
-                await compute(work.accept, start, answer)
+                await compute(tiled.accept, start, answer)
                 done += len(tiles)
                 progress(done, count)
 

@@ -8,7 +8,7 @@ import numpy as np
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.confidence.model import features
 from astrotriton.detection.image.exposure import Limits
-from astrotriton.detection.scoring.tiled_inference import Work
+from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.distinct import Sources, distinct_sources
 from astrotriton.detection.sources.measurements import (
@@ -24,7 +24,7 @@ from astrotriton.wire.detections import Candidate
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredSources:
     """The sources of an exposure with all that their confidence is a function of.
 
     Attributes
@@ -52,7 +52,9 @@ class Measured:
     edge_distance: Values
 
 
-def measure_sources(work: Work, *, max_candidates: int = Limits().max_candidates) -> Measured:
+def measure_sources(
+    tiled: TiledInference, *, max_candidates: int = Limits().max_candidates
+) -> MeasuredSources:
     """Join what the tiles had to say into distinct sources, and measure them.
 
     Parameters
@@ -62,18 +64,18 @@ def measure_sources(work: Work, *, max_candidates: int = Limits().max_candidates
     max_candidates
         Most candidates that SEP may contribute, the brightest first.
     """
-    spots, stamps = work.spots(), work.stamps()
-    candidates = work.candidates
+    spots, stamps = tiled.spots(), tiled.stamps()
+    candidates = tiled.candidates
     if candidates is None:
         spots, candidates = _extracted(spots, max_candidates)
-    sources = distinct_sources(spots, len(candidates), work.card.nms_radius)
-    correlation = noise_correlation(work.noise_responses())
+    sources = distinct_sources(spots, len(candidates), tiled.card.nms_radius)
+    correlation = noise_correlation(tiled.noise_responses())
     fwhm = seeing(sources.spots, stamps, correlation)
     if fwhm is not None:
-        correlation = noise_correlation(filter_responses(work.noise(), fwhm))
+        correlation = noise_correlation(filter_responses(tiled.noise(), fwhm))
     measured = measure(sources.spots, stamps, fwhm or DEFAULT_FWHM, correlation)
-    edge_distance = _edge_distance(sources.spots, work.exposure.shape)
-    return Measured(
+    edge_distance = _edge_distance(sources.spots, tiled.exposure.shape)
+    return MeasuredSources(
         sources=sources,
         measurements=measured,
         candidates=candidates,
