@@ -23,8 +23,8 @@ _COMMANDS = {
     "score": ("score", "Score an exposure through a gateway, and print its detections."),
     "check": ("check", "Have a gateway validate a version, or look whether it has drifted."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),
-    "train": ("reference", "Train the reference U-Net on simulated fields."),
-    "evaluate": ("reference", "Measure the reference U-Net on fields that nothing was tuned to."),
+    "train": ("training", "Train the reference U-Net on simulated fields."),
+    "evaluate": ("training", "Measure the reference U-Net on fields that nothing was tuned to."),
 }
 
 

@@ -1,7 +1,6 @@
-"""Reference pages that are made from the code, so that they cannot say anything else than it does."""
+"""Reference pages that are made from the code, so that they say what it does."""
 
 import ast
-import importlib
 import json
 import types
 from collections import defaultdict
@@ -18,7 +17,9 @@ from pydantic_settings import BaseSettings
 from astrotriton.cli import main
 from astrotriton.commands import models
 from astrotriton.gateway import config, errors
-from astrotriton.gateway.services.outbox import KEPT_PUBLISHED, STREAM
+from astrotriton.gateway.__main__ import main as gateway
+from astrotriton.gateway.services.outbox import STREAM
+from astrotriton.gateway.services.runs import EVENTS_KEPT
 from astrotriton.settings import GateSettings, ModelConfig
 from astrotriton.stack.healing import Healing
 from astrotriton.wire.events import EVENTS, schema_of
@@ -52,6 +53,7 @@ def made() -> dict[str, str]:
         "reference/flags.md": _flags(),
         "reference/events.md": _events(),
         "reference/problems.md": _problems(),
+        "reference/cli.md": _command_line(),
         **{
             f"schema/events/{kind}.json": json.dumps(schema_of(kind), indent=2) + "\n"
             for kind in EVENTS
@@ -85,34 +87,50 @@ def _settings() -> str:
                 "Folder where the servers of this machine keep their state. Left out: `var/` of "
                 "the checkout or, without a checkout, the user's own data folder.",
             ),
-            *_options(main, ("astrotriton",)),
+            *_options(),
         ),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _options(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _options() -> Iterator[tuple[str, ...]]:
     """Options that are read from the environment too; each variable once."""
-    found: dict[str, tuple[str, str, set[str]]] = {}
-
-    def walk(command: click.Command, path: tuple[str, ...]) -> None:
-        if isinstance(command, click.Group):
-            context = click.Context(command)
-            for name in command.list_commands(context):
-                inner = command.get_command(context, name)
-                if inner is not None:
-                    walk(inner, (*path, name))
+    found: dict[str, tuple[str, str, list[str]]] = {}
+    for path, command in _commands(main, ("astrotriton",)):
         for option in command.params:
             if isinstance(option, click.Option) and isinstance(option.envvar, str):
-                kept = found.setdefault(
-                    option.envvar, (option.type.name, option.help or "", set())
+                text = (option.help or "").replace(
+                    "best by $NAME.", "better here than as an option."
                 )
-                kept[2].add(" ".join(path))
-
-    walk(command, path)
+                found.setdefault(option.envvar, (option.type.name, text, []))[2].append(path)
     for name, (kind, text, commands) in sorted(found.items()):
         readers = ", ".join(f"`{command}`" for command in sorted(commands))
         yield f"`{name}`", kind, "", f"{text} Read by {readers}."
+
+
+def _command_line() -> str:
+    lines = [
+        "# Command line",
+        "",
+        "This page shows what `--help` prints for each command. [Settings](settings.md) has the "
+        "variables that a command reads besides its options.",
+    ]
+    for root, name in ((main, "astrotriton"), (gateway, "python -m astrotriton.gateway")):
+        for path, command in _commands(root, (name,)):
+            context = click.Context(command, info_name=path, terminal_width=90)
+            lines += ["", f"## {path}", "", "```text", command.get_help(context), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
+    """A command and those below it, each with the words that call it."""
+    yield " ".join(path), command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                yield from _commands(inner, (*path, name))
 
 
 def _table(*rows: tuple[str, ...]) -> list[str]:
@@ -187,15 +205,15 @@ def _events() -> str:
     lines = [
         "# Events",
         "",
-        "The gateway publishes [CloudEvents 1.0](https://cloudevents.io) in structured JSON on NATS "
-        f"JetStream, in the stream `{STREAM}`. The NATS subject of an event is its `type`. The "
-        "gateway makes the stream where it is missing, without a limit of age or size; of a stream "
-        "that an operator has made, it only adds the missing subjects.",
+        "The gateway publishes [CloudEvents 1.0](https://cloudevents.io) in structured JSON on "
+        f"NATS JetStream, in the stream `{STREAM}`. The NATS subject of an event is its `type`. "
+        "The gateway makes the stream where it is missing, without a limit of age or size; of a "
+        "stream that an operator has made, it only adds the missing subjects.",
         "",
         "An event is written to the outbox in the same transaction as what it tells of, and is "
         "published until JetStream acknowledges it. Its `id` is also the id by which JetStream "
         "drops repetitions. A consumer may see an event twice, and never misses one. The outbox "
-        f"keeps a published event for {KEPT_PUBLISHED.days} days.",
+        f"keeps a published event for {EVENTS_KEPT.days} days.",
         "",
         "The attribute `dataschema` of an event is the address of its JSON Schema at the gateway, "
         "`/schema/events/TYPE.json`. These are the same schemas.",
@@ -289,5 +307,4 @@ def _input_codes() -> dict[str, set[Path]]:
             codes[str(call.args[0].value)].add(path)
     for path, _ in _calls("TooLargeError", "astrotriton/detection", "gateway"):
         codes["too-large"].add(path)
-    importlib.invalidate_caches()
     return codes
