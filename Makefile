@@ -7,9 +7,11 @@ export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # ONNX Runtime would write to the home folder and send what it counts.
 export ORT_DISABLE_TELEMETRY := 1
+# mkdocs-material would announce its successor at each build.
+export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
 
-.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check format train evaluate bench \
+.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check docs format train evaluate bench \
   lock lock-images clean
 
 help: ## this list
@@ -41,10 +43,14 @@ chart-audit: .venv/.stamp ## checkov over every scenario; it comes in an environ
 	@$(BIN)/uvx checkov@$(CHECKOV) --file Dockerfile --framework dockerfile --compact --quiet --skip-download \
 	  --skip-check CKV_DOCKER_2,CKV_DOCKER_7
 
-check: .venv/.stamp ## lint, format and types
+check: .venv/.stamp ## lint, format, types, and the documents as a site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+docs: .venv/.stamp ## the documents as a site, in site/; fails on any broken link
+	$(BIN)/python -m mkdocs build --strict
 
 format: .venv/.stamp ## put the sources into the house style
 	$(BIN)/ruff check --fix .

@@ -26,6 +26,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", title="Host", description="Address to listen on.")
     port: int = Field(8000, title="Port", description="Port to listen on.", ge=1, le=65535)
 
+    public_url: str | None = Field(
+        None,
+        title="Public URL",
+        description="Address at which others reach this gateway; `dataschema` of the events begins "
+        "with it. Left out: `http://HOST:PORT`.",
+        pattern="^https?://[^/].*[^/]$",
+    )
     grpc_port: int | None = Field(
         None,
         title="gRPC port",
@@ -298,6 +305,12 @@ class Settings(BaseSettings):
                 f"{self.max_body} bytes: raise it, or lower max_bytes"
             )
         return self
+
+    @property
+    def own_url(self) -> str:
+        """Where others reach this gateway."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
 
     @property
     def limits(self) -> Limits:

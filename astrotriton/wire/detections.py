@@ -10,6 +10,7 @@ from msgspec import Meta
 from astrotriton.wire.confidence import Derivation, Guarantee
 from astrotriton.wire.exposures import ExposureInfo
 from astrotriton.wire.fields import Name, PixelX, PixelY, Probability
+from astrotriton.wire.flags import DESCRIPTION as _FLAGS
 from astrotriton.wire.models import ModelRef
 
 Outcome = Literal["kept", "merged", "unscored"]
@@ -208,7 +209,7 @@ class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
     ]
     flags: Annotated[
         tuple[str, ...],
-        Meta(description="What a user should know about it.", examples=[["edge", "dipole"]]),
+        Meta(description=_FLAGS, examples=[["edge", "dipole"]]),
     ]
 
 

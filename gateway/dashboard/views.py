@@ -12,6 +12,7 @@ from astrotriton.gateway.dashboard import charts
 from astrotriton.gateway.dashboard.charts import NONE, Chart
 from astrotriton.gateway.dashboard.exposure_plot import KINDS, kind_of
 from astrotriton.gateway.errors import NotFoundError
+from astrotriton.wire.flags import MEANINGS
 from astrotriton.wire.models import ModelInfo
 from astrotriton.wire.performance import Figure
 from astrotriton.wire.validation import Curves, Validation
@@ -218,5 +219,5 @@ def environment() -> Environment:
         "kind": kind_of,
     }
     found.filters.update(filters)
-    found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS})
+    found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS, "FLAGS": MEANINGS})
     return found

@@ -1,6 +1,6 @@
 """Where Triton's binary is: in the wheel of NVIDIA's pytriton, of which nothing else is used.
 
-The wheel pins NumPy below 2 for its own Python layer, so that a resolver would refuse it beside what
+The wheel pins NumPy below 2 for its own Python layer, so that a resolver refuses it beside what
 astrotriton needs. Where it is not installed, it is therefore fetched by itself, once for a user.
 """
 
