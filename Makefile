@@ -11,8 +11,8 @@ export ORT_DISABLE_TELEMETRY := 1
 export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
 
-.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check docs format train evaluate bench \
-  lock lock-images clean
+.PHONY: help demo up down test test-system coverage chart-test chart-snapshots chart-audit check docs format train \
+  evaluate bench lock lock-images clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -26,14 +26,17 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.stamp ## the tests, on the real servers; ARGS= goes to pytest
+test: .venv/.stamp ## the tests, on the real servers, in less than ten minutes; ARGS= goes to pytest
 	@$(BIN)/pytest $(ARGS)
 
-test-long: .venv/.stamp ## the tests that take many minutes: promotions killed at every step
-	@$(BIN)/pytest -m long $(ARGS)
+test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)
+	@$(BIN)/pytest -m "$(or $(GROUP),system)" $(ARGS)
+
+coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a room; SYSTEM=1 adds the long ones
+	@$(BIN)/python -m tests.coverage_by_room $(if $(SYSTEM),-m "system or not system") $(ARGS)
 
 chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
-	@$(BIN)/pytest tests/chart tests/integration/test_chart.py $(ARGS)
+	@$(BIN)/pytest -m "chart or not chart" tests/chart tests/integration/test_chart.py $(ARGS)
 
 chart-snapshots: .venv/.stamp ## make the chart's README, schema of settings and snapshots anew
 	@$(BIN)/python -m tests.chart.refresh
