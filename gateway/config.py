@@ -5,10 +5,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from astrotriton.detection.image.exposure import Limits
+from astrotriton.wire.windows import WINDOWS, length_of
 
 _MIB = 1024 * 1024
 
@@ -194,8 +195,8 @@ class Settings(BaseSettings):
     drift_window: str = Field(
         "24h",
         title="Drift window",
-        description="What a scheduled look for drift is at: `15m`, `24h`, `7d`.",
-        pattern="^[1-9][0-9]{0,4}[mhd]$",
+        description="What a scheduled look for drift is at: `15m`, `24h`, `7d`; 30 days at most.",
+        json_schema_extra={"pattern": WINDOWS},
     )
     drift_interval: float = Field(
         3600.0,
@@ -289,6 +290,12 @@ class Settings(BaseSettings):
         description="Least severity that is logged.",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
     )
+
+    @field_validator("drift_window")
+    @classmethod
+    def _check_window(cls, window: str) -> str:
+        length_of(window)
+        return window
 
     @model_validator(mode="after")
     def _check(self) -> Self:

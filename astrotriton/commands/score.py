@@ -28,6 +28,12 @@ from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferR
 @click.option("--hdu", help="HDU by index or EXTNAME; without it, the first image.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Least confidence of a real source.")
 @click.option(
+    "--max-false-discovery-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Choose the threshold so that at most this share of the real ones is expected to be false;"
+    " not together with --threshold.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", *FORMATS]),
@@ -45,14 +51,18 @@ def score(
     candidates: Path | None,
     hdu: str | None,
     threshold: float | None,
+    max_false_discovery_rate: float | None,
     form: str,
     deadline: float,
 ) -> None:
     """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
+    if threshold is not None and max_false_discovery_rate is not None:
+        fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
     request = InferRequest(
         candidates=None if candidates is None else _read(candidates),
         hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
         confidence_threshold=threshold,
+        max_false_discovery_rate=max_false_discovery_rate,
     )
     try:
         with Client(url or _own_gateway(), token=token, deadline=deadline) as client:

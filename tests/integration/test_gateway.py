@@ -183,6 +183,13 @@ BAD_INPUT: dict[str, tuple[bytes, dict[str, Any] | None, int, str, str]] = {
         "invalid-request",
         "confidence_threshold",
     ),
+    "threshold and rate": (
+        npy(exposure()),
+        {"confidence_threshold": 0.5, "max_false_discovery_rate": 0.1},
+        422,
+        "invalid-request",
+        "confidence_threshold",
+    ),
 }
 
 
