@@ -22,6 +22,7 @@ from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.wcs import read_wcs
+from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
 # Types of pixels by BITPIX (FITS Standard 4.0, table 8).
@@ -50,7 +51,7 @@ class Exposure:
     name
         The HDU the image came from.
     flags
-        What is odd about it: ``no_wcs`` (none in the header) or ``bad_wcs`` (unusable).
+        What is odd about it, of those that are raised for an exposure.
     saturation
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
     """
@@ -62,7 +63,7 @@ class Exposure:
         *,
         wcs: WCS | None,
         name: str,
-        flags: frozenset[str],
+        flags: frozenset[Flag],
         saturation: float | None = None,
     ) -> None:
         self._read = read
@@ -213,7 +214,7 @@ def _of_array(values: NDArray[Any], name: str) -> Exposure:
         image.shape,
         wcs=None,
         name=name,
-        flags=frozenset({"no_wcs"}),
+        flags=frozenset({Flag.NO_WCS}),
     )
 
 

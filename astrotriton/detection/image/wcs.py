@@ -6,6 +6,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, NoWcsKeywordsFoundError, Wcsprm
 
+from astrotriton.wire.flags import Flag
+
 # What Astropy reads beside wcslib: SIP, lookup tables, and in `_SCAMP` the polynomials of old
 # versions of SCAMP, which call themselves TAN.
 _BESIDE = re.compile(rb"(?:.{80})*?(?:[AB]P?_(?:ORDER|\d)|CPDIS|CPERR|D2IM|AXISCORR)", re.DOTALL)
@@ -15,7 +17,7 @@ _TAN = re.compile(rb"(?:.{80})*?CTYPE\d[^/]*-TAN", re.DOTALL)
 _MOST_SIP_ORDER = 9  # of what Shupe et al. (2005, ADASS XIV, 491) define
 
 
-def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[str]]:
+def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[Flag]]:
     """The celestial WCS of a header, and what is odd about it.
 
     Parameters
@@ -32,14 +34,14 @@ def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, froz
     try:
         wcs = _by_astropy(header) if cards is None or _needs_astropy(cards) else _by_wcslib(cards)
         if not wcs.has_celestial:
-            return None, frozenset({"no_wcs"})
+            return None, frozenset({Flag.NO_WCS})
         if wcs.naxis != 2:
             wcs = wcs.celestial
         corner = wcs.all_pix2world([[0.0, 0.0]], 0)
     except (Exception, MemoryError):  # wcslib's answer to some headers is MemoryError
-        return None, frozenset({"bad_wcs"})
+        return None, frozenset({Flag.BAD_WCS})
     if not np.isfinite(corner).all():
-        return None, frozenset({"bad_wcs"})
+        return None, frozenset({Flag.BAD_WCS})
     return wcs, frozenset()
 
 
