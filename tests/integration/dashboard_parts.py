@@ -28,7 +28,7 @@ from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.api_keys import insert_key
 from astrotriton.gateway.storage.drift import Sample, insert_samples
 from astrotriton.gateway.storage.migrate import migrate
-from astrotriton.gateway.storage.performance import MeasuredSources, store_measured
+from astrotriton.gateway.storage.performance import MeasuredMinute, store_measured
 from astrotriton.simulation.fields import Recipe, simulate
 from astrotriton.training.calibrate import transients_of
 from astrotriton.training.weights import load_card
@@ -249,9 +249,9 @@ async def _remember(connection: asyncpg.Connection) -> None:
         await insert_samples(connection, NAME, samples)
 
 
-def _measured(minute: datetime, version: int, measure: str, sketch: Sketch) -> MeasuredSources:
+def _measured(minute: datetime, version: int, measure: str, sketch: Sketch) -> MeasuredMinute:
     bins, counts = list(sketch.counts), list(sketch.counts.values())
-    return MeasuredSources(minute, version, measure, bins, counts, sketch.total)
+    return MeasuredMinute(minute, version, measure, bins, counts, sketch.total)
 
 
 def keep(pictures: Path) -> None:
