@@ -150,7 +150,7 @@ async def test_a_changed_camera_is_found_told_and_reported(gateway, own_settings
     steady = await look(gateway)
     assert steady["status"] == "steady", steady["drifted"]
     assert steady["exposures"] == steady["scored"] == 30
-    assert steady["reference"] == "60 nights"
+    assert steady["baseline"] == "60 nights"
     assert len(steady["features"]) == 18
     assert steady["trend"]["exposures"] == 30
 
@@ -209,7 +209,7 @@ async def test_a_person_may_call_a_camera_what_is_to_be_expected(gateway):
     await send(gateway, range(130, 160), noise=5.0)
     calm = await look(gateway)
     assert calm["status"] == "steady", calm["drifted"]
-    assert "accepted by anonymous" in calm["reference"]
+    assert "accepted by anonymous" in calm["baseline"]
     assert calm["trend"]["exposures"] == 30
     back = await gateway.put(url, json={"window": None})
     assert back.json()["description"] == "60 nights"
