@@ -189,14 +189,14 @@ def _flags() -> str:
     lines = [
         "# Flags",
         "",
-        "A flag says what you should know about a detection or about a whole run. The answer lists "
-        "them in `flags`.",
+        "A flag says what you should know about a source or about a whole exposure. The answer "
+        "lists them in `flags`; those of the exposure are repeated on each of its detections.",
         "",
-        "| flag | of | meaning | raised in |",
-        "|---|---|---|---|",
+        "| flag | raised for | meaning |",
+        "|---|---|---|",
     ]
     for flag in FLAGS:
-        cells = (f"`{flag.name}`", flag.of, flag.meaning, f"`{flag.raised_in}`")
+        cells = (f"`{flag}`", f"the {flag.raised}", flag.meaning)
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -25,13 +25,18 @@ PixelX = Annotated[
         description="Column in pixels, 0-based: the centre of the first pixel is (0, 0), as in "
         "numpy and SEP. ds9, SExtractor and FITS count from 1: subtract 1.",
         examples=[128.9],
+        extra={"unit": "pix"},
     ),
 ]
 
 
 PixelY = Annotated[
     float,
-    Meta(description="Row in pixels, 0-based, by the same convention as `x`.", examples=[127.7]),
+    Meta(
+        description="Row in pixels, 0-based, by the same convention as `x`.",
+        examples=[127.7],
+        extra={"unit": "pix"},
+    ),
 ]
 
 

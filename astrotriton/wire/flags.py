@@ -1,107 +1,117 @@
-"""Every flag that an answer may carry; what raises one takes its name from here."""
+"""Flags: what a user should know about a detection, or about a whole exposure.
 
-from dataclasses import dataclass
+This is the one register of them. The science raises a flag as a member of `Flag`, so that no other
+name can be raised; the OpenAPI document, the dashboard and the documents say what a flag means by
+drawing from here. On the wire a flag is its name: whoever reads an answer of a later release may
+meet a name that is not registered yet.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
 from typing import Literal
 
+#: ``source``: raised for one source. ``exposure``: for the exposure, and for each of its sources.
+Raised = Literal["source", "exposure"]
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """What a user should know about a detection or about a run.
+
+class Flag(StrEnum):
+    """A flag. It is equal to its name as it goes over the wire.
 
     Attributes
     ----------
-    name
-        As it stands in the answer's ``flags``.
     meaning
-        What is so, in one sentence.
-    of
-        ``run``: of the exposure, and so of each of its detections too; ``detection``: of one alone.
-    raised_in
-        The file, from the project's root, that decides it.
+        What it says, in one sentence.
+    raised
+        Whether it is raised for a source or for an exposure as a whole. The flags of an exposure
+        are repeated on each of its detections.
     """
 
-    name: str
     meaning: str
-    of: Literal["detection", "run"]
-    raised_in: str
+    raised: Raised
 
+    def __new__(cls, name: str, raised: Raised, meaning: str) -> "Flag":
+        """A member, declared by its name, where it is raised, and what it means."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.raised = raised
+        member.meaning = meaning
+        return member
 
-_ANSWER = "astrotriton/detection/scoring/answer.py"
-_WCS = "astrotriton/detection/image/wcs.py"
-
-FLAGS = (
-    Flag(
-        "bad_wcs", "The header has a WCS that cannot be used; `ra` and `dec` are null.", "run", _WCS
-    ),
-    Flag(
-        "blended",
-        "Another source lies nearer than twice the FWHM of the seeing.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
-        "dipole",
-        "The negative lobe beside the source is more than half as deep as the source is high.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
-        "edge",
-        "The source lies nearer to the edge of the exposure than one FWHM of the seeing.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
-        "masked",
-        "The source lies on masked pixels and cannot be scored; `outcome` is `unscored`.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
-        "masked_near", "Some pixels of the source's surroundings are masked.", "detection", _ANSWER
-    ),
-    Flag(
-        "negative",
-        "The source is darker than its surroundings: it has faded.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
+    NO_WCS = (
+        "no_wcs",
+        "exposure",
+        "The header has no celestial WCS, so that no sky positions are known.",
+    )
+    BAD_WCS = (
+        "bad_wcs",
+        "exposure",
+        "The header's WCS cannot be used, so that no sky positions are known.",
+    )
+    NO_CANDIDATE = (
         "no_candidate",
-        "The network found the source, and no candidate of the request names it.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag("no_wcs", "The file has no celestial WCS; `ra` and `dec` are null.", "run", _WCS),
-    Flag(
-        "out_of_distribution",
-        "The source is unlike anything that the confidence was fitted on.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
+        "source",
+        "The network found this source, and none of the candidates names it.",
+    )
+    MASKED = (
+        "masked",
+        "source",
+        "The pixel that the source lies on is masked or missing, so that it could not be scored.",
+    )
+    MASKED_NEAR = (
+        "masked_near",
+        "source",
+        "Some of the pixels within one FWHM of the source are masked or missing.",
+    )
+    EDGE = ("edge", "source", "The source lies within one FWHM of the edge of the exposure.")
+    SATURATED = (
         "saturated",
-        "Pixels of the source reach the level from which the header calls pixels saturated.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
+        "source",
+        "A pixel within 2 px of the source reaches the saturation level that the header states.",
+    )
+    BLENDED = ("blended", "source", "Another source lies within two FWHM of this one.")
+    DIPOLE = (
+        "dipole",
+        "source",
+        "Beside the source lies a negative lobe more than half as deep as the source is high: the "
+        "trace of a badly subtracted star.",
+    )
+    TRAIL = (
         "trail",
-        "The source lies on a straight trail, as a satellite leaves it.",
-        "detection",
-        _ANSWER,
-    ),
-    Flag(
+        "source",
+        "The source lies on a straight line that stands out by more than 8 sigma, as a satellite "
+        "leaves it.",
+    )
+    NEGATIVE = (
+        "negative",
+        "source",
+        "The source has faded; the network looks for sources that have brightened, so score the "
+        "exposure with its sign turned to look for fading ones.",
+    )
+    OUT_OF_DISTRIBUTION = (
+        "out_of_distribution",
+        "source",
+        "The measurements of the source are unlike those that the confidence was fitted to, so "
+        "that its confidence may be wrong.",
+    )
+    UNCALIBRATED = (
         "uncalibrated",
-        "The model was never calibrated, so the confidence is the network's probability.",
-        "detection",
-        _ANSWER,
-    ),
-)
+        "source",
+        "The version has no calibrated confidence for such a run, so that the confidence is "
+        "the network's own probability.",
+    )
 
-MEANINGS = {flag.name: flag.meaning for flag in FLAGS}
 
-#: What the schema says of the field `flags`.
-DESCRIPTION = (
-    "What a user should know about it: " + ", ".join(f"`{name}`" for name in MEANINGS) + "."
-)
+#: Every flag there is.
+FLAGS: tuple[Flag, ...] = tuple(Flag)
+
+_MEANINGS = {str(flag): flag.meaning for flag in FLAGS}
+
+
+def meaning_of(name: str) -> str | None:
+    """What a flag means; None for one that is not registered, as of a later or earlier release."""
+    return _MEANINGS.get(name)
+
+
+def explained(flags: Iterable[Flag]) -> str:
+    """Flags with their meanings as a list in Markdown, for the description of a field."""
+    return "\n".join(f"- `{flag}`: {flag.meaning}" for flag in flags)

@@ -11,6 +11,7 @@ from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, CandidateIn, ScoredDetection
 from astrotriton.wire.exposures import ExposureInfo, ImageQuality
 from astrotriton.wire.fields import FieldError, Hdu, Name, Probability, Version
+from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
 from astrotriton.wire.problems import Problem
 
@@ -147,7 +148,14 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
     extracted: Annotated[
         bool, Meta(description="No candidates were given: the gateway extracted them with SEP.")
     ]
-    flags: Annotated[tuple[str, ...], Meta(description="What a user should know about the run.")]
+    flags: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="What a user should know about the exposure:\n\n"
+            + explained(flag for flag in FLAGS if flag.raised == "exposure"),
+            examples=[[], ["no_wcs"]],
+        ),
+    ]
     detections: Annotated[list[ScoredDetection], Meta(description="The most confident first.")]
 
 

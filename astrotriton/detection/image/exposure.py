@@ -20,6 +20,7 @@ from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
 from astrotriton.detection.image.wcs import read_wcs, to_icrs
+from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
 # Types of pixels by BITPIX (FITS Standard 4.0, table 8).
@@ -48,7 +49,7 @@ class Exposure:
     name
         The HDU the image came from.
     flags
-        What is odd about it: ``no_wcs`` (none in the header) or ``bad_wcs`` (unusable).
+        What is odd about it, of those that are raised for an exposure.
     saturation
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
     """
@@ -60,7 +61,7 @@ class Exposure:
         *,
         wcs: WCS | None,
         name: str,
-        flags: frozenset[str],
+        flags: frozenset[Flag],
         saturation: float | None = None,
     ) -> None:
         self._read = read
@@ -206,7 +207,7 @@ def _of_array(values: NDArray[Any], name: str) -> Exposure:
         image.shape,
         wcs=None,
         name=name,
-        flags=frozenset({"no_wcs"}),
+        flags=frozenset({Flag.NO_WCS}),
     )
 
 

@@ -9,6 +9,7 @@ from astropy.wcs import WCS, NoWcsKeywordsFoundError, Wcsprm
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from astrotriton.detection.arrays import Values
+from astrotriton.wire.flags import Flag
 
 # What Astropy reads beside wcslib: SIP, lookup tables, and in `_SCAMP` the polynomials of old
 # versions of SCAMP, which call themselves TAN.
@@ -19,7 +20,7 @@ _TAN = re.compile(rb"(?:.{80})*?CTYPE\d[^/]*-TAN", re.DOTALL)
 _MOST_SIP_ORDER = 9  # of what Shupe et al. (2005, ADASS XIV, 491) define
 
 
-def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[str]]:
+def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[Flag]]:
     """The celestial WCS of a header, and what is odd about it.
 
     Parameters
@@ -37,14 +38,14 @@ def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, froz
         _check_matrix(header)
         wcs = _by_astropy(header) if cards is None or _needs_astropy(cards) else _by_wcslib(cards)
         if not wcs.has_celestial:
-            return None, frozenset({"no_wcs"})
+            return None, frozenset({Flag.NO_WCS})
         if wcs.naxis != 2:
             wcs = wcs.celestial
         corner = to_icrs(wcs, np.zeros(1), np.zeros(1))
     except (Exception, MemoryError):  # wcslib's answer to some headers is MemoryError
-        return None, frozenset({"bad_wcs"})
+        return None, frozenset({Flag.BAD_WCS})
     if not np.isfinite(corner).all():
-        return None, frozenset({"bad_wcs"})
+        return None, frozenset({Flag.BAD_WCS})
     return wcs, frozenset()
 
 

@@ -19,6 +19,7 @@ from astrotriton.detection.sources.candidates import check_candidates
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, Detection
 from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.flags import Flag
 
 TTA_VIEWS = 8
 
@@ -60,7 +61,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     extracted: bool
     threshold: float
     guarantee: Guarantee | None
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
 
 
 def prepare(
