@@ -1,8 +1,9 @@
 """The golden tile of a model version: whoever serves it right answers it as the original did."""
 
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -57,3 +58,23 @@ class Golden:
             return float("inf")
         largest = float(np.abs(answer - self.probability).max())
         return largest if np.isfinite(largest) else float("inf")
+
+
+class InstanceGroup(Protocol):
+    """What Triton's model configuration says of a group of instances."""
+
+    @property
+    def count(self) -> int:
+        """How many, on each GPU if there are GPUs."""
+
+    @property
+    def gpus(self) -> Sequence[int]:
+        """Numbers of the GPUs; empty for a group on the CPU."""
+
+
+def instances_of(groups: Iterable[InstanceGroup]) -> int:
+    """How many instances answer for a model: a group has its count on each of its GPUs.
+
+    At least 1. A loaded model's configuration names the GPUs, also where its file left them out.
+    """
+    return max(1, sum(group.count * max(1, len(group.gpus)) for group in groups))

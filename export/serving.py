@@ -16,7 +16,7 @@ from tritonclient.grpc import (
 )
 from tritonclient.utils import InferenceServerException
 
-from detection.golden import TOLERANCE, Golden
+from detection.golden import TOLERANCE, Golden, instances_of
 from detection.model import UNetModel
 from export.errors import ServingError
 
@@ -116,9 +116,9 @@ class Replica:
         except InferenceServerException as error:
             raise self._told(f"does not serve {title}", error) from error
         tiles = np.repeat(tile.image, config.max_batch_size // 2 + 1, axis=0)
-        instances = sum(group.count for group in config.instance_group)
+        instances = instances_of(config.instance_group)
         largest = 0.0
-        for answer in self._infer(card, tiles, max(1, instances)):
+        for answer in self._infer(card, tiles, instances):
             difference = tile.difference(answer)
             if difference > TOLERANCE:
                 raise ServingError(

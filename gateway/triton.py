@@ -11,6 +11,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from detection.golden import instances_of
 from detection.model import UNetModel
 from gateway.deadline import remaining
 from gateway.errors import BusyError, DependencyError, GatewayError, ModelAnswerError
@@ -167,12 +168,12 @@ class Triton:
             )
             config = response.config
             tiles = np.repeat(tile, config.max_batch_size // 2 + 1, axis=0)
-            instances = sum(group.count for group in config.instance_group)
+            instances = instances_of(config.instance_group)
             # Gathered with exceptions, so that no request of this canary outlives it.
             answers = await asyncio.gather(
                 *(
                     self._infer(replica, card, version, tiles, timeout)
-                    for _ in range(max(instances, 1))
+                    for _ in range(instances)
                 ),
                 return_exceptions=True,
             )

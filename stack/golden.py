@@ -7,7 +7,7 @@ import numpy as np
 import tritonclient.grpc.aio as client
 from tritonclient.utils import InferenceServerException
 
-from detection.golden import GOLDEN_FILE, TOLERANCE, Golden
+from detection.golden import GOLDEN_FILE, TOLERANCE, Golden, instances_of
 from detection.model import UNetModel
 from stack.errors import GoldenMismatchError, ModelBusyError, ModelStuckError, StackError
 
@@ -67,7 +67,7 @@ async def check_golden(address: str, version_dir: Path, *, thorough: bool = True
             async def ask() -> client.InferResult:
                 return await server.infer(name, [tensor], version, client_timeout=_DEADLINE)
 
-            instances = max(sum(group.count for group in config.instance_group), 1)
+            instances = instances_of(config.instance_group)
             if thorough:
                 answers = await asyncio.gather(*(ask() for _ in range(instances)))
             else:
