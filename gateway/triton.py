@@ -171,10 +171,7 @@ class Triton:
             instances = instances_of(config.instance_group)
             # Gathered with exceptions, so that no request of this canary outlives it.
             answers = await asyncio.gather(
-                *(
-                    self._infer(replica, card, version, tiles, timeout)
-                    for _ in range(instances)
-                ),
+                *(self._infer(replica, card, version, tiles, timeout) for _ in range(instances)),
                 return_exceptions=True,
             )
             for answer in answers:
