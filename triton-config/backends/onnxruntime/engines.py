@@ -182,7 +182,11 @@ class _UnavailableError(Exception):
 
 
 class OnnxRuntimeEngine:
-    """ONNX Runtime, on the CPU or with its CUDA provider."""
+    """ONNX Runtime, on the CPU or with its CUDA provider.
+
+    Its parameters on a GPU: ``precision`` (``fp32``, ``tf32``; half precision is the file's),
+    ``cudnn_conv_algo_search``, ``prefer_nhwc`` (0 or 1; 0 if not given).
+    """
 
     def __init__(self, path: str, options: Options) -> None:
         if not _installed("onnxruntime"):
@@ -195,17 +199,17 @@ class OnnxRuntimeEngine:
             if "CUDAExecutionProvider" not in ort.get_available_providers():
                 raise _UnavailableError(f"version {ort.__version__} has no CUDA")
             _load_cuda_libraries()
-        self._session = ort.InferenceSession(
+        self.session = ort.InferenceSession(
             path, _session_options(ort, options), providers=_providers(options)
         )
         # It goes on with the CPU alone, and only warns, where a library of CUDA is missing.
-        if self._gpu and "CUDAExecutionProvider" not in self._session.get_providers():
+        if self._gpu and "CUDAExecutionProvider" not in self.session.get_providers():
             raise _UnavailableError(
                 f"version {ort.__version__} cannot use its CUDA provider here: a GPU, or a library"
                 " of CUDA or cuDNN for it, is missing"
             )
         self.title = f"ONNX Runtime {ort.__version__} on the {options.kind}"
-        self.inputs = [tensor.name for tensor in self._session.get_inputs()]
+        self.inputs = [tensor.name for tensor in self.session.get_inputs()]
         self._most = options.most
         self._device = options.device
         # On a CPU the images of a batch only take the cache from each other, and ONNX Runtime keeps
@@ -227,16 +231,16 @@ class OnnxRuntimeEngine:
         spare = padded(rows, self._most) - rows if self._gpu and self._most else 0
         joined = {name: _join(parts, spare) for name, parts in feeds.items()}
         if rows == 1 or not self._one_by_one:
-            answers = self._session.run(wanted, joined)
+            answers = self.session.run(wanted, joined)
             return [answer[:rows] for answer in answers] if spare else answers
-        return _by_row(lambda feed: self._session.run(wanted, feed), joined, rows)
+        return _by_row(lambda feed: self.session.run(wanted, feed), joined, rows)
 
     def _run_on_device(self, wanted: list[str], feeds: Mapping[str, list[Any]]) -> list[Any]:
         """The same for tensors that are on the GPU already; only the answer goes to the host."""
         torch = self._torch
         device = torch.device("cuda", self._device)
         rows = _rows(next(iter(feeds.values())))
-        binding = self._session.io_binding()
+        binding = self.session.io_binding()
         kept = []
         for name, parts in feeds.items():
             tensors = [
@@ -255,7 +259,7 @@ class OnnxRuntimeEngine:
             binding.bind_output(name, "cuda", self._device)
         # ONNX Runtime has a stream of its own.
         torch.cuda.synchronize(device)
-        self._session.run_with_iobinding(binding)
+        self.session.run_with_iobinding(binding)
         answers = binding.copy_outputs_to_cpu()
         return [answer[:rows] for answer in answers] if self._most else answers
 
@@ -300,8 +304,8 @@ class TorchEngine:
             self._precision, torch.float32
         )
         graph = TorchGraph(_load(path)).eval()
-        self.inputs, self._outputs = graph.inputs, graph.outputs
-        self._graph = graph.to(self._device, self._type, memory_format=torch.channels_last)
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        self.network = graph.to(self._device, self._type, memory_format=torch.channels_last)
         self._graphs = gpu and options.most > 0 and options.number("cuda_graphs", 1) == 1
         self._recorded: dict[tuple[Any, ...], _Recorded] = {}
         self._fetched: dict[str, Any] = {}
@@ -324,7 +328,7 @@ class TorchEngine:
                     return self._on_host(wanted, joined)
                 return _by_row(lambda feed: self._on_host(wanted, feed), joined, rows)
             size = padded(rows, self._most) if self._most else rows
-            answers = dict(zip(self._outputs, self._on_device(feeds, size), strict=True))
+            answers = dict(zip(self.outputs, self._on_device(feeds, size), strict=True))
             chosen = [answers[name] for name in wanted]
             if size != rows:
                 chosen = [answer[:rows] for answer in chosen]
@@ -352,7 +356,7 @@ class TorchEngine:
         return kept[: len(answer)]
 
     def _on_host(self, wanted: list[str], joined: Mapping[str, Any]) -> list[np.ndarray]:
-        answers = dict(zip(self._outputs, self._forward([*joined.values()]), strict=True))
+        answers = dict(zip(self.outputs, self.forward([*joined.values()]), strict=True))
         return [np.ascontiguousarray(answers[name].numpy()) for name in wanted]
 
     def _on_device(self, feeds: Mapping[str, list[Any]], size: int) -> tuple[Any, ...]:
@@ -376,13 +380,19 @@ class TorchEngine:
             recorded.graph.replay()
             return recorded.answers
         if self._graphs:
-            self._recorded[shapes] = recorded = record(self._torch, self._forward, places)
+            self._recorded[shapes] = recorded = record(self._torch, self.forward, places)
             recorded.graph.replay()
             return recorded.answers
-        return self._forward(places)
+        return self.forward(places)
 
-    def _forward(self, images: Sequence[Any]) -> tuple[Any, ...]:
-        """The network's answers, whose half precision ends here."""
+    def forward(self, images: Sequence[Any], network: Any = None) -> tuple[Any, ...]:
+        """Every output for inputs on the engine's device; float32, whatever it computed in.
+
+        Parameters
+        ----------
+        network
+            A compiled form of `network` to use in its place.
+        """
         torch = self._torch
         shown = [
             image.to(self._type, memory_format=torch.channels_last)
@@ -392,7 +402,7 @@ class TorchEngine:
         ]
         return tuple(
             answer.float().contiguous() if answer.dtype == self._type else answer.contiguous()
-            for answer in self._graph(*shown)
+            for answer in (network or self.network)(*shown)
         )
 
 
@@ -460,6 +470,8 @@ def _providers(options: Options) -> list[Any]:
         "cudnn_conv_algo_search": _SEARCHES[number],
         "use_tf32": int(precision == "tf32"),
     }
+    if options.number("prefer_nhwc", 0) == 1:
+        cuda["prefer_nhwc"] = 1
     return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
 
 
