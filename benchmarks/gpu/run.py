@@ -70,15 +70,18 @@ def steps(device: str) -> Iterator[Step]:
 
     yield one("facts", 60)
     if device == "cpu":
-        small = {"seconds": 0.5, "largest": 4}
-        for key in ("reference", "wide"):
-            yield one("bare", 90, **engine(key, "pytorch", "fp32"), **small)
-        for key in ("reference", "wide"):
-            yield one("served", 120, **engine(key, "pytorch", "fp32"), **small)
+        small = {"seconds": 0.5, "largest": 2}
+        reference = engine("reference", "pytorch", "fp32")
+        wide = engine("wide", "pytorch", "fp32")
+        yield one("bare", 60, **reference, **small)
+        yield one("served", 90, **reference, **small)
+        yield one("whole", 120, "gateway", **reference, seconds=1)
+        yield one("bare", 60, **wide, **small)
+        yield one("served", 90, **wide, **small)
         if importlib.util.find_spec("onnxruntime") is not None:
-            yield one("bare", 60, **engine("reference", "onnxruntime", "fp32"), **small)
-            yield one("served", 90, **engine("reference", "onnxruntime", "fp32"), **small)
-        yield one("whole", 150, "gateway", **engine("reference", "pytorch", "fp32"), seconds=1)
+            onnxruntime = engine("reference", "onnxruntime", "fp32")
+            yield one("bare", 60, **onnxruntime, **small)
+            yield one("served", 90, **onnxruntime, **small)
         return
     torch16 = engine("reference", "pytorch", "fp16")
     torch32 = engine("reference", "pytorch", "fp32")

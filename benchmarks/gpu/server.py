@@ -8,7 +8,6 @@ import ctypes
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -90,7 +89,7 @@ def serving(repository: Path, folder: Path) -> Iterator[str]:
             },
             stdout=output,
             stderr=output,
-            start_new_session=True,
+            # In the step's process group: whoever ends a step that hangs ends this with it.
         )
     try:
         address = f"127.0.0.1:{port}"
@@ -110,8 +109,7 @@ def serving(repository: Path, folder: Path) -> Iterator[str]:
         server.terminate()
         with suppress(subprocess.TimeoutExpired):
             server.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
+        server.kill()
         server.wait()
 
 

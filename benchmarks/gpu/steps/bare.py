@@ -25,7 +25,8 @@ def main() -> None:
             kind="GPU" if doing.device == "gpu" else "CPU",
             device=0,
             most=doing.largest if doing.device == "gpu" else 0,
-            parameters={"engine": doing.engine, "intra_op_thread_count": "0"} | parameters,
+            # On a CPU one thread, as an instance of Triton's has there.
+            parameters={"engine": doing.engine} | parameters,
         )
         try:
             engine = open_engine(str(doing.model), options)

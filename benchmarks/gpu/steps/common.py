@@ -126,7 +126,10 @@ def rate(
     started = time.perf_counter()
     call()
     settle()
-    count = max(2, int(seconds / max(time.perf_counter() - started, 1e-6)))
+    once = time.perf_counter() - started
+    if once >= seconds:
+        return tiles / once
+    count = max(2, int(seconds / max(once, 1e-6)))
     started = time.perf_counter()
     for _ in range(count):
         call()
