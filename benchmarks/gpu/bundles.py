@@ -20,6 +20,8 @@ PACK_FILE = "pack.json"
 PART = 56 << 20
 # Each so many bytes are compressed by themselves, on all cores.
 _BLOCK = 16 << 20
+# Of xz: three times as fast as its own choice, for a tenth more bytes.
+_PRESET = 3
 
 
 class PackError(Exception):
@@ -149,7 +151,7 @@ def _compressed(content: memoryview) -> Iterable[bytes]:
             yield content[start : start + _BLOCK]
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lzma.compress, blocks())
+        yield from pool.map(lambda block: lzma.compress(block, preset=_PRESET), blocks())
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
