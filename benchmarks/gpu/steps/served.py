@@ -77,7 +77,7 @@ class _Statistics:
 
         self._client = InferenceServerClient(address)
         config = self._client.get_model_config(NAME).config
-        # As `astrotriton.detection.assurance.golden.instances_of` counts them, which needs more than is here.
+        # As `astrotriton.triton.versions` counts them, which needs more than is here.
         self.instances = sum(
             group.count * max(1, len(group.gpus)) for group in config.instance_group
         )
