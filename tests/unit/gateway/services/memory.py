@@ -1,6 +1,6 @@
 """The storage of the services in memory: what PostgreSQL holds, as far as services ask for it.
 
-`keep_in_memory` puts these functions in the place of those of `astrotriton.gateway.storage` wherever
+`keep_in_memory` puts these functions in the place of those of `astrotriton.gateway.storage`, wherever
 a service has imported one, so that a service's own code runs as it is. What SQL does better than
 Python, such as a cone, is not played here: the integration tests ask the real PostgreSQL for it.
 """
@@ -106,11 +106,16 @@ class Memory:
                         "run_id": run.run_id,
                         "created_at": run.created_at,
                         "model_id": next(
-                            (i for i, m in self.models.items() if m["version"] == run.model.version),
+                            (
+                                i
+                                for i, m in self.models.items()
+                                if m["version"] == run.model.version
+                            ),
                             None,
                         ),
                         "features": self.features.get(detection_id),
                         "tta": run.tta,
+                        "threshold": run.threshold,
                         "guarantee": run.guarantee and msgspec.json.encode(run.guarantee).decode(),
                         "label": given[-1].label if given else None,
                     }
@@ -286,9 +291,7 @@ async def find_detection(memory: Memory, detection_id: UUID) -> dict[str, Any] |
 
 
 @_stands_in_for("detections")
-async def list_detections(
-    memory: Memory, wanted: Any, after: UUID | None, limit: int
-) -> list[Any]:
+async def list_detections(memory: Memory, wanted: Any, after: UUID | None, limit: int) -> list[Any]:
     ids = sorted((d.id for run in memory.runs.values() for d in run.detections), reverse=True)
     rows = [memory.row(one) for one in ids if after is None or one < after]
     found = [row for row in rows if row and wanted.run_id in (None, row["run_id"])]

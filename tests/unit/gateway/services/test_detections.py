@@ -5,7 +5,6 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from astrotriton.detection.image.cutouts import SIZE
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.services.detections import DetectionService
 from astrotriton.gateway.storage.detections import Filter
@@ -15,6 +14,7 @@ from astrotriton.wire.detections import LabelIn
 from tests.unit.gateway.gateway_samples import run
 
 ANY = Filter()
+SIDE = 63  # of a cut-out, pixels
 
 
 @pytest.fixture
@@ -73,20 +73,10 @@ async def test_a_confidence_is_derived_from_what_was_stored(service, scored):
 
 async def test_what_was_promised_is_told(service, scored, memory):
     promised = Guarantee(
-        max_false_discovery_rate=0.1, threshold=0.4, **_rest_of(Guarantee, 0.1, 0.4)
+        max_false_discovery_rate=0.1, threshold=0.4, confidence_level=0.9, exposures=60
     )
     memory.runs[scored.run_id] = msgspec.structs.replace(scored, guarantee=promised)
     assert (await service.explain(scored.detections[0].id)).guarantee == promised
-
-
-def _rest_of(kind, *_) -> dict:
-    """Some value for every further field."""
-    given = {"max_false_discovery_rate", "threshold"}
-    made = {}
-    for field in msgspec.structs.fields(kind):
-        if field.name not in given and field.required:
-            made[field.name] = "x" if field.type is str else 1
-    return made
 
 
 @pytest.mark.parametrize("change", ["no features", "an old card"])
@@ -114,7 +104,7 @@ async def test_labels_are_set_and_withdrawn_and_none_is_lost(service, scored, me
 
 async def test_a_cutout_is_drawn_or_answered_as_it_was_stored(service, scored, memory):
     drawn, stored, none = (one.id for one in scored.detections[:3])
-    memory.cutouts[drawn] = {"pixels": bytes(SIZE * SIZE), "png": None}
+    memory.cutouts[drawn] = {"pixels": bytes(SIDE * SIDE), "png": None}
     memory.cutouts[stored] = {"pixels": None, "png": b"a picture"}
     assert (await service.cutout(drawn)).startswith(b"\x89PNG")
     assert await service.cutout(stored) == b"a picture"
