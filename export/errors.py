@@ -4,10 +4,8 @@ Nothing is changed when one of these is raised, but for `UnfinishedError`.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from astrotriton.export.manifest import Manifest
+from astrotriton.export.manifest import Manifest
 
 
 class ExportError(Exception):
@@ -47,7 +45,7 @@ class GateError(ExportError):
         What was measured, and which gates failed.
     """
 
-    def __init__(self, manifest: "Manifest") -> None:
+    def __init__(self, manifest: Manifest) -> None:
         failed = "; ".join(f"{gate.name}: {gate.detail}" for gate in manifest.failed)
         super().__init__(f"{manifest.name} version {manifest.version} is refused by {failed}")
         self.manifest = manifest

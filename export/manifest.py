@@ -4,7 +4,6 @@ from datetime import datetime
 
 import msgspec
 
-from astrotriton.export.errors import RepositoryError
 from astrotriton.wire.validation import Gate
 
 
@@ -74,10 +73,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises
         ------
-        RepositoryError
+        ValueError
             If it is not one.
         """
         try:
             return msgspec.json.decode(content, type=cls)
         except msgspec.DecodeError as error:
-            raise RepositoryError(f"not a manifest: {error}; verify the version again") from error
+            raise ValueError(f"not a manifest: {error}; verify the version again") from error

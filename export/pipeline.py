@@ -1,77 +1,24 @@
-"""One registered version into the model repository: the gates in their order."""
+"""One registered version into the model repository: converted, asked by the gates, published."""
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import msgspec
-
-from astrotriton.detection.assurance.drift import BASELINE_FILE
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
-from astrotriton.detection.assurance.labelled import VALIDATION_FILE
 from astrotriton.detection.card import UNetModel
-from astrotriton.detection.scoring.score import Scored
-from astrotriton.detection.scoring.tiled_inference import Predict
-from astrotriton.export import accuracy as validation
-from astrotriton.export import convert, digests, gates, parity, registry
-from astrotriton.export.accuracy import ValidationSet
-from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
-from astrotriton.export.errors import (
-    ConversionError,
-    ExportError,
-    GateError,
-    ParityError,
-    RepositoryError,
-)
-from astrotriton.export.gates import GateLimits
+from astrotriton.export import convert, digests, gates, registry
+from astrotriton.export.errors import GateError, RepositoryError
+from astrotriton.export.gates.version import Fields, GoldenTiles, Progress, Trial
 from astrotriton.export.manifest import Manifest
-from astrotriton.export.precision import Precision, reduced
+from astrotriton.export.precision import Precision
 from astrotriton.export.promotion import rival_of
 from astrotriton.export.registry import RegisteredVersion
-from astrotriton.export.repository import CARD_FILE, MANIFEST_FILE, MODEL_FILE, Repository
-from astrotriton.export.sandbox import OpenSandbox, Version, try_out
-from astrotriton.export.subpixel import fold_upsampling
+from astrotriton.export.repository import CARD_FILE, MANIFEST_FILE, Repository
+from astrotriton.export.sources import Converter, published_card, title, under_test
 from astrotriton.settings import ModelConfig
-from astrotriton.wire.validation import Gate
-
-if TYPE_CHECKING:
-    import keras
-
-GoldenTiles = Callable[[UNetModel], Mapping[str, Tiles]]
-Converter = Callable[["keras.Model", UNetModel, str], bytes]
-Calibrate = Callable[[UNetModel, Predict], UNetModel]
-Progress = Callable[[str], None]
-Fields = Callable[[], ValidationSet]
 
 _MADE_WITH = ("keras", "tensorflow-cpu", "tf2onnx", "onnx", "onnxruntime")
-# Fields whose detections Keras and ONNX Runtime must agree on; Keras is slow.
-_COMPARED_FIELDS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What a version is tried on, beyond conversion and parity.
-
-    Attributes
-    ----------
-    validation
-        Makes the fields that accuracy and calibration are measured on.
-    open_sandbox
-        Starts a Triton of its own.
-    calibrate
-        Fits the card's confidence anew to what the network answers, where the registered one does
-        not pass the gate ``calibration``; None leaves it as registered.
-    limits
-        What is let through.
-    """
-
-    validation: Fields
-    open_sandbox: OpenSandbox
-    calibrate: Calibrate | None = None
-    limits: GateLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +122,10 @@ def export(
     """
     registered = registry.resolve(uri)
     repository = Repository(root)
-    card = _published(registered, repository, settings, on_progress, precision)
+    card = published_card(registered, repository, settings, on_progress, precision)
     manifest = None
     if before := card is not None:
-        on_progress(f"{_title(registered)} is published already")
+        on_progress(f"{title(registered)} is published already")
     else:
         candidate = verify(
             registered,
@@ -249,91 +196,46 @@ def verify(
     ExportError
         If the version cannot be loaded or measured.
     """
-    title = _title(registered)
-    published = _published(registered, repository, settings, on_progress, precision)
-    on_progress(f"loading {title} from MLflow")
-    registered_card = published or registry.load_card(registered)
-    _check_tile_size(registered_card, settings)
-    model = registry.load_keras(registered)
-    if published is None:
-        digest = _check_source(registered, model, registered_card)
-        on_progress(f"converting {title} to ONNX")
-        content = converter(model, registered_card, digest)
-        if profile == "cpu":  # what it brings on a GPU was not measured
-            content = fold_upsampling(content)
-        content = reduced(content, registered_card, precision, tiles)
-        further = convert.further_outputs(content, registered_card)
-        registered_card = msgspec.structs.replace(registered_card, further_outputs=further)
-    else:
-        content = repository.file(registered.name, registered.version, MODEL_FILE)
-
-    name = registered.name
-    champion = rival_of(name, registered.version, repository) if trial else None
-    measured = _Measured(registered_card, content)
-    if published is not None:
-        # What else travels with it was made when it was published, and stays as it is.
-        measured.files |= {
-            file: repository.file(name, registered.version, file)
-            for file in published.digests.keys() - {MODEL_FILE, GOLDEN_FILE}
-        }
-    source = KerasEngine(model, convert.output_names(model, registered_card), registered_card)
-    rival = _version(repository, name, champion)
-    chosen: ValidationSet | None = None
-
-    def ask() -> Iterator[None]:
-        """Each group of gates in its turn: what fails one would make nonsense of the next."""
-        nonlocal chosen
-        on_progress("checking the ONNX graph")
-        measured.gates.append(_graph(content, measured.card))
-        yield
-        on_progress("comparing ONNX Runtime with Keras on the golden tiles")
-        measured.compare(source, tiles(measured.card), precision)
-        yield
-        if trial is None:
-            if fields is not None and published is None:
-                measured.pack(fields().to_fits())
-            return
-        # What travels with the version is what is measured: its pixels are a little rounded.
-        file = trial.validation().to_fits()
-        chosen = ValidationSet.from_fits(file)
-        on_progress(f"scoring {len(chosen.fields)} validation fields")
-        if precision == "fp32":
-            measured.compare_detections(chosen, source)
-        # What is published stays as it is.
-        calibrate = trial.calibrate if published is None else None
-        measured.score(chosen, rival, trial.limits, calibrate, on_progress)
-        if published is None:
-            measured.pack(file)
-        yield
-        on_progress("trying it in a Triton of its own")
-        measured.finish()
-        own = Version(measured.card, measured.files)
-        measured.gates += try_out(own, rival, trial.open_sandbox, settings, profile, trial.limits)
-
-    for _ in ask():
-        if any(not gate.passed for gate in measured.gates):
-            break
-    measured.finish()
+    published = published_card(registered, repository, settings, on_progress, precision)
+    champion = rival_of(registered.name, registered.version, repository) if trial else None
+    tested = under_test(
+        registered,
+        repository,
+        settings,
+        tiles,
+        published=published,
+        champion=champion,
+        trial=trial,
+        profile=profile,
+        precision=precision,
+        on_progress=on_progress,
+        converter=converter,
+    )
+    answers = gates.ask(tested)
+    passed = all(gate.passed for gate in answers)
+    if passed and trial is None and fields is not None and published is None:
+        tested.pack(fields())
+    tested.finish()
     manifest = Manifest(
-        name=name,
+        name=registered.name,
         version=registered.version,
         made_at=datetime.now(UTC),
         champion=champion,
         precision=precision,
         profile=profile if trial else None,
-        validation=chosen.description if chosen else None,
+        validation=tested.description,
         made_with={one: importlib.metadata.version(one) for one in _MADE_WITH}
         | {"opset": str(convert.OPSET)},
-        digests=measured.card.digests | {CARD_FILE: digests.of_bytes(measured.card.to_json())},
-        gates=measured.gates,
+        digests=tested.card.digests | {CARD_FILE: digests.of_bytes(tested.card.to_json())},
+        gates=answers,
     )
-    registry.record(registered, measured.card, manifest)
+    registry.record(registered, tested.card, manifest)
     if manifest.failed:
         raise GateError(manifest)
     return Candidate(
         registered=registered,
-        card=measured.card,
-        files=measured.files,
+        card=tested.card,
+        files=tested.files,
         manifest=manifest,
         published_before=published is not None,
     )
@@ -373,172 +275,10 @@ def read_manifest(registered: RegisteredVersion, repository: Repository) -> Mani
     except FileNotFoundError:
         return None
     card = repository.read(registered.name, registered.version)
-    manifest = Manifest.from_json(content)
+    try:
+        manifest = Manifest.from_json(content)
+    except ValueError as error:
+        raise RepositoryError(str(error)) from error
     if manifest.digests.get(CARD_FILE) != digests.of_bytes(card.to_json()):
         return None
     return manifest if registered.manifest_digest == digests.of_bytes(content) else None
-
-
-class _Measured:
-    """A version while it is measured."""
-
-    def __init__(self, card: UNetModel, content: bytes) -> None:
-        self.card = card
-        self.gates: list[Gate] = []
-        self.files = {MODEL_FILE: content}
-        self._engine: OnnxEngine | None = None
-        self._scored: list[Scored] = []
-
-    @property
-    def engine(self) -> OnnxEngine:
-        if self._engine is None:
-            self._engine = OnnxEngine(self.files[MODEL_FILE], self.card)
-        return self._engine
-
-    def compare(
-        self, source: KerasEngine, tiles: Mapping[str, Tiles], precision: Precision
-    ) -> None:
-        """The gate ``parity``; and the golden tile."""
-        tolerance = TOLERANCE if precision == "fp32" else 1.0
-        try:
-            passed = parity.compare(source, self.engine, self.card, tiles, tolerance=tolerance)
-        except ParityError as error:
-            self.gates.append(Gate.of("parity", [str(error)], "", **error.figures))
-            return
-        except ConversionError as error:
-            self.gates.append(Gate.of("parity", [str(error)], ""))
-            return
-        golden = passed.golden
-        if precision != "fp32":
-            # What is served is proven against what the gates measured, and that is this file.
-            golden = Golden(golden.image, self.engine(golden.image))
-        self.files[GOLDEN_FILE] = golden.to_npz()
-        largest = max(one.largest for one in passed.differences.values())
-        self.gates.append(Gate.of("parity", [], f"within {largest:.1e} of Keras", **passed.figures))
-
-    def compare_detections(self, fields: ValidationSet, source: KerasEngine) -> None:
-        """The gate ``detections``."""
-        problems, found = validation.compare_detections(
-            fields.fields[:_COMPARED_FIELDS], self.card, source, self.engine
-        )
-        good = "the same detections as with Keras"
-        self.gates.append(Gate.of("detections", problems, good, **found))
-
-    def score(
-        self,
-        fields: ValidationSet,
-        rival: Version | None,
-        limits: GateLimits,
-        calibrate: Calibrate | None,
-        on_progress: Progress,
-    ) -> None:
-        """The gates ``accuracy``, ``accuracy_change`` and ``calibration``."""
-        theirs = None
-        if rival is not None:
-            engine = OnnxEngine(rival.files[MODEL_FILE], rival.card)
-            theirs = validation.evaluate(fields.fields, rival.card, engine)
-        figures = self._figures(fields)
-        calibrated = gates.calibration(figures, limits, champion=theirs)
-        if calibrate is not None and not calibrated.passed:
-            on_progress("fitting the confidence to what the network answers")
-            before = figures["ece"]
-            self.card = calibrate(self.card, self.engine)
-            figures = self._figures(fields)
-            calibrated = gates.calibration(figures, limits, champion=theirs, before=before)
-        self.gates.append(gates.accuracy(figures, limits))
-        if theirs is not None:
-            self.gates.append(gates.accuracy_change(figures, theirs, limits))
-        self.gates.append(calibrated)
-
-    def pack(self, content: bytes) -> None:
-        """Add the fields that travel with the version, and how it sees them."""
-        fields = ValidationSet.from_fits(content)
-        if not self._scored:
-            self._figures(fields)
-        baseline = validation.baseline_of(self._scored, fields.description)
-        self.files |= {VALIDATION_FILE: content, BASELINE_FILE: baseline.to_npz()}
-
-    def _figures(self, fields: ValidationSet) -> dict[str, float]:
-        self._scored = validation.score_all(fields.fields, self.card, self.engine)
-        return validation.figures_of(self._scored, fields.fields, self.card)
-
-    def finish(self) -> None:
-        """Give the card the digests of the files."""
-        found = {name: digests.of_bytes(file) for name, file in self.files.items()}
-        self.card = msgspec.structs.replace(self.card, digests=found)
-
-
-def _graph(content: bytes, card: UNetModel) -> Gate:
-    """The gate ``onnx``."""
-    try:
-        figures = convert.inspect(content, card)
-    except ConversionError as error:
-        return Gate.of("onnx", [str(error)], "")
-    return Gate.of("onnx", [], "a valid graph with the card's names and shapes", **figures)
-
-
-def _version(repository: Repository, name: str, version: int | None) -> Version | None:
-    if version is None or not repository.holds(name, version):
-        return None
-    card = repository.read(name, version)
-    files = {file: repository.file(name, version, file) for file in card.digests}
-    return Version(card, files)
-
-
-def _check_source(registered: RegisteredVersion, model: "keras.Model", card: UNetModel) -> str:
-    digest = digests.of_source(model, card)
-    if registered.digest not in (None, digest):
-        raise ExportError(
-            f"{_title(registered)} is not what was registered: the weights or the card that MLflow"
-            " keeps were changed, or damaged; register the model again"
-        )
-    return digest
-
-
-def _check_tile_size(card: UNetModel, settings: ModelConfig) -> None:
-    if card.tile_size != settings.input_size:
-        raise ExportError(
-            f"the tiles of {card.name} version {card.version} are {card.tile_size}, the setting"
-            f" input_size is {settings.input_size}: set"
-            f" ASTROTRITON_INPUT_SIZE='{list(card.tile_size)}'"
-        )
-
-
-def _published(
-    registered: RegisteredVersion,
-    repository: Repository,
-    settings: ModelConfig,
-    on_progress: Progress,
-    precision: Precision,
-) -> UNetModel | None:
-    """The card of a version that is published, after checking that it was made from this source."""
-    name, version = registered.name, registered.version
-    if not repository.holds(name, version):
-        return None
-    card = repository.read(name, version)
-    _check_tile_size(card, settings)
-    noted = convert.metadata(repository.file(name, version, MODEL_FILE))
-    expected = registered.digest
-    if expected is None:
-        # Registered by something else, so its digest is not known without its weights.
-        on_progress(f"loading {_title(registered)} from MLflow")
-        expected = digests.of_source(
-            registry.load_keras(registered), registry.load_card(registered)
-        )
-    where = repository.where(name, version)
-    if noted.get("source_digest") != expected:
-        raise RepositoryError(
-            f"{where} was exported from another model than the one that MLflow now has under that"
-            " version: use the registry it came from, or delete the folder if nothing serves it"
-        )
-    if (found := noted.get("precision", "fp32")) != precision:
-        raise RepositoryError(
-            f"{where} is published as {found}, not {precision}, and a published version never"
-            " changes: give the model a further version,"
-            f" MlflowClient().copy_model_version('{registered.uri}', '{name}'), and promote that"
-        )
-    return card
-
-
-def _title(registered: RegisteredVersion) -> str:
-    return f"{registered.name} version {registered.version}"

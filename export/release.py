@@ -7,12 +7,13 @@ from typing import Literal
 
 from astrotriton.export import convert, pipeline, promotion, registry
 from astrotriton.export.errors import ExportError, GateError
+from astrotriton.export.gates.version import GoldenTiles, Progress, Trial
 from astrotriton.export.gateway_routes import Mode
 from astrotriton.export.manifest import Manifest
-from astrotriton.export.pipeline import Converter, GoldenTiles, Progress, Trial
 from astrotriton.export.precision import Precision
 from astrotriton.export.promotion import Live, Serving, rival_of
 from astrotriton.export.registry import RegisteredVersion
+from astrotriton.export.sources import Converter
 
 Step = Literal["verified", "published"] | promotion.Step
 

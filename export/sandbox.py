@@ -11,13 +11,9 @@ from typing import Protocol
 
 from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden
 from astrotriton.detection.card import UNetModel
-from astrotriton.export import gates
-from astrotriton.export.errors import ServingError
-from astrotriton.export.gates import GateLimits
 from astrotriton.export.repository import Repository
 from astrotriton.export.serving import Replica
 from astrotriton.settings import ModelConfig
-from astrotriton.wire.validation import Gate
 
 _ROUNDS = 15
 # The first answers pay for what the others find ready.
@@ -56,20 +52,44 @@ class Version:
     files: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a version costs: ``latency`` of a tile in ms, ``memory`` in MiB."""
+
+    latency: float
+    memory: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a sandbox has shown.
+
+    Attributes
+    ----------
+    difference
+        Largest difference of any instance's answer to the golden tile from what is known of it.
+    own, champion
+        The costs of both on the same server; None without a champion.
+    """
+
+    difference: float
+    own: Cost
+    champion: Cost | None
+
+
 def try_out(
     candidate: Version,
     champion: Version | None,
     open_sandbox: OpenSandbox,
     settings: ModelConfig,
     profile: str,
-    limits: GateLimits,
-) -> list[Gate]:
+) -> Measured:
     """Load a version in a sandbox, beside the champion; prove it, and measure both in turn.
 
-    Returns
-    -------
-    list of Gate
-        ``sandbox``, and if that passed, ``latency`` and ``memory``.
+    Raises
+    ------
+    ServingError
+        If the sandbox does not take one of them, or answers its golden tile wrongly.
     """
     name = candidate.card.name
     with TemporaryDirectory(prefix="astrotriton-sandbox-") as folder:
@@ -84,34 +104,14 @@ def try_out(
             for version in versions:
                 loaded.append(int(version.card.version or 0))
                 repository.list_versions(version.card, loaded, settings, profile)
-                try:
-                    triton.load(name)
-                    difference = triton.check(version.card, version.files[GOLDEN_FILE])
-                except ServingError as error:
-                    return [Gate.of("sandbox", [str(error)], "")]
+                triton.load(name)
+                difference = triton.check(version.card, version.files[GOLDEN_FILE])
                 now = sandbox.memory()
                 used.append((now - before) / _MEBIBYTE)
                 before = now
             took = _time(triton, versions)
-    answered = Gate.of(
-        "sandbox",
-        [],
-        f"every instance answers the golden tile within {difference:.1e}",
-        sandbox_max_abs=difference,
-    )
-    champions = (took[0], used[0]) if champion is not None else (None, None)
-    return [
-        answered,
-        gates.cost(
-            "latency",
-            "ms",
-            took[-1],
-            champions[0],
-            most=limits.max_latency_ms,
-            most_ratio=limits.max_latency_ratio,
-        ),
-        gates.cost("memory", "MiB", used[-1], champions[1], most_ratio=limits.max_memory_ratio),
-    ]
+    costs = [Cost(*pair) for pair in zip(took, used, strict=True)]
+    return Measured(difference, costs[-1], None if champion is None else costs[0])
 
 
 def _time(triton: Replica, versions: list[Version]) -> list[float]:

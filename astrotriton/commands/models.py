@@ -21,8 +21,8 @@ from astrotriton.settings import ModelConfig
 
 if TYPE_CHECKING:
     from astrotriton.detection.scoring.tiled_inference import Predict
+    from astrotriton.export.gates.version import Trial
     from astrotriton.export.manifest import Manifest
-    from astrotriton.export.pipeline import Trial
     from astrotriton.export.promotion import Live, Serving
 
 #: Exit codes: a fault, a refusal by a gate, servers that would not take the version, and a change
@@ -390,7 +390,7 @@ def _serving(settings: Settings) -> "Serving":
 
 
 def _trial(fields: int, calibration_fields: int, report: Report) -> "Trial":
-    from astrotriton.export.pipeline import Trial
+    from astrotriton.export.gates.version import Trial
     from astrotriton.local.trial_triton import lent_sandbox, open_sandbox
     from astrotriton.settings import GateSettings
     from astrotriton.training.exposures import validation_set

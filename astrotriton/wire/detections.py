@@ -1,7 +1,7 @@
 """Detections: candidates in, scored sources out."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -10,12 +10,14 @@ from msgspec import Meta
 from astrotriton.wire.confidence import Derivation, Guarantee
 from astrotriton.wire.exposures import ExposureInfo
 from astrotriton.wire.fields import Name, PixelX, PixelY, Probability
+from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
 
 Outcome = Literal["kept", "merged", "unscored"]
 
-
 Label = Literal["real", "artefact", "unsure"]
+
+Id = TypeVar("Id", int, UUID)
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,175 +42,222 @@ class CandidateIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = None
 
 
-class Detection(msgspec.Struct, frozen=True, kw_only=True):
-    """One scored source. A candidate always comes back as one, whatever became of it.
+class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
+    """The fields of a detection: each is declared here, and nowhere again.
 
-    Attributes
-    ----------
-    candidate_id
-        The caller's id; None for a source that the network found and no candidate names.
-    x, y
-        Sub-pixel centroid, 0-based pixels; the candidate's own position where there is none within
-        2 px, or the pixel is masked.
-    ra, dec
-        ICRS degrees; None without a usable WCS (flag ``no_wcs``).
-    probability
-        The network's largest probability within the match radius, 0 to 1; None if unscored.
-    probability_mean
-        Mean probability over the source's footprint; None if unscored.
-    confidence
-        Probability that the source is real, 0 to 1; None if unscored.
-    confidence_low, confidence_high
-        The central 90 % of that probability over exposures; None if unscored or uncalibrated.
-    entropy
-        Predictive entropy of the confidence, bits: 0 for certainty, 1 for a coin toss.
-    tta_std
-        Standard deviation of the logit of the probability over the eight orientations that the
-        network was shown; None without test-time augmentation.
-    ensemble_std
-        Standard deviation of that logit over the versions of the model that are served; None
-        without test-time augmentation, or where only one is served.
-    is_real
-        Whether the confidence reaches the threshold.
-    snr, snr_err, flux, flux_err
-        Matched-filter signal-to-noise ratio, and the flux in counts, with their 1-sigma errors.
-    fwhm, elongation
-        Full width at half maximum in pixels; major over minor axis.
-    psf_match, sharpness, negative_ratio, trail
-        Likeness to a PSF, and measures of cosmic rays, dipoles and trails: see
-        `detection.quality.Measurements`.
-    edge_distance
-        Distance to the nearest edge of the exposure, pixels.
-    sep_flags
-        SEP's flags of the source and of the window around its centroid, or-ed: 1 deblended from a
-        neighbour, 2 or 16 cut off by the edge, 4 too complex to deblend, 8 all in one line, 32 some
-        and 64 all pixels masked. 1 to 8 are of sources that SEP extracted; None if merged.
-    polarity
-        1 for a brightening, -1 for a fading source.
-    outcome
-        ``kept``; ``merged`` into a better detection of the same source; or ``unscored``.
-    merged_into
-        Index, in the list answered, of the detection that this one was merged into.
-    flags
-        Sorted names of what a user should know (``edge``, ``masked``, ``dipole``, ...).
+    ``id`` and ``merged_into`` are what a detection is named by: see the types made of this.
     """
 
-    candidate_id: str | None
-    x: float
-    y: float
-    ra: float | None = None
-    dec: float | None = None
-    probability: float | None = None
-    probability_mean: float | None = None
-    confidence: float | None = None
-    confidence_low: float | None = None
-    confidence_high: float | None = None
-    entropy: float | None = None
-    tta_std: float | None = None
-    ensemble_std: float | None = None
-    is_real: bool = False
-    snr: float | None = None
-    snr_err: float | None = None
-    flux: float | None = None
-    flux_err: float | None = None
-    fwhm: float | None = None
-    elongation: float | None = None
-    psf_match: float | None = None
-    sharpness: float | None = None
-    negative_ratio: float | None = None
-    trail: float | None = None
-    edge_distance: float | None = None
-    sep_flags: int | None = None
-    polarity: Literal[1, -1] = 1
-    outcome: Outcome = "kept"
-    merged_into: int | None = None
-    flags: tuple[str, ...] = ()
-
-
-class ScoredDetection(msgspec.Struct, frozen=True, kw_only=True):
-    """A scored source; a candidate always comes back as one."""
-
-    id: UUID
-    rank: Annotated[int, Meta(ge=1, description="Place by confidence; 1 is the most confident.")]
+    id: Id
+    rank: Annotated[
+        int,
+        Meta(ge=1, description="Place by confidence; 1 is the most confident.", examples=[1]),
+    ]
     candidate_id: Annotated[
         str | None,
-        Meta(description="The caller's id; null for a source that no candidate names."),
+        Meta(
+            description="The caller's id; null for a source that no candidate names.",
+            examples=["sn-17"],
+        ),
     ]
     x: PixelX
     y: PixelY
-    ra: Annotated[float | None, Meta(description="ICRS degrees; null without a usable WCS.")]
-    dec: Annotated[float | None, Meta(description="ICRS degrees; null without a usable WCS.")]
+    ra: Annotated[
+        float | None,
+        Meta(
+            title="RA",
+            description="ICRS degrees; null without a usable WCS.",
+            examples=[318.10823],
+            extra={"unit": "deg"},
+        ),
+    ]
+    dec: Annotated[
+        float | None,
+        Meta(
+            title="Dec",
+            description="ICRS degrees; null without a usable WCS.",
+            examples=[-66.01572],
+            extra={"unit": "deg"},
+        ),
+    ]
     probability: Annotated[
         Probability | None,
-        Meta(description="The network's largest probability within the match radius."),
+        Meta(
+            description="The network's largest probability within the match radius.",
+            examples=[0.997],
+        ),
     ]
     probability_mean: Annotated[
-        Probability | None, Meta(description="Mean probability over the source's footprint.")
+        Probability | None,
+        Meta(description="Mean probability over the source's footprint.", examples=[0.91]),
     ]
     confidence: Annotated[
         Probability | None,
-        Meta(description="Probability that the source is real; null unless `outcome` is `kept`."),
+        Meta(
+            description="Probability that the source is real; null unless `outcome` is `kept`.",
+            examples=[0.98],
+        ),
     ]
     confidence_low: Annotated[
         Probability | None,
-        Meta(description="From here to `confidence_high`: its central 90 % over exposures."),
+        Meta(
+            description="From here to `confidence_high`: its central 90 % over exposures.",
+            examples=[0.93],
+        ),
     ] = None
-    confidence_high: Probability | None = None
+    confidence_high: Annotated[
+        Probability | None,
+        Meta(description="Upper end of the central 90 % of the confidence.", examples=[0.99]),
+    ] = None
     entropy: Annotated[
-        float | None, Meta(description="Of the confidence, bits: 0 is certain, 1 a coin toss.")
+        float | None,
+        Meta(
+            description="Of the confidence, bits: 0 is certain, 1 a coin toss.",
+            examples=[0.14],
+            extra={"unit": "bit"},
+        ),
     ] = None
     tta_std: Annotated[
         float | None,
         Meta(
             description="Scatter of the logit of the probability over eight orientations; only "
-            "with `tta`."
+            "with `tta`.",
+            examples=[None],
         ),
     ] = None
     ensemble_std: Annotated[
-        float | None, Meta(description="Between the model versions that are loaded.")
+        float | None,
+        Meta(
+            description="Scatter of that logit over the model versions that are loaded; only with "
+            "`tta`.",
+            examples=[None],
+        ),
     ] = None
-    is_real: Annotated[bool, Meta(description="Whether the confidence reaches the threshold.")]
-    snr: Annotated[float | None, Meta(description="Matched-filter signal-to-noise ratio.")]
-    snr_err: Annotated[float | None, Meta(description="Its 1-sigma error.")] = None
-    flux: Annotated[float | None, Meta(description="Counts.")]
-    flux_err: Annotated[float | None, Meta(description="1-sigma error of the flux, counts.")]
-    fwhm: Annotated[float | None, Meta(description="Full width at half maximum, pixels.")]
-    elongation: Annotated[float | None, Meta(description="Major over minor axis.")]
+    is_real: Annotated[
+        bool, Meta(description="Whether the confidence reaches the threshold.", examples=[True])
+    ]
+    snr: Annotated[
+        float | None,
+        Meta(title="SNR", description="Matched-filter signal-to-noise ratio.", examples=[21.4]),
+    ]
+    snr_err: Annotated[
+        float | None, Meta(description="1-sigma error of the SNR.", examples=[1.15])
+    ] = None
+    flux: Annotated[
+        float | None,
+        Meta(description="Counts.", examples=[5210.0], extra={"unit": "ct"}),
+    ]
+    flux_err: Annotated[
+        float | None,
+        Meta(
+            description="1-sigma error of the flux, counts.",
+            examples=[243.0],
+            extra={"unit": "ct"},
+        ),
+    ]
+    fwhm: Annotated[
+        float | None,
+        Meta(
+            title="FWHM",
+            description="Full width at half maximum, pixels.",
+            examples=[4.2],
+            extra={"unit": "pix"},
+        ),
+    ]
+    elongation: Annotated[float | None, Meta(description="Major over minor axis.", examples=[1.08])]
     negative_ratio: Annotated[
         float | None,
         Meta(
             description="Depth of the negative lobe over the height of the peak: near 0 for a "
-            "point source, near 1 for a dipole."
+            "point source, near 1 for a dipole.",
+            examples=[0.03],
         ),
     ]
-    psf_match: Annotated[float | None, Meta(description="Likeness to the PSF.")] = None
-    sharpness: Annotated[
-        float | None, Meta(description="Large for a cosmic ray, near 1 for a point source.")
+    psf_match: Annotated[
+        float | None,
+        Meta(
+            title="PSF match",
+            description="Likeness to the PSF: 1 for a noiseless point source.",
+            examples=[0.97],
+        ),
     ] = None
-    trail: Annotated[float | None, Meta(description="Large for a trail.")] = None
+    sharpness: Annotated[
+        float | None,
+        Meta(
+            description="Large for a cosmic ray, near 1 for a point source.",
+            examples=[1.1],
+        ),
+    ] = None
+    trail: Annotated[
+        float | None,
+        Meta(
+            title="trail (sigma)",
+            description="Significance of the strongest straight line through the source, sigma: "
+            "large for a trail.",
+            examples=[0.2],
+        ),
+    ] = None
     edge_distance: Annotated[
-        float | None, Meta(description="To the nearest edge of the exposure, pixels.")
+        float | None,
+        Meta(
+            description="To the nearest edge of the exposure, pixels.",
+            examples=[126.8],
+            extra={"unit": "pix"},
+        ),
     ] = None
     sep_flags: Annotated[
         int | None,
         Meta(
-            description="SEP's flags, or-ed: 1 deblended from a neighbour, 2 or 16 cut off by the "
-            "edge, 4 too complex to deblend, 8 all in one line, 32 some and 64 all pixels masked."
+            title="SEP flags",
+            description="SEP's flags of the source and of the window around its centroid, or-ed: "
+            "1 deblended from a neighbour, 2 or 16 cut off by the edge, 4 too complex to deblend, "
+            "8 all in one line, 32 some and 64 all pixels masked. 1 to 8 are of sources that SEP "
+            "extracted.",
+            examples=[0],
+            extra={"dtype": "int16"},
         ),
     ] = None
     polarity: Annotated[
-        Literal[1, -1], Meta(description="1 for a brightening, -1 for a fading source.")
+        Literal[1, -1],
+        Meta(
+            description="1 for a brightening, -1 for a fading source.",
+            examples=[1],
+            extra={"dtype": "int16"},
+        ),
     ]
     outcome: Annotated[
         Outcome,
-        Meta(description="`kept`, `merged` into a better detection, or `unscored` (see `flags`)."),
+        Meta(
+            description="`kept`, `merged` into a better detection, or `unscored` (see `flags`).",
+            examples=["kept"],
+        ),
     ]
-    merged_into: Annotated[
-        UUID | None, Meta(description="Id of the detection that this one was merged into.")
-    ]
+    merged_into: Id | None
     flags: Annotated[
         tuple[str, ...],
-        Meta(description="What a user should know about it.", examples=[["edge", "dipole"]]),
+        Meta(
+            description="What a user should know about it:\n\n" + explained(FLAGS),
+            examples=[[], ["edge", "dipole"]],
+        ),
+    ]
+
+
+class Detection(_Detection[int], frozen=True, kw_only=True):
+    """One scored source, as the science answers it; ``id`` is its place in the list, from 0.
+
+    A candidate always comes back as one, whatever became of it. ``x`` and ``y`` are the sub-pixel
+    centroid, or the candidate's own position where there is none within 2 px or the pixel is
+    masked. What cannot be told of an unscored or merged one is None.
+    """
+
+
+class ScoredDetection(_Detection[UUID], frozen=True, kw_only=True):
+    """A scored source; a candidate always comes back as one."""
+
+    id: Annotated[UUID, Meta(examples=["019ac5b0-6f0e-7c11-9d0a-2f4f1d9e7b52"])]
+    merged_into: Annotated[
+        UUID | None,
+        Meta(description="Id of the detection that this one was merged into.", examples=[None]),
     ]
 
 

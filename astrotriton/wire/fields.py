@@ -25,13 +25,18 @@ PixelX = Annotated[
         description="Column in pixels, 0-based: the centre of the first pixel is (0, 0), as in "
         "numpy and SEP. ds9, SExtractor and FITS count from 1: subtract 1.",
         examples=[128.9],
+        extra={"unit": "pix"},
     ),
 ]
 
 
 PixelY = Annotated[
     float,
-    Meta(description="Row in pixels, 0-based, by the same convention as `x`.", examples=[127.7]),
+    Meta(
+        description="Row in pixels, 0-based, by the same convention as `x`.",
+        examples=[127.7],
+        extra={"unit": "pix"},
+    ),
 ]
 
 
@@ -41,6 +46,23 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     until: datetime
     seconds: float
+
+
+class FieldError(ValueError):
+    """A field that its type allows, and its message does not.
+
+    Parameters
+    ----------
+    field
+        Its name.
+    detail
+        What is wrong, and what to do about it.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        self.detail = detail
 
 
 def printable(name: str | None) -> str | None:

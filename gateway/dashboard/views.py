@@ -1,19 +1,17 @@
 """What the pages' templates are given, and how they write it."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from astrotriton.gateway.dashboard import charts
-from astrotriton.gateway.dashboard.charts import NONE, Chart
+from astrotriton.gateway.dashboard import charts, written
+from astrotriton.gateway.dashboard.charts import Chart
 from astrotriton.gateway.dashboard.exposure_plot import KINDS, kind_of
 from astrotriton.gateway.errors import NotFoundError
+from astrotriton.wire.flags import FLAGS, meaning_of
 from astrotriton.wire.models import ModelInfo
-from astrotriton.wire.performance import Figure
 from astrotriton.wire.validation import Curves, Validation
 
 #: Style sheets and pictures of the pages.
@@ -145,57 +143,6 @@ def ref(info: ModelInfo) -> str:
     return f"{info.name}:{info.version}"
 
 
-def _utc(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%d %b %Y, %H:%M:%S UTC")
-
-
-@pass_context
-def _ago(context: Context, time: datetime) -> str:
-    """How long it is, as of the page."""
-    passed = (context["now"] - time).total_seconds()
-    for length, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if passed >= 2 * length:
-            return f"{passed / length:.0f} {name} ago"
-    return "now" if passed < 5 else f"{passed:.0f} s ago"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return NONE
-    if value < 1.0:
-        return f"{1000 * value:.3g} ms"
-    return f"{value:.3g} s" if value < 120.0 else f"{value / 60:.3g} min"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
-def _short(value: float | None) -> str:
-    return NONE if value is None else f"{value:.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.3g} %"
-
-
-def _figure(figure: Figure) -> str:
-    """A figure with its unit."""
-    if figure.value is None:
-        return NONE
-    if figure.unit == "s":
-        return _seconds(figure.value)
-    if figure.unit == "bytes":
-        large = figure.value >= 2**30
-        return f"{figure.value / (2**30 if large else 2**20):.3g} {'GiB' if large else 'MiB'}"
-    unit = {"1": "", "1/s": "/s"}.get(figure.unit, f" {figure.unit}")
-    return f"{figure.value:.3g}{unit}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("-", " ")
-
-
 def environment() -> Environment:
     """The templates, with what they write figures by."""
     found = Environment(
@@ -206,17 +153,18 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "ago": _ago,
-        "utc": _utc,
-        "seconds": _seconds,
-        "number": _number,
-        "short": _short,
-        "percent": _percent,
-        "figure": _figure,
-        "words": _words,
+        "ago": written.ago,
+        "utc": written.utc,
+        "seconds": written.seconds,
+        "number": written.number,
+        "short": written.short,
+        "percent": written.percent,
+        "figure": written.figure,
+        "words": written.words,
+        "meaning": meaning_of,
         "ref": ref,
         "kind": kind_of,
     }
     found.filters.update(filters)
-    found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS})
+    found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS, "FLAGS": FLAGS})
     return found

@@ -25,6 +25,7 @@ from litestar.types import Guard
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.dashboard import charts, exposure_plot, views
+from astrotriton.gateway.dashboard.measurements import measurements
 from astrotriton.gateway.errors import (
     ForbiddenError,
     GatewayError,
@@ -254,6 +255,7 @@ class DashboardController(Controller):
             detections=found.detections,
             pictured=found.pictured,
             plot=exposure_plot.plot(shape.height, shape.width, found.detections),
+            raised={flag for one in found.detections for flag in one.flags},
         )
 
     @get("/detections/{detection_id:uuid}", guards=[looks("read")])
@@ -274,6 +276,7 @@ class DashboardController(Controller):
             detection=found,
             explained=explained,
             beside=await context.exposures.surroundings(found),
+            measured=measurements(found),
             diagrams=[]
             if derivation is None
             else [charts.contributions(derivation), charts.calibration(derivation)],

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from astrotriton.wire.columns import columns_of
+from astrotriton.wire.detections import ScoredDetection
+
 REQUEST: dict[str, Any] = {
     "candidates": [
         {"id": "sn-17", "x": 128.9, "y": 127.7},
@@ -41,40 +44,5 @@ RESPONSE: dict[str, Any] = {
     "guarantee": None,
     "extracted": False,
     "flags": [],
-    "detections": [
-        {
-            "id": "019ac5b0-6f0e-7c11-9d0a-2f4f1d9e7b52",
-            "rank": 1,
-            "candidate_id": "sn-17",
-            "x": 128.91,
-            "y": 127.68,
-            "ra": 318.10823,
-            "dec": -66.01572,
-            "probability": 0.997,
-            "probability_mean": 0.91,
-            "confidence": 0.98,
-            "confidence_low": 0.93,
-            "confidence_high": 0.99,
-            "entropy": 0.14,
-            "tta_std": None,
-            "ensemble_std": None,
-            "is_real": True,
-            "snr": 21.4,
-            "snr_err": 1.15,
-            "flux": 5210.0,
-            "flux_err": 243.0,
-            "fwhm": 4.2,
-            "elongation": 1.08,
-            "negative_ratio": 0.03,
-            "psf_match": 0.97,
-            "sharpness": 1.1,
-            "trail": 0.2,
-            "edge_distance": 126.8,
-            "sep_flags": 0,
-            "polarity": 1,
-            "outcome": "kept",
-            "merged_into": None,
-            "flags": [],
-        }
-    ],
+    "detections": [{column.name: column.example for column in columns_of(ScoredDetection)}],
 }

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -9,42 +10,28 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, Table
 from regions import CirclePixelRegion, CircleSkyRegion, PixCoord, Regions
 
+from astrotriton.wire.columns import columns_of
 from astrotriton.wire.detections import ScoredDetection
 
 VOTABLE = "application/x-votable+xml"
 ECSV = "application/x-ecsv"
 DS9 = "application/x-ds9"
 
-_UNITS = {
-    "x": u.pix,
-    "y": u.pix,
-    "ra": u.deg,
-    "dec": u.deg,
-    "fwhm": u.pix,
-    "edge_distance": u.pix,
-    "entropy": u.bit,
-}
-_TYPES = {"rank": np.int32, "polarity": np.int16, "sep_flags": np.int16, "is_real": bool}
-_TEXTS = {"id", "candidate_id", "outcome", "merged_into", "flags", "run_id", "label"}
-_LEFT_OUT = {"model", "exposure", "created_at"}
 _RADIUS = 2.0 * u.arcsec
 
 
 def _table(detections: Sequence[ScoredDetection], kind: type[ScoredDetection]) -> Table:
-    """A row for each detection; what is unknown is masked."""
+    """A row for each detection, columns as declared; what is unknown is masked."""
     table = Table()
-    for name in kind.__struct_fields__:
-        if name in _LEFT_OUT:
-            continue
-        values = [getattr(detection, name) for detection in detections]
+    for column in columns_of(kind):
+        values = [getattr(detection, column.name) for detection in detections]
         unknown = [value is None for value in values]
-        if name in _TEXTS:
-            texts = [" ".join(v) if isinstance(v, tuple) else str(v or "") for v in values]
-            table[name] = MaskedColumn(texts, mask=unknown, dtype=str)
-        else:
-            dtype = _TYPES.get(name, np.float64)
-            column = [0 if value is None else value for value in values]
-            table[name] = MaskedColumn(column, mask=unknown, dtype=dtype, unit=_UNITS.get(name))
+        known: list[Any] = [0 if value is None else value for value in values]
+        if column.dtype == "str":
+            known = [" ".join(v) if isinstance(v, tuple) else str(v or "") for v in values]
+        table[column.name] = MaskedColumn(
+            known, mask=unknown, dtype=np.dtype(column.dtype), unit=column.unit
+        )
     table.meta["description"] = (
         "Pixels are 0-based, (0, 0) is the centre of the first; the sky is ICRS."
     )

@@ -37,7 +37,7 @@ from astrotriton.gateway.observability.metrics import DRIFT_DISTANCE, DRIFTED, S
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.drift_report import make_report
 from astrotriton.gateway.services.events import DRIFTED as DRIFTED_SUBJECT
-from astrotriton.gateway.services.events import drifted_event
+from astrotriton.gateway.services.events import EventSource, drifted_event
 from astrotriton.gateway.services.models import DEPENDENCY, ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.performance import read_window
@@ -224,7 +224,7 @@ class DriftService:
     def __init__(
         self,
         *,
-        event_source: str,
+        event_source: EventSource,
         window: str,
         interval: float,
         report_url: str | None,

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -30,7 +31,7 @@ from astrotriton.gateway.observability.metrics import (
     stage,
 )
 from astrotriton.gateway.services.drift import DriftSampler
-from astrotriton.gateway.services.events import DETECTION_SCORED, scored_event
+from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
@@ -112,7 +113,7 @@ class ScoringService:
     def __init__(
         self,
         *,
-        event_source: str,
+        event_source: EventSource,
         event_detections: int,
         cutouts: int,
         inference: InferenceService,
@@ -337,11 +338,11 @@ def _answer(
 ) -> InferResponse:
     ids = [uuid7() for _ in scored.detections]
 
-    def identified(index: int, detection: Detection) -> ScoredDetection:
-        values = msgspec.structs.asdict(detection)
+    def identified(detection: Detection) -> ScoredDetection:
+        named: dict[str, Any] = {"id": ids[detection.id], "merged_into": None}
         if detection.merged_into is not None:
-            values["merged_into"] = ids[detection.merged_into]
-        return ScoredDetection(id=ids[index], rank=index + 1, **values)
+            named["merged_into"] = ids[detection.merged_into]
+        return ScoredDetection(**msgspec.structs.asdict(detection) | named)
 
     request = submission.request
     height, width = scored.shape
@@ -363,5 +364,5 @@ def _answer(
         guarantee=scored.guarantee,
         extracted=scored.extracted,
         flags=scored.flags,
-        detections=[identified(*pair) for pair in enumerate(scored.detections)],
+        detections=[identified(detection) for detection in scored.detections],
     )

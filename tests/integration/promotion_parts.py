@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
+from astrotriton.detection.assurance.criteria import GateLimits
 from astrotriton.export import registry
 from astrotriton.export.accuracy import ValidationSet
-from astrotriton.export.gates import GateLimits
+from astrotriton.export.gates.version import Trial
 from astrotriton.export.gateway_routes import Gateway
-from astrotriton.export.pipeline import Trial
 from astrotriton.export.promotion import Serving
 from astrotriton.export.release import Role, release
 from astrotriton.export.repository import Repository

@@ -13,8 +13,8 @@ import pytest
 from astrotriton.detection.assurance.criteria import GateLimits
 from astrotriton.export import convert, pipeline, registry
 from astrotriton.export.errors import GateError
+from astrotriton.export.gates.version import Trial
 from astrotriton.export.manifest import Manifest
-from astrotriton.export.pipeline import Trial
 from astrotriton.export.repository import Repository
 from astrotriton.local.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig

@@ -29,6 +29,8 @@ from uuid_utils.compat import uuid7
 from astrotriton.detection.card import UNetModel
 from astrotriton.gateway.config import Settings
 from astrotriton.gateway.storage.detections import Filter, listing
+from astrotriton.wire.columns import columns_of
+from astrotriton.wire.detections import ScoredDetection
 from tests.integration.gateway_parts import (
     NAME,
     ROOT,
@@ -272,6 +274,27 @@ async def test_bad_queries_are_named(client, query, field):
     response = await client.get("/detections/", params=query)
     assert response.status_code == 422, response.text
     assert response.json()["field"] == field
+
+
+async def test_every_declared_field_of_a_detection_has_its_column(client, settings):
+    kinds = {
+        "float64": {"double precision"},
+        "int32": {"integer"},
+        "int16": {"integer", "smallint"},
+        "bool": {"boolean"},
+        "str": {"text", "uuid", "ARRAY"},
+    }
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    rows = await connection.fetch(
+        "SELECT column_name, data_type, is_nullable FROM information_schema.columns"
+        " WHERE table_name = 'detections'"
+    )
+    await connection.close()
+    stored = {row["column_name"]: row for row in rows}
+    for column in columns_of(ScoredDetection):
+        found = stored[column.name]
+        assert found["data_type"] in kinds[column.dtype], column.name
+        assert (found["is_nullable"] == "YES") == column.nullable, column.name
 
 
 async def test_formats_that_astronomers_tools_read(client):

@@ -102,7 +102,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "outside": ({"candidates": pb.Candidates(items=[pb.Candidate(x=999, y=1)])}, "candidates[0].x"),
     "threshold": ({"confidence_threshold": 2.0}, "confidence_threshold"),
     "NaN threshold": ({"confidence_threshold": float("nan")}, "confidence_threshold"),
-    "tta": ({"tta": "much"}, "tta"),
+    "threshold and rate": (
+        {"confidence_threshold": 0.5, "max_false_discovery_rate": 0.1},
+        "confidence_threshold",
+    ),
     "version": ({"model_version": pb.Model(alias="best")}, "model_version"),
     "unknown version": ({"model_version": pb.Model(version=9)}, "model_version"),
     "letters": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(name="Ωμέγα")}, "hdu"),

@@ -1,6 +1,6 @@
 """From judged sources to the detections that the caller gets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from astrotriton.detection.confidence.calibration import entropy
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
+from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection
+from astrotriton.wire.flags import Flag
 
 _DIPOLE = 0.5
 _TRAIL = 8.0
@@ -56,7 +58,9 @@ def build_detections(
     ]
     flags = _flags(tiled, measured, judged)
     # By column, since an exposure may have a hundred thousand of them.
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, Iterable[Any]] = {
+        "id": range(len(order)),
+        "rank": range(1, len(order) + 1),
         "candidate_id": candidates,
         "x": spots.positions[:, 0].tolist(),
         "y": spots.positions[:, 1].tolist(),
@@ -84,6 +88,7 @@ def build_detections(
         "sep_flags": spots.sep_flags.tolist(),
         "polarity": np.where(values.amplitude[order] < 0, -1, 1).tolist(),
         "outcome": np.where(scored, "kept", "unscored").tolist(),
+        "merged_into": [None] * len(order),
         "flags": [flags[i] for i in order],
     }
     kept = [
@@ -119,7 +124,7 @@ def _known(values: Values) -> list[float | None]:
 
 def _flags(
     tiled: TiledInference, measured: MeasuredSources, judged: Judged
-) -> list[tuple[str, ...]]:
+) -> list[tuple[Flag, ...]]:
     """The flags of every source, sorted."""
     spots, values = measured.sources.spots, measured.measurements
     scored = np.isfinite(judged.confidence)
@@ -127,18 +132,18 @@ def _flags(
     neighbour = np.full(len(spots), np.inf)
     if len(spots) > 1:
         neighbour = np.asarray(KDTree(spots.positions).query(spots.positions, k=2)[0])[:, 1]
-    raised = {
-        "no_candidate": measured.sources.candidate < 0,
-        "masked": ~scored,
-        "masked_near": scored & (values.masked_fraction > 0.0),
-        "edge": measured.edge_distance < fwhm,
-        "saturated": spots.saturated,
-        "blended": neighbour < _BLENDED * fwhm,
-        "dipole": values.negative_ratio > _DIPOLE,
-        "trail": values.trail > _TRAIL,
-        "negative": values.amplitude < 0.0,
-        "out_of_distribution": scored & judged.unlike,
-        "uncalibrated": np.full(len(spots), tiled.card.confidence_for(tiled.views) is None),
+    raised: dict[Flag, NDArray[np.bool_]] = {
+        Flag.NO_CANDIDATE: measured.sources.candidate < 0,
+        Flag.MASKED: ~scored,
+        Flag.MASKED_NEAR: scored & (values.masked_fraction > 0.0),
+        Flag.EDGE: measured.edge_distance < fwhm,
+        Flag.SATURATED: spots.saturated,
+        Flag.BLENDED: neighbour < _BLENDED * fwhm,
+        Flag.DIPOLE: values.negative_ratio > _DIPOLE,
+        Flag.TRAIL: values.trail > _TRAIL,
+        Flag.NEGATIVE: values.amplitude < 0.0,
+        Flag.OUT_OF_DISTRIBUTION: scored & judged.unlike,
+        Flag.UNCALIBRATED: np.full(len(spots), tiled.card.confidence_for(tiled.views) is None),
     }
     names = sorted(raised)
     table = np.stack([raised[name] for name in names], axis=1)
@@ -161,16 +166,26 @@ def _merged(
     ]
     positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
     sky = tiled.exposure.sky(positions[:, 0], positions[:, 1])
+    own = tuple(sorted(tiled.exposure.flags))
     return [
         Detection(
-            candidate_id=candidate.id,
-            x=candidate.x,
-            y=candidate.y,
-            ra=ra,
-            dec=dec,
-            outcome="merged",
-            merged_into=into,
-            flags=tuple(sorted(tiled.exposure.flags)),
+            **nothing_known(Detection)
+            | {
+                "id": number,
+                "rank": number + 1,
+                "candidate_id": candidate.id,
+                "x": candidate.x,
+                "y": candidate.y,
+                "ra": ra,
+                "dec": dec,
+                "is_real": False,
+                "polarity": 1,
+                "outcome": "merged",
+                "merged_into": into,
+                "flags": own,
+            }
         )
-        for (candidate, into), ra, dec in zip(merged, *map(_known, sky), strict=True)
+        for number, ((candidate, into), ra, dec) in enumerate(
+            zip(merged, *map(_known, sky), strict=True), start=len(place)
+        )
     ]

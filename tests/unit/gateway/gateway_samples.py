@@ -6,7 +6,6 @@ from uuid import UUID
 import msgspec
 
 from astrotriton.gateway.http.examples import RESPONSE
-from astrotriton.wire.detections import Detection, ScoredDetection
 from astrotriton.wire.runs import InferResponse
 
 
@@ -17,19 +16,15 @@ def run(detections: int) -> InferResponse:
         example,
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
         detections=[
-            ScoredDetection(
+            msgspec.structs.replace(
+                example.detections[0],
                 id=UUID(int=i + 1),
                 rank=i + 1,
-                **msgspec.structs.asdict(
-                    Detection(
-                        candidate_id=f"candidate {i}",
-                        x=100.0 + i,
-                        y=200.0,
-                        probability=0.9,
-                        confidence=1.0 - i / detections,
-                        is_real=True,
-                    )
-                ),
+                candidate_id=f"candidate {i}",
+                x=100.0 + i,
+                y=200.0,
+                probability=0.9,
+                confidence=1.0 - i / detections,
             )
             for i in range(detections)
         ],

@@ -3,6 +3,7 @@ import pytest
 
 from astrotriton.detection.assurance.figures import ScoredField, curves, figures
 from astrotriton.training.weights import load_card
+from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection
 
 TRUTH = np.array([(10.0, 10.0), (50.0, 50.0), (90.0, 20.0)])
@@ -11,7 +12,12 @@ SNR = np.array([20.0, 9.0, 4.0])
 
 def detection(x: float, y: float, confidence: float | None, **more) -> Detection:
     outcome = "kept" if confidence is not None else "unscored"
-    return Detection(candidate_id=None, x=x, y=y, confidence=confidence, outcome=outcome, **more)
+    values = {
+        **nothing_known(Detection),
+        **{"id": 0, "rank": 1, "is_real": False, "polarity": 1, "outcome": outcome, "flags": ()},
+        **{"x": x, "y": y, "confidence": confidence},
+    }
+    return Detection(**values | more)
 
 
 @pytest.fixture

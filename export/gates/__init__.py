@@ -1,0 +1,59 @@
+"""The gates: what a version is asked before it is let through, one after another.
+
+A further gate is a class as `astrotriton.export.gates.protocol.VersionGate` says, in the module
+that it belongs to, and a line in `GATES`.
+"""
+
+from collections.abc import Sequence
+
+from astrotriton.export.gates.conversion import Detections, Graph, Parity
+from astrotriton.export.gates.protocol import VersionGate
+from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration
+from astrotriton.export.gates.serving import Latency, Memory, Sandbox
+from astrotriton.export.gates.version import VersionUnderTest
+from astrotriton.wire.validation import Gate
+
+#: Every gate, in the order in which they are asked and in which a manifest lists them.
+GATES: tuple[VersionGate, ...] = (
+    Graph(),
+    Parity(),
+    Detections(),
+    Accuracy(),
+    AccuracyChange(),
+    Calibration(),
+    Sandbox(),
+    Latency(),
+    Memory(),
+)
+
+
+def ask(version: VersionUnderTest, gates: Sequence[VersionGate] = GATES) -> list[Gate]:
+    """Ask a version every gate that applies to it.
+
+    A gate whose needs were not met is not asked: what fails one would make nonsense of the next.
+
+    Parameters
+    ----------
+    version
+        Keeps what a gate has measured for those that come after it.
+    gates
+        In their order.
+
+    Returns
+    -------
+    list of Gate
+        The answers, in that order.
+    """
+    answers: list[Gate] = []
+    closed: set[str] = set()
+    for gate in gates:
+        if not gate.applies(version):
+            continue
+        if closed.intersection(gate.needs):
+            closed.add(gate.name)
+            continue
+        answer = gate.ask(version)
+        answers.append(answer)
+        if not answer.passed:
+            closed.add(gate.name)
+    return answers

@@ -1,0 +1,53 @@
+"""How good the detections are, by the criteria that hold everywhere: see `criteria`."""
+
+from astrotriton.detection.assurance import criteria
+from astrotriton.export.gates.version import VersionUnderTest
+from astrotriton.wire.validation import Gate
+
+
+class Accuracy:
+    """Whether the figures are good enough by themselves."""
+
+    name = "accuracy"
+    needs = ("parity",)
+
+    def applies(self, version: VersionUnderTest) -> bool:
+        """Of a version that is tried."""
+        return version.trial is not None
+
+    def ask(self, version: VersionUnderTest) -> Gate:
+        """See `VersionGate`."""
+        return criteria.accuracy(version.quality.figures, version.limits)
+
+
+class AccuracyChange:
+    """Whether they are no worse than the champion's on the same fields."""
+
+    name = "accuracy_change"
+    needs = ("parity",)
+
+    def applies(self, version: VersionUnderTest) -> bool:
+        """Of a version that is tried, where there is a champion."""
+        return version.trial is not None and version.champion is not None
+
+    def ask(self, version: VersionUnderTest) -> Gate:
+        """See `VersionGate`."""
+        figures, champion, _ = version.quality
+        assert champion is not None
+        return criteria.accuracy_change(figures, champion, version.limits)
+
+
+class Calibration:
+    """Whether the confidence says how often it is right."""
+
+    name = "calibration"
+    needs = ("parity",)
+
+    def applies(self, version: VersionUnderTest) -> bool:
+        """Of a version that is tried."""
+        return version.trial is not None
+
+    def ask(self, version: VersionUnderTest) -> Gate:
+        """See `VersionGate`."""
+        figures, champion, before = version.quality
+        return criteria.calibration(figures, version.limits, champion=champion, before=before)

@@ -1,0 +1,123 @@
+"""The gates in their order: which are asked of which version, and what stops the next."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.export.errors import ServingError
+from astrotriton.export.gates import GATES, ask
+from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration
+from astrotriton.export.gates.serving import Latency, Memory, Sandbox, cost
+from astrotriton.export.gates.version import Quality
+from astrotriton.export.sandbox import Cost, Measured
+from astrotriton.wire.validation import Gate
+
+GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.01}
+TRIED = SimpleNamespace(
+    trial=object(),
+    champion=object(),
+    precision="fp32",
+    limits=GateLimits(),
+    quality=Quality(GOOD, GOOD, None),
+    tried_out=Measured(1e-6, Cost(10.0, 100.0), Cost(10.0, 100.0)),
+)
+
+
+class Told:
+    """A gate of which the answer is known; it notes that it was asked."""
+
+    def __init__(self, gate, asked, failing=()):
+        self.gate, self.asked, self.failing = gate, asked, failing
+        self.name, self.needs, self.applies = gate.name, gate.needs, gate.applies
+
+    def ask(self, version):
+        self.asked.append(self.name)
+        return Gate.of(self.name, ["no"] if self.name in self.failing else [], "yes")
+
+
+def asked_of(version, *failing):
+    asked = []
+    answers = ask(version, [Told(gate, asked, failing) for gate in GATES])
+    assert [answer.name for answer in answers] == asked
+    assert {answer.name for answer in answers if not answer.passed} == set(failing)
+    return asked
+
+
+def version(**changes):
+    return SimpleNamespace(**(vars(TRIED) | changes))
+
+
+EVERY = [gate.name for gate in GATES]
+
+
+def test_every_gate_needs_gates_before_it():
+    for place, gate in enumerate(GATES):
+        assert set(gate.needs) <= set(EVERY[:place])
+    assert len(set(EVERY)) == len(EVERY)
+
+
+def test_a_version_that_is_tried_is_asked_everything():
+    assert asked_of(TRIED) == EVERY
+
+
+def test_what_does_not_apply_is_not_asked_and_holds_nothing_up():
+    assert asked_of(version(trial=None)) == ["onnx", "parity"]
+    assert asked_of(version(champion=None)) == [n for n in EVERY if n != "accuracy_change"]
+    assert asked_of(version(precision="int8")) == [n for n in EVERY if n != "detections"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "last"),
+    [
+        (("onnx",), "onnx"),
+        (("parity",), "parity"),
+        # These speak of the same fields: all of them are asked, and then no server is troubled.
+        (("detections",), "calibration"),
+        (("accuracy",), "calibration"),
+        (("detections", "accuracy_change", "calibration"), "calibration"),
+        (("sandbox",), "sandbox"),
+        (("latency",), "memory"),
+    ],
+)
+def test_the_first_failure_ends_it(failing, last):
+    assert asked_of(TRIED, *failing) == EVERY[: EVERY.index(last) + 1]
+
+
+def test_quality_is_judged_by_the_common_criteria():
+    worse = {**GOOD, "average_precision": 0.5, "ece": 0.2}
+    found = version(quality=Quality(worse, GOOD, 0.3))
+    answers = {gate.name: gate.ask(found) for gate in (Accuracy(), AccuracyChange(), Calibration())}
+    assert not any(answer.passed for answer in answers.values())
+    assert answers["calibration"].figures["ece_before"] == 0.3
+    assert all(gate.ask(TRIED).passed for gate in (Accuracy(), AccuracyChange(), Calibration()))
+
+
+def test_a_sandbox_that_refuses_says_why():
+    class Refused:
+        limits = GateLimits()
+
+        @property
+        def tried_out(self):
+            raise ServingError("it answers nonsense")
+
+    answer = Sandbox().ask(Refused())
+    assert not answer.passed
+    assert answer.detail == "it answers nonsense"
+    assert Sandbox().ask(TRIED).figures == {"sandbox_max_abs": 1e-6}
+
+
+def test_costs_are_compared_with_the_champions():
+    assert Latency().ask(TRIED).figures == {
+        "latency_ms": 10.0,
+        "champion_latency_ms": 10.0,
+        "latency_ratio": 1.0,
+    }
+    slow = version(tried_out=Measured(0.0, Cost(20.0, 300.0), Cost(10.0, 100.0)))
+    assert "2.00 times the champion's 10 ms" in Latency().ask(slow).detail
+    assert not Latency().ask(slow).passed
+    assert not Memory().ask(slow).passed
+    alone = version(tried_out=Measured(0.0, Cost(20.0, 300.0), None))
+    assert Latency().ask(alone).passed
+    assert "there is no champion" in Memory().ask(alone).detail
+    assert not cost("latency", "ms", 2000.0, None, most=1000.0, most_ratio=1.5).passed
