@@ -1,8 +1,9 @@
 """The storage of the services in memory: what PostgreSQL holds, as far as services ask for it.
 
-`keep_in_memory` puts these functions in the place of those of `astrotriton.gateway.storage`, wherever
-a service has imported one, so that a service's own code runs as it is. What SQL does better than
-Python, such as a cone, is not played here: the integration tests ask the real PostgreSQL for it.
+`keep_in_memory` puts these functions in the place of those of `astrotriton.gateway.storage`
+wherever a service has imported one, so that a service's own code runs as it is. What SQL does
+better than Python, such as a cone, is not played here: the integration tests ask the real
+PostgreSQL for it.
 """
 
 import importlib

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import expit
 
-from astrotriton.detection.assurance.golden import Golden
+from astrotriton.detection.assurance.golden import Golden, Verdict
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import DependencyError
+from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.inference import Submission
 from astrotriton.gateway.services.models import ModelFiles, ModelService
 from astrotriton.settings import ModelConfig
@@ -30,6 +31,7 @@ from astrotriton.wire.runs import InferRequest
 
 NAME = "unet_astronomical"
 TILE = 128
+SOURCE = EventSource("/here", "http://here:8000/schema/events")
 
 Tiles = NDArray[np.float32]
 Network = Callable[[Tiles], Tiles]
@@ -96,9 +98,9 @@ class Tritons:
             raise DependencyError("triton", f"version {version} is not loaded")
         return self.networks[version](tiles)
 
-    async def infer_everywhere(
-        self, card: UNetModel, version: int, tile: Tiles
-    ) -> dict[Server, Tiles | DependencyError]:
+    async def prove(
+        self, card: UNetModel, version: int, golden: Golden
+    ) -> dict[Server, Verdict | DependencyError]:
         self._awake()
         if version not in self.networks:
             error = DependencyError("triton", f"version {version} is not loaded")
@@ -106,7 +108,7 @@ class Tritons:
         return {
             server: DependencyError("triton", "it does not answer")
             if server.away
-            else self.networks[version](tile) + np.float32(server.off)
+            else golden.judge([self.networks[version](golden.image) + np.float32(server.off)])
             for server in self.servers
         }
 

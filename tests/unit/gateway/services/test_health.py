@@ -9,7 +9,7 @@ from astrotriton.gateway.services import health
 from astrotriton.gateway.services.health import HealthService
 from astrotriton.gateway.services.routing import RoutingService
 from tests.unit.gateway.services.memory import Event
-from tests.unit.gateway.services.stand_ins import Server
+from tests.unit.gateway.services.stand_ins import SOURCE, Server
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def now(monkeypatch):
 
 @pytest.fixture
 def service(memory, models, triton, outbox) -> HealthService:
-    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source="/here")
+    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
     return HealthService(
         database=memory, models=models, routing=routing, triton=triton, outbox=outbox, interval=60.0
     )
@@ -92,7 +92,7 @@ async def test_an_answer_counts_for_a_while_unless_a_request_fails(service, trit
 
 async def test_many_that_ask_at_once_are_one_probe(service, triton):
     asked = 0
-    real = triton.infer_everywhere
+    real = triton.prove
 
     async def counted(*what):
         nonlocal asked
@@ -100,7 +100,7 @@ async def test_many_that_ask_at_once_are_one_probe(service, triton):
         await asyncio.sleep(0)
         return await real(*what)
 
-    triton.infer_everywhere = counted
+    triton.prove = counted
     found = await asyncio.gather(*(service.ready() for _ in range(8)))
     assert {one.status for one in found} == {"ready"}
     assert asked == 1
@@ -109,13 +109,13 @@ async def test_many_that_ask_at_once_are_one_probe(service, triton):
 async def test_a_probe_that_does_not_come_back_is_not_waited_for(service, triton, monkeypatch):
     monkeypatch.setattr(health, "_PATIENCE", 0.01)
     come = asyncio.Event()
-    real = triton.infer_everywhere
+    real = triton.prove
 
     async def late(*what):
         await come.wait()
         return await real(*what)
 
-    triton.infer_everywhere = late
+    triton.prove = late
     assert "no answer to the golden tile" in (await service.ready()).parts["model"].detail
     come.set()
     monkeypatch.setattr(health, "_PATIENCE", 30.0)
@@ -126,9 +126,9 @@ async def test_a_probe_that_fails_in_any_way_says_so(service, triton, now):
     async def broken(*_):
         raise ZeroDivisionError
 
-    real, triton.infer_everywhere = triton.infer_everywhere, broken
+    real, triton.prove = triton.prove, broken
     assert "ZeroDivisionError" in (await service.ready()).parts["model"].detail
-    triton.infer_everywhere = real
+    triton.prove = real
     now.time += 2.0
     assert (await service.ready()).status == "ready"
 

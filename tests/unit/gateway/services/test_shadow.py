@@ -16,8 +16,9 @@ from tests.unit.gateway.services.stand_ins import running, submission, until
 
 
 def detection(x: float, y: float, confidence: float = 0.9, **more) -> Detection:
-    given = {"candidate_id": None, "x": x, "y": y, "confidence": confidence}
-    return Detection(**{**given, "is_real": confidence >= 0.5, **more})
+    (example,) = gateway_samples.run(1).detections
+    given = {"id": 0, "x": x, "y": y, "confidence": confidence, "is_real": confidence >= 0.5}
+    return Detection(**msgspec.structs.asdict(example) | given | more)
 
 
 def answered(*detections: Detection):
