@@ -77,10 +77,7 @@ class Jobs:
             self.progress.pop(job_id, None)
         if error is None:
             return
-        _log.info("%s %s failed: %s", self._kind, job_id, error)
         try:
             await self._store_failure(job_id, error)
         except Exception as fault:
-            _log.warning(
-                "%s %s failed, which could not be stored: %s", self._kind, job_id, fault
-            )
+            _log.warning("%s %s failed, which could not be stored: %s", self._kind, job_id, fault)

@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
+from astrotriton.gateway.periodic import work_off
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService
@@ -72,29 +73,26 @@ class ShadowService:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            job = await self._jobs.get()
-            try:
-                with job.held:
-                    await self._score(job)
-                SHADOW_RUNS.labels("compared").inc()
-            except Exception as error:  # whatever it is, the champion's runs go on
-                SHADOW_RUNS.labels("failed").inc()
-                _log.warning(
-                    "version %d failed in the shadow of run %s: %s: %s",
-                    job.version,
-                    job.run.run_id,
-                    type(error).__name__,
-                    error,
-                )
+        await work_off(self._jobs, self._score, self._failed)
 
     async def _score(self, job: _Job) -> None:
-        model = await self._models.get(job.version)
-        _, scored = await self._inference.score(job.submission, model)
-        comparison = compare(job.run, scored.detections, model.card.nms_radius)
-        async with self._database.transaction() as connection:
-            await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
-            await insert_comparison(connection, job.run.run_id, model.id, comparison)
+        with job.held:
+            model = await self._models.get(job.version)
+            _, scored = await self._inference.score(job.submission, model)
+            comparison = compare(job.run, scored.detections, model.card.nms_radius)
+            async with self._database.transaction() as connection:
+                await insert_model(
+                    connection, model.id, model.ref, model.card_json, model.card_digest
+                )
+                await insert_comparison(connection, job.run.run_id, model.id, comparison)
+        SHADOW_RUNS.labels("compared").inc()
+
+    def _failed(self, job: _Job, error: Exception) -> None:
+        SHADOW_RUNS.labels("failed").inc()
+        _log.warning(
+            "version %d failed in the shadow of run %s: %s: %s",
+            *(job.version, job.run.run_id, type(error).__name__, error),
+        )
 
 
 def compare(run: InferResponse, detections: list[Detection], radius: float) -> Comparison:
