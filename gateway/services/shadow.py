@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import KDTree
 
+from astrotriton.detection.sources.matching import match, nearest
 from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
 from astrotriton.gateway.periodic import work_off
@@ -99,17 +99,12 @@ def compare(run: InferResponse, detections: list[Detection], radius: float) -> C
     """A challenger's detections beside those answered; pairs lie within ``radius`` pixels."""
     ours = [d for d in run.detections if d.outcome == "kept"]
     theirs = [d for d in detections if d.outcome == "kept"]
-    pairs: list[tuple[int, int]] = []
-    if ours and theirs:
-        tree = KDTree([(d.x, d.y) for d in theirs])
-        asked = np.array([(d.x, d.y) for d in ours])
-        distance, nearest = map(np.asarray, tree.query(asked, distance_upper_bound=radius))
-        taken: set[int] = set()
-        for i in np.argsort(distance)[: np.count_nonzero(np.isfinite(distance))].tolist():
-            j = int(nearest[i])
-            if j not in taken:
-                taken.add(j)
-                pairs.append((i, j))
+    here, there = (
+        np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
+    )
+    # The closest go first.
+    twin = match(here, -nearest(here, there, radius).distance, there, radius)
+    pairs = [(i, j) for i, j in enumerate(twin.tolist()) if j >= 0]
     differences = [
         abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in pairs
     ]

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.confidence.calibration import entropy
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
+from astrotriton.detection.sources.matching import isolation
 from astrotriton.wire.detections import Detection
 
 _DIPOLE = 0.5
@@ -124,16 +124,13 @@ def _flags(
     spots, values = measured.sources.spots, measured.measurements
     scored = np.isfinite(judged.confidence)
     fwhm = measured.seeing or DEFAULT_FWHM
-    neighbour = np.full(len(spots), np.inf)
-    if len(spots) > 1:
-        neighbour = np.asarray(KDTree(spots.positions).query(spots.positions, k=2)[0])[:, 1]
     raised = {
         "no_candidate": measured.sources.candidate < 0,
         "masked": ~scored,
         "masked_near": scored & (values.masked_fraction > 0.0),
         "edge": measured.edge_distance < fwhm,
         "saturated": spots.saturated,
-        "blended": neighbour < _BLENDED * fwhm,
+        "blended": isolation(spots.positions) < _BLENDED * fwhm,
         "dipole": values.negative_ratio > _DIPOLE,
         "trail": values.trail > _TRAIL,
         "negative": values.amplitude < 0.0,
