@@ -30,7 +30,7 @@ from astrotriton.gateway.observability.metrics import (
     measure_parts,
     stage,
 )
-from astrotriton.gateway.services.drift import DriftSampler
+from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
