@@ -7,10 +7,12 @@ export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # ONNX Runtime would write to the home folder and send what it counts.
 export ORT_DISABLE_TELEMETRY := 1
+# mkdocs-material would announce its successor at each build.
+export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
 
-.PHONY: help demo up down test test-long chart-test chart-snapshots chart-audit check format train evaluate bench \
-  lock lock-images clean
+.PHONY: help demo up down test test-system coverage chart-test chart-snapshots chart-audit check docs format train \
+  evaluate bench lock lock-images clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -24,14 +26,17 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.stamp ## the tests, on the real servers; ARGS= goes to pytest
+test: .venv/.stamp ## the tests, on the real servers, in less than ten minutes; ARGS= goes to pytest
 	@$(BIN)/pytest $(ARGS)
 
-test-long: .venv/.stamp ## the tests that take many minutes: promotions killed at every step
-	@$(BIN)/pytest -m long $(ARGS)
+test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)
+	@$(BIN)/pytest -m "$(or $(GROUP),system)" $(ARGS)
+
+coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a room; SYSTEM=1 adds the long ones
+	@$(BIN)/python -m tests.coverage_by_room $(if $(SYSTEM),-m "system or not system") $(ARGS)
 
 chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
-	@$(BIN)/pytest tests/chart tests/integration/test_chart.py $(ARGS)
+	@$(BIN)/pytest -m "chart or not chart" tests/chart tests/integration/test_chart.py $(ARGS)
 
 chart-snapshots: .venv/.stamp ## make the chart's README, schema of settings and snapshots anew
 	@$(BIN)/python -m tests.chart.refresh
@@ -41,10 +46,14 @@ chart-audit: .venv/.stamp ## checkov over every scenario; it comes in an environ
 	@$(BIN)/uvx checkov@$(CHECKOV) --file Dockerfile --framework dockerfile --compact --quiet --skip-download \
 	  --skip-check CKV_DOCKER_2,CKV_DOCKER_7
 
-check: .venv/.stamp ## lint, format and types
+check: .venv/.stamp ## lint, format, types, and the documents as a site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+docs: .venv/.stamp ## the documents as a site, in site/; fails on any broken link
+	$(BIN)/python -m mkdocs build --strict
 
 format: .venv/.stamp ## put the sources into the house style
 	$(BIN)/ruff check --fix .
@@ -69,9 +78,9 @@ lock: .venv/.stamp ## resolve the dependencies anew
 IMAGE_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 -c requirements.lock \
   --generate-hashes --no-annotate --no-emit-index-url --no-header -q
 lock-images: ## the part of requirements.lock that each image is made from
-	$(IMAGE_LOCK) pyproject.toml --extra telemetry --extra tracking --extra drift \
+	$(IMAGE_LOCK) pyproject.toml --extra server --extra telemetry --extra tracking --extra drift \
 	  -o requirements/gateway.lock
-	$(IMAGE_LOCK) pyproject.toml --extra export --extra reference --extra stack \
+	$(IMAGE_LOCK) pyproject.toml --extra server --extra training --extra servers --group triton \
 	  -o requirements/export.lock
 	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
 

@@ -3,7 +3,9 @@
 A command's module is imported when the command runs, so that `astrotriton --help` answers at once.
 """
 
+import contextlib
 import importlib
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import click
@@ -23,9 +25,13 @@ _COMMANDS = {
     "score": ("score", "Score an exposure through a gateway, and print its detections."),
     "check": ("check", "Have a gateway validate a version, or look whether it has drifted."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),
-    "train": ("reference", "Train the reference U-Net on simulated fields."),
-    "evaluate": ("reference", "Measure the reference U-Net on fields that nothing was tuned to."),
+    "train": ("training", "Train the reference U-Net on simulated fields."),
+    "evaluate": ("training", "Measure the reference U-Net on fields that nothing was tuned to."),
 }
+
+
+# The extra that brings what a module's commands need; the others need nothing more.
+_EXTRAS = {"stack": "stack", "models": "export", "keys": "server", "training": "training"}
 
 
 class _LazyGroup(click.Group):
@@ -37,13 +43,35 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"astrotriton.commands.{_COMMANDS[cmd_name][0]}")
+        with _naming_the_extra(lambda: cmd_name):
+            module = importlib.import_module(f"astrotriton.commands.{_COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        # A group knows the command's name only while it invokes it.
+        with _naming_the_extra(lambda: ctx.invoked_subcommand):
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@contextlib.contextmanager
+def _naming_the_extra(command: Callable[[], str | None]) -> Iterator[None]:
+    """Say which extra to install where a package is missing that a command needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = command() or ""
+        extra = _EXTRAS.get(_COMMANDS[name][0]) if name in _COMMANDS else None
+        if extra is None or (error.name or "").startswith("astrotriton"):
+            raise
+        raise click.ClickException(
+            f"`astrotriton {name}` needs {error.name}, which is not installed:"
+            f" pip install 'astrotriton[{extra}]'"
+        ) from None
 
 
 @click.group(

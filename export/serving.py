@@ -1,6 +1,5 @@
 """Serving Tritons: every replica loads a version and answers its golden tile, or it isn't live."""
 
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -16,9 +15,12 @@ from tritonclient.grpc import (
 )
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.detection.assurance.golden import TOLERANCE, Golden
+from astrotriton.detection.assurance.golden import Golden
 from astrotriton.detection.card import UNetModel
 from astrotriton.export.errors import ServingError
+from astrotriton.triton.addresses import servers_at
+from astrotriton.triton.proof import proof_of
+from astrotriton.triton.versions import ready_versions
 
 # A model whose process lacks a library never says so: it just doesn't load.
 _DEADLINE = 180.0
@@ -73,11 +75,7 @@ class Replica:
             index = self._client.get_model_repository_index(client_timeout=_DEADLINE)
         except InferenceServerException as error:
             raise self._told(f"does not say what it serves of {name}", error) from error
-        return sorted(
-            int(model.version)
-            for model in index.models
-            if model.name == name and model.state == "READY" and model.version.isdecimal()
-        )
+        return ready_versions(index, name)
 
     def infer(self, card: UNetModel, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """The first output for a batch of tiles."""
@@ -85,10 +83,6 @@ class Replica:
 
     def check(self, card: UNetModel, golden: bytes) -> float:
         """Send the golden tile to every instance of a version and compare the answers.
-
-        Which instance answers can't be chosen. But an instance takes one batch at a time, and
-        requests of more than half the largest batch can't be joined in one: as many of them at once
-        as there are instances keep each instance busy with its own.
 
         Parameters
         ----------
@@ -115,18 +109,13 @@ class Replica:
             ).config
         except InferenceServerException as error:
             raise self._told(f"does not serve {title}", error) from error
-        tiles = np.repeat(tile.image, config.max_batch_size // 2 + 1, axis=0)
-        instances = sum(group.count for group in config.instance_group)
-        largest = 0.0
-        for answer in self._infer(card, tiles, max(1, instances)):
-            difference = tile.difference(answer)
-            if difference > TOLERANCE:
-                raise ServingError(
-                    f"Triton at {self.address} answers the golden tile of {title} wrongly, by"
-                    f" {difference:.3g}; at most {TOLERANCE:g} is allowed"
-                )
-            largest = max(largest, difference)
-        return largest
+        verdict = tile.judge(self._infer(card, *proof_of(tile, config)))
+        if verdict.fault is not None:
+            raise ServingError(
+                f"Triton at {self.address} answers the golden tile of {title} wrongly, "
+                + verdict.fault
+            )
+        return verdict.difference
 
     def _infer(
         self, card: UNetModel, tiles: NDArray[np.float32], copies: int
@@ -176,14 +165,10 @@ def addresses_of(targets: Iterable[str]) -> Sequence[str]:
     """
     found: dict[str, None] = {}
     for target in targets:
-        host, colon, port = target.rpartition(":")
-        if not colon or not port.isdecimal():
-            raise ServingError(f"{target!r} is no address of a Triton: write host:port")
         try:
-            entries = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+            found |= dict.fromkeys(servers_at(target))
+        except ValueError as error:
+            raise ServingError(str(error)) from error
         except OSError as error:
             raise ServingError(f"the Triton at {target} cannot be found: {error}") from error
-        for family, *_, address in entries:
-            ip = address[0]
-            found[f"[{ip}]:{port}" if family == socket.AF_INET6 else f"{ip}:{port}"] = None
     return list(found)

@@ -12,6 +12,7 @@ from astrotriton.gateway.context import Context, open_context
 from astrotriton.gateway.errors import problem_details
 from astrotriton.gateway.handlers.dashboard import pages, templates
 from astrotriton.gateway.handlers.detections import DetectionController
+from astrotriton.gateway.handlers.events import event_schemas
 from astrotriton.gateway.handlers.health import HealthController, metrics
 from astrotriton.gateway.handlers.models import ModelController
 from astrotriton.gateway.handlers.monitoring import DriftController, ValidationController
@@ -40,6 +41,7 @@ def create_app(settings: Settings, config: ModelConfig) -> Litestar:
             DriftController,
             HealthController,
             metrics,
+            event_schemas(),
             page_assets(),
             pages(),
         ],

@@ -5,10 +5,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from astrotriton.detection.image.exposure import Limits
+from astrotriton.wire.windows import WINDOWS, length_of
 
 _MIB = 1024 * 1024
 
@@ -26,6 +27,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", title="Host", description="Address to listen on.")
     port: int = Field(8000, title="Port", description="Port to listen on.", ge=1, le=65535)
 
+    public_url: str | None = Field(
+        None,
+        title="Public URL",
+        description="Address at which others reach this gateway; `dataschema` of the events begins "
+        "with it. Left out: `http://HOST:PORT`.",
+        pattern="^https?://[^/].*[^/]$",
+    )
     grpc_port: int | None = Field(
         None,
         title="gRPC port",
@@ -187,8 +195,8 @@ class Settings(BaseSettings):
     drift_window: str = Field(
         "24h",
         title="Drift window",
-        description="What a scheduled look for drift is at: `15m`, `24h`, `7d`.",
-        pattern="^[1-9][0-9]{0,4}[mhd]$",
+        description="What a scheduled look for drift is at: `15m`, `24h`, `7d`; 30 days at most.",
+        json_schema_extra={"pattern": WINDOWS},
     )
     drift_interval: float = Field(
         3600.0,
@@ -283,6 +291,12 @@ class Settings(BaseSettings):
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
     )
 
+    @field_validator("drift_window")
+    @classmethod
+    def _check_window(cls, window: str) -> str:
+        length_of(window)
+        return window
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.auth == "off" and not _is_loopback(self.host):
@@ -298,6 +312,12 @@ class Settings(BaseSettings):
                 f"{self.max_body} bytes: raise it, or lower max_bytes"
             )
         return self
+
+    @property
+    def own_url(self) -> str:
+        """Where others reach this gateway."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"
 
     @property
     def limits(self) -> Limits:

@@ -17,6 +17,7 @@ from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.drift.service import DriftService
+from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.exposures import ExposureService
 from astrotriton.gateway.services.health import HealthService
 from astrotriton.gateway.services.inference import InferenceService
@@ -71,13 +72,14 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             timeout=settings.nats_timeout,
             poll=settings.outbox_poll,
         )
+        event_source = EventSource(settings.event_source, f"{settings.own_url}/schema/events")
         admission = Admission(settings.max_runs, settings.max_waiting, settings.max_held_bytes)
         files = ModelFiles(
             settings.model_repository, _objects(settings, settings.repository_buckets)
         )
         models = ModelService(config, files, triton)
         routing = RoutingService(
-            database=database, models=models, outbox=outbox, event_source=settings.event_source
+            database=database, models=models, outbox=outbox, event_source=event_source
         )
         inference = InferenceService(
             config=config,
@@ -91,7 +93,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
         recorder = Recorder(models.name, database, triton, settings.triton_metrics_port)
         sampler = DriftSampler(models.name, database, settings.drift_samples)
         scoring = ScoringService(
-            event_source=settings.event_source,
+            event_source=event_source,
             event_detections=settings.event_detections,
             cutouts=settings.cutouts,
             inference=inference,
@@ -115,7 +117,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             models=models,
         )
         validations = ValidationService(
-            event_source=settings.event_source,
+            event_source=event_source,
             limits=limits,
             database=database,
             catalogue=catalogue,
@@ -126,7 +128,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             outbox=outbox,
         )
         drift = DriftService(
-            event_source=settings.event_source,
+            event_source=event_source,
             window=settings.drift_window,
             interval=settings.drift_interval,
             report_url=settings.report_url,

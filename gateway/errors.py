@@ -298,7 +298,7 @@ def _from_gateway_error(error: GatewayError) -> ProblemDetailsException:
 
 
 def _from_http_exception(error: HTTPException) -> ProblemDetailsException:
-    code, title = _HTTP_PROBLEMS.get(error.status_code, ("http-error", "The request failed"))
+    code, title = HTTP_PROBLEMS.get(error.status_code, ("http-error", "The request failed"))
     problem = _problem(code, title, error.status_code, error.detail)
     problem.headers = error.headers
     return problem
@@ -333,7 +333,7 @@ def _from_exception(error: Exception) -> ProblemDetailsException:
     )
 
 
-_HTTP_PROBLEMS = {
+HTTP_PROBLEMS = {
     400: ("bad-request", "The request is not valid"),
     404: (NotFoundError.code, NotFoundError.title),
     405: ("method-not-allowed", "The method is not allowed here"),

@@ -1,16 +1,14 @@
 """The command that scores an exposure through a gateway."""
 
+import csv
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from astrotriton.cli import fail
 from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferRequest
-
-if TYPE_CHECKING:
-    from astropy.table import Row
 
 
 @click.command()
@@ -30,6 +28,12 @@ if TYPE_CHECKING:
 @click.option("--hdu", help="HDU by index or EXTNAME; without it, the first image.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Least confidence of a real source.")
 @click.option(
+    "--max-false-discovery-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Choose the threshold so that at most this share of the real ones is expected to be false;"
+    " not together with --threshold.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", *FORMATS]),
@@ -47,14 +51,18 @@ def score(
     candidates: Path | None,
     hdu: str | None,
     threshold: float | None,
+    max_false_discovery_rate: float | None,
     form: str,
     deadline: float,
 ) -> None:
     """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
+    if threshold is not None and max_false_discovery_rate is not None:
+        fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
     request = InferRequest(
         candidates=None if candidates is None else _read(candidates),
         hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
         confidence_threshold=threshold,
+        max_false_discovery_rate=max_false_discovery_rate,
     )
     try:
         with Client(url or _own_gateway(), token=token, deadline=deadline) as client:
@@ -68,10 +76,12 @@ def score(
 
 
 def _own_gateway() -> str:
-    # An environment that only knows other people's gateways has no stack.
-    from astrotriton import stack
     from astrotriton.folders import data_folder
 
+    try:
+        from astrotriton import stack
+    except ModuleNotFoundError:  # only other people's gateways are known here
+        fail("score", "no gateway: give --url, or set ASTROTRITON_URL")
     addresses = stack.running(data_folder())
     if addresses is None:
         fail("score", "no gateway: give --url, or start one with `astrotriton up`")
@@ -79,27 +89,44 @@ def _own_gateway() -> str:
 
 
 def _read(path: Path) -> list[CandidateIn]:
-    from astropy.table import Table
-
+    """The candidates of a table: CSV, or what Astropy reads where it is installed."""
     try:
-        table = Table.read(path)
-    except Exception as error:  # astropy raises almost anything on a file that is no table
+        columns = _csv(path) if path.suffix == ".csv" else _by_astropy(path)
+    except Exception as error:  # Astropy raises almost anything on a file that is no table
         fail("score", f"{path} is no table that can be read: {error}")
-    missing = {"x", "y"} - set(table.colnames)
+    missing = {"x", "y"} - set(columns)
     if missing:
         fail("score", f"{path} has no column {' and no column '.join(sorted(missing))}")
-    return [
-        CandidateIn(x=float(row["x"]), y=float(row["y"]), id=_id(row, table.colnames))
-        for row in table
-    ]
+    ids = columns.get("id", [None] * len(columns["x"]))
+    try:
+        return [
+            CandidateIn(x=float(x), y=float(y), id=None if name is None else str(name))
+            for x, y, name in zip(columns["x"], columns["y"], ids, strict=True)
+        ]
+    except (TypeError, ValueError) as error:
+        fail("score", f"{path}: a position is not a number: {error}")
 
 
-def _id(row: "Row", names: list[str]) -> str | None:
-    return str(row["id"]) if "id" in names else None
+def _csv(path: Path) -> dict[str, list[Any]]:
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        names = [name.strip() for name in rows.fieldnames or ()]
+        rows.fieldnames = names
+        table = list(rows)
+    return {name: [row[name] for row in table] for name in names}
+
+
+def _by_astropy(path: Path) -> dict[str, list[Any]]:
+    try:
+        from astropy.table import Table
+    except ModuleNotFoundError:
+        raise ValueError("give a .csv, or `pip install astropy` for other tables") from None
+    table = Table.read(path)
+    return {name: list(table[name]) for name in table.colnames}
 
 
 def _print(answer: dict[str, Any]) -> None:
-    from astrotriton.local.table import table, wide_console
+    from astrotriton.commands.table import table, wide_console
 
     console = wide_console()
     console.print(table(answer))

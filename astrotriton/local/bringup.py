@@ -12,6 +12,7 @@ from astrotriton.detection.image.exposure import mute_astropy
 from astrotriton.export.errors import ExportError
 from astrotriton.settings import ModelConfig
 from astrotriton.stack import Stack, StackError
+from astrotriton.stack.parts.pytriton import fetch_pytriton, find_pytriton
 
 # Fields that travel with the reference U-Net.
 _FIELDS = 32
@@ -34,6 +35,9 @@ async def bring_up(stack: Stack) -> None:
         Triton answers wrongly.
     """
     # TensorFlow takes ten seconds to import: that goes on beside the servers' start.
+    if find_pytriton() is None:
+        stack.tell("triton", "fetching its binary, once")
+        await asyncio.to_thread(fetch_pytriton)
     imported = asyncio.create_task(asyncio.to_thread(_import_export, stack.data / "logs"))
     await stack.start_base()
     await imported

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import nats
 from rich.console import Console
 
 from astrotriton.client import AsyncClient, ClientError, InferRequest
+from astrotriton.commands.table import table, wide_console
 from astrotriton.detection.assurance.evaluation import MATCH_RADIUS
 from astrotriton.detection.image.exposure import mute_astropy, read_exposure
 from astrotriton.local.bringup import bring_up, repository_of
 from astrotriton.local.picture import draw
-from astrotriton.local.table import table, wide_console
 from astrotriton.simulation.fields import Source
 from astrotriton.stack import (
     Addresses,
@@ -30,6 +31,7 @@ from astrotriton.stack import (
 )
 from astrotriton.training.exposures import demo_field, to_fits
 
+_ARTEFACT_RADIUS = 8.0  # pixels; artefacts are larger than transients
 _EVENT_PATIENCE = 20.0
 
 
@@ -132,7 +134,8 @@ async def _show(
         title=f"{exposure.name}: {answer['model']['name']} {answer['model']['version']}",
         truth=[(source.x, source.y) for source in transients],
     )
-    console.print(table(answer, exposure.truth))
+    truth = partial(_truth_at, exposure.truth) if exposure.truth else None
+    console.print(table(answer, truth))
     _summary(console, answer, transients)
     console.print(f"database   {rows} rows in detections for run {answer['run_id']}")
     console.print(
@@ -199,3 +202,14 @@ def _summary(console: Console, answer: dict[str, Any], transients: list[Source])
         )
         text += f"; {found} of {len(transients)} true transients are among them"
     console.print(text)
+
+
+def _truth_at(truth: Sequence[Source], detection: dict[str, Any]) -> str:
+    def distance(source: Source) -> float:
+        return float(((source.x - detection["x"]) ** 2 + (source.y - detection["y"]) ** 2) ** 0.5)
+
+    transient = min((s for s in truth if s.kind == "transient"), key=distance)
+    if distance(transient) <= MATCH_RADIUS:
+        return f"transient, SNR {transient.snr:.1f}"
+    nearest = min((s for s in truth if s.kind != "transient"), key=distance)
+    return nearest.kind.replace("_", " ") if distance(nearest) <= _ARTEFACT_RADIUS else "nothing"

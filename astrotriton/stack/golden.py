@@ -1,13 +1,12 @@
 """Proof that a served model version answers what its reference answered."""
 
-import asyncio
 from pathlib import Path
 
-import numpy as np
 import tritonclient.grpc.aio as client
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
+from astrotriton.detection.arrays import Image
+from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden
 from astrotriton.detection.card import UNetModel
 from astrotriton.stack.errors import (
     GoldenMismatchError,
@@ -15,22 +14,19 @@ from astrotriton.stack.errors import (
     ModelStuckError,
     StackError,
 )
+from astrotriton.triton.proof import prove, prove_in_turn
+from astrotriton.triton.statuses import DEADLINE_EXCEEDED, UNAVAILABLE
 
 # Longer than a request may wait in Triton's queue, so that a full queue answers before.
 _DEADLINE = 60.0
 _KINDS: dict[str, type[StackError]] = {
-    "StatusCode.UNAVAILABLE": ModelBusyError,
-    "StatusCode.DEADLINE_EXCEEDED": ModelStuckError,
+    UNAVAILABLE: ModelBusyError,
+    DEADLINE_EXCEEDED: ModelStuckError,
 }
 
 
 async def check_golden(address: str, version_dir: Path, *, thorough: bool = True) -> float:
     """Send the golden tile to every instance of a model version and compare the answers.
-
-    Which instance answers can't be chosen. But an instance takes one batch at a time, and requests
-    of more than half the largest batch can't be joined in one: as many of them at once as there are
-    instances keep each instance busy with its own. That is the thorough way. The cheap one sends
-    lone tiles one after the other, twice as many as there are instances, which take turns.
 
     Parameters
     ----------
@@ -40,7 +36,7 @@ async def check_golden(address: str, version_dir: Path, *, thorough: bool = True
         ``<repository>/<name>/<version>`` with ``card.json`` and ``golden.npz``: arrays ``image``
         and ``probability``, float32 (1, 1, H, W).
     thorough
-        Whether to be sure of every instance.
+        Whether to be sure of every instance (`prove`), or to ask cheaply (`prove_in_turn`).
 
     Returns
     -------
@@ -63,45 +59,22 @@ async def check_golden(address: str, version_dir: Path, *, thorough: bool = True
     async with client.InferenceServerClient(address) as server:
         try:
             response = await server.get_model_config(name, version, client_timeout=_DEADLINE)
-            config = response.config
-            copies = config.max_batch_size // 2 + 1 if thorough else 1
-            tiles = np.repeat(golden.image, copies, axis=0)
-            tensor = client.InferInput(card.input.name, tiles.shape, card.input.dtype)
-            tensor.set_data_from_numpy(tiles)
 
-            async def ask() -> client.InferResult:
-                return await server.infer(name, [tensor], version, client_timeout=_DEADLINE)
+            async def ask(tiles: Image) -> Image | None:
+                tensor = client.InferInput(card.input.name, tiles.shape, card.input.dtype)
+                tensor.set_data_from_numpy(tiles)
+                answer = await server.infer(name, [tensor], version, client_timeout=_DEADLINE)
+                found: Image | None = answer.as_numpy(card.output.name)
+                return found
 
-            instances = max(sum(group.count for group in config.instance_group), 1)
-            if thorough:
-                answers = await asyncio.gather(*(ask() for _ in range(instances)))
-            else:
-                answers = [await ask() for _ in range(2 * instances)]
+            verdict = await (prove if thorough else prove_in_turn)(golden, response.config, ask)
         except InferenceServerException as error:
             kind = _KINDS.get(error.status(), GoldenMismatchError)
             raise kind(
                 f"{name} version {version} does not answer its golden tile: {error.message()}"
             ) from error
-    return max(
-        _compare(name, version, answer.as_numpy(card.output.name), golden.probability)
-        for answer in answers
-    )
-
-
-def _compare(name: str, version: str, answer: np.ndarray | None, expected: np.ndarray) -> float:
-    if answer is None or answer.shape[1:] != expected.shape[1:]:
-        shape = None if answer is None else answer.shape
+    if verdict.fault is not None:
         raise GoldenMismatchError(
-            f"{name} version {version} answers its golden tile with shape {shape}, "
-            f"its reference with {expected.shape}"
+            f"{name} version {version} answers its golden tile wrong, {verdict.fault}"
         )
-    difference = np.abs(answer - expected)
-    largest = float(difference.max())
-    if not largest <= TOLERANCE:  # NaN too.
-        where = np.unravel_index(difference.argmax(), difference.shape)
-        raise GoldenMismatchError(
-            f"{name} version {version} differs from its reference on the golden tile by "
-            f"{largest:.3g}, more than {TOLERANCE:g}: at row {where[2]}, column {where[3]} it "
-            f"answers {answer[where]:.6g} instead of {expected[0, *where[1:]]:.6g}"
-        )
-    return largest
+    return verdict.difference

@@ -15,6 +15,7 @@ from astrotriton.stack.errors import (
     StackError,
 )
 from astrotriton.stack.golden import check_golden
+from astrotriton.triton.versions import ready_versions
 
 # A model whose process lacks a library never says so: it just doesn't load.
 _LOAD_DEADLINE = 120.0
@@ -154,11 +155,7 @@ class Models:
     ) -> dict[int, float]:
         """Compare every served version with its reference: the largest difference of each."""
         index = await server.get_model_repository_index(client_timeout=_LOOK_DEADLINE)
-        versions = sorted(
-            int(model.version)
-            for model in index.models
-            if model.name == name and model.state == "READY"
-        )
+        versions = ready_versions(index, name)
         if not versions:
             raise GoldenMismatchError(f"no version of {name} is ready")
         folder = self._repository / name

@@ -9,9 +9,7 @@ from msgspec import Meta
 
 from astrotriton.wire.fields import Window
 from astrotriton.wire.models import VersionRef
-
-#: What a window may be, for the OpenAPI document alone: the service says more than that it is not.
-WINDOWS = "^([1-9][0-9]{0,3}m|([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h|([1-9]|[12][0-9]|30)d)$"
+from astrotriton.wire.windows import WINDOWS
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +110,7 @@ class BaselineIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a version shall be compared with from now on."""
 
     window: Annotated[
+        # For the OpenAPI document alone: the service says more than that it is none.
         Annotated[str, Meta(extra_json_schema={"pattern": WINDOWS})] | None,
         Meta(
             description="The exposures of this time up to now, as `24h`; null: those that came "

@@ -1,6 +1,8 @@
-"""The data of the events that the gateway publishes."""
+"""The events that the gateway publishes: their types, and the data of each."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -74,3 +76,45 @@ class DriftedEvent(msgspec.Struct, frozen=True, kw_only=True):
     exposures: int
     since: datetime
     until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A type of event: what it carries, what it tells, and what its attribute ``subject`` is."""
+
+    data: type[msgspec.Struct]
+    tells: str
+    subject: str
+
+
+#: The types of events by their name, which is also the subject on NATS.
+EVENTS = {
+    "detection.scored": EventType(
+        ScoredEvent,
+        "An exposure was scored, and its detections are stored. `detections` lists the most "
+        "confident ones; `truncated` says that there are more.",
+        "the id of the run",
+    ),
+    "model.promoted": EventType(
+        PromotedEvent, "Another version has become champion.", "the name of the model"
+    ),
+    "model.validated": EventType(
+        ValidatedEvent,
+        "A version was validated on labelled exposures, whatever came out.",
+        "`NAME:VERSION` of the model",
+    ),
+    "model.drifted": EventType(
+        DriftedEvent,
+        "A check for drift found what the check before it had not found.",
+        "`NAME:VERSION` of the model",
+    ),
+}
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the data of a type of event."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind,
+        **msgspec.json.schema(EVENTS[kind].data),
+    }

@@ -48,6 +48,23 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class FieldError(ValueError):
+    """A field that its type allows, and its message does not.
+
+    Parameters
+    ----------
+    field
+        Its name.
+    detail
+        What is wrong, and what to do about it.
+    """
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        self.detail = detail
+
+
 def printable(name: str | None) -> str | None:
     """A name that comes with a file, as far as it may be stored and shown."""
     return "".join(filter(str.isprintable, name or ""))[:200] or None

@@ -10,14 +10,20 @@ from msgspec import Meta
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, CandidateIn, ScoredDetection
 from astrotriton.wire.exposures import ExposureInfo, ImageQuality
-from astrotriton.wire.fields import Hdu, Name, Probability, Version
+from astrotriton.wire.fields import FieldError, Hdu, Name, Probability, Version
 from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
 from astrotriton.wire.problems import Problem
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to score an exposure; every field may be left out."""
+    """How to score an exposure; every field may be left out.
+
+    Raises
+    ------
+    FieldError
+        If both a threshold and a false discovery rate are given: the rate chooses the threshold.
+    """
 
     candidates: Annotated[
         list[CandidateIn] | None,
@@ -32,13 +38,17 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
     confidence_threshold: Annotated[
         Probability | None,
-        Meta(description="Least confidence of a real detection. Left out: the service's own."),
+        Meta(
+            description="Least confidence of a real detection. Left out: the service's own, or the "
+            "one that `max_false_discovery_rate` chooses; not both."
+        ),
     ] = None
     max_false_discovery_rate: Annotated[
         Annotated[float, Meta(gt=0.0, lt=1.0)] | None,
         Meta(
             description="Choose the threshold so that the expected share of false detections among "
-            "the real ones stays below this; `guarantee` says what is promised."
+            "the real ones stays below this; `guarantee` says what is promised. Not together with "
+            "`confidence_threshold`."
         ),
     ] = None
     tta: Annotated[
@@ -82,6 +92,13 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "out: the one that the route chooses."
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        if self.confidence_threshold is not None and self.max_false_discovery_rate is not None:
+            raise FieldError(
+                "confidence_threshold",
+                "leave it out, or leave out max_false_discovery_rate, which chooses the threshold",
+            )
 
     def to_candidates(self) -> list[Candidate] | None:
         """The candidates as `detection` takes them, each with an id."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-# Pixels that a tile of 512x512 advances by, with the overlap of 64.
-STRIDE = 448
+from astrotriton.detection.image.tiling import plan
+from astrotriton.training.weights import load_card
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class Survey:
 
     @property
     def tiles(self) -> int:
-        """Tiles of one detector."""
-        rows, columns = (-(-max(side - 64, 1) // STRIDE) for side in self.pixels)
-        return rows * columns
+        """Tiles that the reference network's card cuts one detector into."""
+        _, answered, overlap = load_card().footprint
+        return len(plan(self.pixels, answered, overlap))
 
     @property
     def tiles_per_second(self) -> float:

@@ -2,23 +2,23 @@
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from astrotriton.gateway.backends.shared_memory import SharedMemory
-from astrotriton.gateway.backends.statuses import (
+from astrotriton.gateway.observability.metrics import EJECTIONS, RETRIES, TRITON_REQUESTS
+from astrotriton.triton.addresses import look_up_servers_at
+from astrotriton.triton.statuses import (
     CANCELLED,
     DEADLINE_EXCEEDED,
     EXPIRED,
     UNAVAILABLE,
     is_full,
 )
-from astrotriton.gateway.observability.metrics import EJECTIONS, RETRIES, TRITON_REQUESTS
 
 _T = TypeVar("_T")
 
@@ -54,6 +54,8 @@ _CHANNEL = [
 _REFRESH = 10.0
 _FAILURES = 3
 _EJECTED = 10.0
+# Seconds for the last requests to a server that its name does not stand for any more.
+_LAST_REQUESTS = 60.0
 _RETRY_SHARE = 0.1
 _RETRY_RESERVE = 10.0
 
@@ -79,6 +81,13 @@ class Replica:
         self.memory = SharedMemory(self.client, address)
         self._failures = 0
         self._ejected_until = 0.0
+
+    async def aclose(self) -> None:
+        """Let go of it at once."""
+        try:
+            await self.memory.aclose()
+        finally:
+            await self.client.close()
 
     @property
     def ejected(self) -> bool:
@@ -130,15 +139,17 @@ class Replicas:
         self._lock = asyncio.Lock()
         self._turn = 0
         self._retries = _RETRY_RESERVE
+        self._retiring: dict[Replica, asyncio.Task[None]] = {}
         self.faults = 0
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for replica in self._replicas.values():
-            await replica.memory.aclose()
-            await replica.client.close()
+        for task in self._retiring.values():
+            task.cancel()
+        for replica in (*self._replicas.values(), *self._retiring):
+            await replica.aclose()
 
     async def all(self) -> list[Replica]:
         """Every server, in the order of their addresses."""
@@ -209,34 +220,18 @@ class Replicas:
         }
         gone = known.keys() - self._replicas.keys()
         for replica in (known[address] for address in gone):
-            _background(_retire(replica))
+            self._retiring[replica] = asyncio.create_task(self._retire(replica))
 
-
-async def _retire(replica: Replica) -> None:
-    await replica.memory.aclose()
-    # What it is working on may end.
-    await replica.client._channel.close(grace=60.0)
-
-
-_tasks: set[asyncio.Task[Any]] = set()
-
-
-def _background(work: Any) -> None:
-    task = asyncio.ensure_future(work)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    async def _retire(self, replica: Replica) -> None:
+        """Let go of a server, once what it is working on has had the time to end."""
+        await asyncio.sleep(_LAST_REQUESTS)
+        del self._retiring[replica]
+        await replica.aclose()
 
 
 async def _look_up(name: str) -> list[str]:
-    host, _, port = name.rpartition(":")
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )
+        return await look_up_servers_at(name)
     except (OSError, ValueError) as error:
         _log.warning("cannot look up Triton at %s: %s", name, error)
         return []
-    # A server with addresses of both kinds is one server.
-    family = min(entry[0] for entry in found)
-    hosts = sorted({str(entry[4][0]) for entry in found if entry[0] == family})
-    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.gateway.backends.statuses import CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE, is_full
+from astrotriton.triton.statuses import CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE, is_full
 
 _FOLDER = Path("/dev/shm")  # where shm_open of Linux looks names up
 _UNKNOWN = "Unable to find shared memory region"

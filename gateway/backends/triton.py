@@ -11,14 +11,17 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from astrotriton.detection.assurance.golden import Golden, Verdict
 from astrotriton.detection.card import UNetModel
 from astrotriton.gateway.backends.replicas import Replica, Replicas
 from astrotriton.gateway.backends.shared_memory import SharedMemory, is_unknown
-from astrotriton.gateway.backends.statuses import DEADLINE_EXCEEDED, is_full
 from astrotriton.gateway.deadline import remaining
 from astrotriton.gateway.errors import BusyError, DependencyError, GatewayError, ModelAnswerError
 from astrotriton.gateway.observability.metrics import BATCHES
 from astrotriton.gateway.observability.telemetry import tracing
+from astrotriton.triton.proof import prove
+from astrotriton.triton.statuses import DEADLINE_EXCEEDED, is_full
+from astrotriton.triton.versions import ready_versions
 
 DEPENDENCY = "triton"
 
@@ -72,11 +75,7 @@ class Triton:
             )
         except InferenceServerException as error:
             raise self._unavailable(error, timeout) from error
-        return sorted(
-            int(model.version)
-            for model in index.models
-            if model.name == name and model.state == "READY" and model.version.isdecimal()
-        )
+        return ready_versions(index, name)
 
     async def largest_batch(self, name: str, version: int) -> int:
         """Most tiles that a model version takes in one request; asked for once.
@@ -134,56 +133,38 @@ class Triton:
         except InferenceServerException as error:
             raise self._unavailable(error, timeout) from error
 
-    async def infer_everywhere(
-        self, card: UNetModel, version: int, tile: NDArray[np.float32]
-    ) -> dict[Replica, NDArray[np.float32] | GatewayError]:
-        """What every instance of every server answers to one tile.
-
-        Which instance answers can't be chosen. But an instance takes one batch at a time, and
-        requests of more than half the largest batch can't be joined in one: as many of them at once
-        as there are instances keep each instance busy with its own.
+    async def prove(
+        self, card: UNetModel, version: int, golden: Golden
+    ) -> dict[Replica, Verdict | GatewayError]:
+        """Let every instance of every server answer a golden tile.
 
         Returns
         -------
-        For each server the answers, float32 (n, channels, height, width), or what went wrong.
+        For each server what is to be said of its answers, or why there are none.
         """
         replicas = await self._replicas.all()
-        answers = await asyncio.gather(
-            *(self._ask_instances(replica, card, version, tile) for replica in replicas)
+        verdicts = await asyncio.gather(
+            *(self._prove(replica, card, version, golden) for replica in replicas)
         )
-        return dict(zip(replicas, answers, strict=True))
+        return dict(zip(replicas, verdicts, strict=True))
 
-    async def _ask_instances(
-        self,
-        replica: Replica,
-        card: UNetModel,
-        version: int,
-        tile: NDArray[np.float32],
-    ) -> NDArray[np.float32] | GatewayError:
+    async def _prove(
+        self, replica: Replica, card: UNetModel, version: int, golden: Golden
+    ) -> Verdict | GatewayError:
         timeout = remaining(self._timeout)
         try:
             response = await replica.client.get_model_config(
                 card.name, str(version), client_timeout=timeout
             )
-            config = response.config
-            tiles = np.repeat(tile, config.max_batch_size // 2 + 1, axis=0)
-            instances = sum(group.count for group in config.instance_group)
-            # Gathered with exceptions, so that no request of this proof outlives it.
-            answers = await asyncio.gather(
-                *(
-                    self._infer(replica, card, version, tiles, timeout)
-                    for _ in range(max(instances, 1))
-                ),
-                return_exceptions=True,
+            return await prove(
+                golden,
+                response.config,
+                lambda tiles: self._infer(replica, card, version, tiles, timeout),
             )
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
         except InferenceServerException as error:
             return self._unavailable(error, timeout)
         except GatewayError as error:
             return error
-        return np.concatenate(answers)  # type: ignore[arg-type]
 
     async def _infer(
         self,

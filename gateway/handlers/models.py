@@ -10,10 +10,11 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.handlers.access import caller_of, requires
 from astrotriton.gateway.http.openapi import problems
-from astrotriton.wire.drift import WINDOWS, BaselineIn, DriftBaseline, DriftCheck
+from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.models import ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.validation import ValidateIn, Validation
+from astrotriton.wire.windows import WINDOWS
 
 Window = Annotated[
     str,

@@ -23,7 +23,7 @@ from astrotriton.gateway.config import Settings
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Submission
-from astrotriton.wire.fields import printable
+from astrotriton.wire.fields import FieldError, printable
 from astrotriton.wire.runs import InferByReference, InferRequest
 
 _Request = TypeVar("_Request", InferRequest, InferByReference)
@@ -209,6 +209,8 @@ def validated(fields: dict[str, Any], kind: type[_Request]) -> _Request:
 
 def _invalid(error: msgspec.ValidationError) -> InputError:
     message = str(error)
+    if isinstance(error.__cause__, FieldError):
+        return InputError("invalid-request", error.__cause__.field, error.__cause__.detail)
     path = _PATH.search(message)
     field = path["path"] if path else ""
     if missing := _MISSING.search(message):

@@ -43,7 +43,9 @@ class _Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hdu: Annotated[int, Meta(ge=0)] | str | None = None
 
 
-class _Truth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Truth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A data set's `truth.json`: the true transients of each of its files."""
+
     fields: Annotated[list[_Field], Meta(min_length=1, max_length=_MOST_FIELDS)]
     description: str = ""
 
@@ -212,9 +214,9 @@ class Datasets:
         )
 
 
-def _read_truth(content: bytes) -> _Truth:
+def _read_truth(content: bytes) -> Truth:
     try:
-        truth = msgspec.json.decode(content, type=_Truth)
+        truth = msgspec.json.decode(content, type=Truth)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError("bad-truth", TRUTH_FILE, str(error)) from error
     if not any(field.transients for field in truth.fields):

@@ -1,5 +1,6 @@
 """The events that the gateway tells, as CloudEvents 1.0."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -25,7 +26,23 @@ VALIDATED = "model.validated"
 DRIFTED = "model.drifted"
 
 
-def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """Who tells the events.
+
+    Attributes
+    ----------
+    uri
+        The events' ``source``, a URI reference.
+    schemas
+        URL under which the schema of each type is served: ``<schemas>/<type>.json``.
+    """
+
+    uri: str
+    schemas: str
+
+
+def scored_event(run: InferResponse, event_id: UUID, source: EventSource, most: int) -> bytes:
     """``detection.scored`` in structured JSON, for a run.
 
     Parameters
@@ -35,7 +52,7 @@ def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> 
     event_id
         The event's id, which with the source is unique.
     source
-        The event's ``source``, a URI reference.
+        Who tells it.
     most
         How many detections to list at most, so that the event fits into a message.
     """
@@ -59,7 +76,7 @@ def scored_event(run: InferResponse, event_id: UUID, source: str, most: int) -> 
     return _event(DETECTION_SCORED, str(run.run_id), run.created_at, event_id, source, data)
 
 
-def promoted_event(route: Route, event_id: UUID, source: str) -> bytes:
+def promoted_event(route: Route, event_id: UUID, source: EventSource) -> bytes:
     """``model.promoted`` in structured JSON, for a route with another champion than before."""
     data = PromotedEvent(
         name=route.name, champion=route.champion, previous_champion=route.previous_champion
@@ -67,12 +84,14 @@ def promoted_event(route: Route, event_id: UUID, source: str) -> bytes:
     return _event(PROMOTED, route.name, route.updated_at, event_id, source, data)
 
 
-def validated_event(data: ValidatedEvent, time: datetime, event_id: UUID, source: str) -> bytes:
+def validated_event(
+    data: ValidatedEvent, time: datetime, event_id: UUID, source: EventSource
+) -> bytes:
     """``model.validated`` in structured JSON."""
     return _event(VALIDATED, f"{data.name}:{data.version}", time, event_id, source, data)
 
 
-def drifted_event(check: DriftCheck, event_id: UUID, source: str) -> bytes:
+def drifted_event(check: DriftCheck, event_id: UUID, source: EventSource) -> bytes:
     """``model.drifted`` in structured JSON, for a look that found what the one before did not."""
     data = DriftedEvent(
         check_id=check.id,
@@ -88,14 +107,20 @@ def drifted_event(check: DriftCheck, event_id: UUID, source: str) -> bytes:
 
 
 def _event(
-    kind: str, subject: str, time: datetime, event_id: UUID, source: str, data: msgspec.Struct
+    kind: str,
+    subject: str,
+    time: datetime,
+    event_id: UUID,
+    source: EventSource,
+    data: msgspec.Struct,
 ) -> bytes:
     attributes = {
         "id": str(event_id),
         "type": kind,
-        "source": source,
+        "source": source.uri,
         "subject": subject,
         "time": time.isoformat(),
         "datacontenttype": "application/json",
+        "dataschema": f"{source.schemas}/{kind}.json",
     }
     return to_json(CloudEvent(attributes, msgspec.to_builtins(data)))

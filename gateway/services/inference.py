@@ -128,7 +128,8 @@ class InferenceService:
                 tta=request.tta,
                 limits=self._limits,
             )
-            guarantee_of(tiled, request.max_false_discovery_rate)
+            # Before Triton is asked: what cannot be vouched for costs nothing.
+            guarantee = guarantee_of(tiled, request.max_false_discovery_rate)
         with stage("infer"):
             await self._infer(tiled, model, progress)
         threshold = request.confidence_threshold
@@ -137,7 +138,7 @@ class InferenceService:
                 finish,
                 tiled,
                 threshold=self._config.confidence_threshold if threshold is None else threshold,
-                max_false_discovery_rate=request.max_false_discovery_rate,
+                guarantee=guarantee,
                 limits=self._limits,
             )
         opinions = [await self._opinion(tiled, other, scored) for other in others]

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-import numpy as np
-from numpy.typing import NDArray
-
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
+from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden, Verdict
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError, InputError
 from astrotriton.gateway.backends.object_store import ObjectStore
@@ -191,10 +188,8 @@ class ModelService:
 
     async def prove(self, model: ServedModel) -> list[Proof]:
         """Let every instance of every server answer a version's golden tile."""
-        answers = await self._triton.infer_everywhere(
-            model.card, model.ref.version, model.golden.image
-        )
-        return [_proof(model, replica, answer) for replica, answer in answers.items()]
+        verdicts = await self._triton.prove(model.card, model.ref.version, model.golden)
+        return [_proof(model, replica, verdict) for replica, verdict in verdicts.items()]
 
     async def _read(self, version: int) -> ServedModel:
         card, golden = [
@@ -210,22 +205,15 @@ class ModelService:
             ) from error
 
 
-def _proof(
-    model: ServedModel, replica: Replica, answer: NDArray[np.float32] | GatewayError
-) -> Proof:
+def _proof(model: ServedModel, replica: Replica, verdict: Verdict | GatewayError) -> Proof:
     name = f"{model.ref.name} version {model.ref.version}"
-    if isinstance(answer, GatewayError):
-        return Proof(replica=replica, good=False, detail=answer.detail)
-    difference = model.golden.difference(answer)
-    if difference > TOLERANCE:
-        detail = (
-            f"{name} answers the golden tile wrong, by {difference:.2g}; "
-            f"at most {TOLERANCE:g} is allowed"
-        )
+    if isinstance(verdict, GatewayError):
+        return Proof(replica=replica, good=False, detail=verdict.detail)
+    if verdict.fault is not None:
+        detail = f"{name} answers the golden tile wrong, {verdict.fault}"
         return Proof(replica=replica, good=False, detail=detail)
-    return Proof(
-        replica=replica, good=True, detail=f"{name} answers the golden tile within {difference:.2g}"
-    )
+    detail = f"{name} answers the golden tile within {verdict.difference:.2g}"
+    return Proof(replica=replica, good=True, detail=detail)
 
 
 def _assembled(name: str, version: int, card_json: bytes, content: bytes) -> ServedModel:

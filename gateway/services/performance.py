@@ -1,6 +1,5 @@
 """How a version does: what was measured, added up over all gateways and Tritons."""
 
-import re
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,7 +9,7 @@ from astrotriton.detection.assurance.evaluation import expected_calibration_erro
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.observability.sketches import CONFIDENCE_BINS, Sketch
 from astrotriton.gateway.services.catalogue import CatalogueService
-from astrotriton.gateway.services.recorder import KEPT, Recorder
+from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.drift import last_check
 from astrotriton.gateway.storage.performance import (
@@ -33,9 +32,8 @@ from astrotriton.wire.performance import (
     Point,
 )
 from astrotriton.wire.validation import ValidationSummary
+from astrotriton.wire.windows import length_of
 
-_UNITS = {"m": 60, "h": 3600, "d": 86400}
-_WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
 _GATEWAYS = "gateways"
 _TRITON = "Triton's statistics"
 _PARTS = ("request", "wait", "prepare", "infer", "finish", "store")
@@ -54,19 +52,17 @@ def read_window(text: str, until: datetime | None = None) -> Window:
     Parameters
     ----------
     text
-        A number with ``m``, ``h`` or ``d``, as in ``24h``; 30 days at most.
+        As `length_of` takes it.
 
     Raises
     ------
     InputError
         If it is none.
     """
-    match = _WINDOW.fullmatch(text)
-    length = timedelta(seconds=int(match[1]) * _UNITS[match[2]]) if match else timedelta()
-    if not timedelta() < length <= KEPT:
-        raise InputError(
-            "bad-window", "window", "give minutes, hours or days, as in 15m, 24h or 7d; 30d at most"
-        )
+    try:
+        length = length_of(text)
+    except ValueError as error:
+        raise InputError("bad-window", "window", str(error)) from error
     until = until or datetime.now(UTC)
     return Window(since=until - length, until=until, seconds=length.total_seconds())
 

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import GatewayError, NotFoundError, VersionError
-from astrotriton.gateway.services.events import PROMOTED, promoted_event
+from astrotriton.gateway.services.events import PROMOTED, EventSource, promoted_event
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.storage.database import Connection, Database
@@ -78,7 +78,7 @@ class RoutingService:
         database: Database,
         models: ModelService,
         outbox: OutboxPublisher,
-        event_source: str,
+        event_source: EventSource,
     ) -> None:
         self._database = database
         self._models = models

@@ -38,7 +38,7 @@ _BEAT = 2.0
 _SILENCE = timedelta(seconds=30)
 _SWEEP = 10.0
 _KEYS_KEPT = timedelta(days=1)
-_EVENTS_KEPT = timedelta(days=7)
+EVENTS_KEPT = timedelta(days=7)
 _PATIENCE = 3600.0
 
 _log = logging.getLogger(__name__)
@@ -260,7 +260,7 @@ class RunService:
             for run_id in given_up:
                 error = RunGivenUpError("the gateway that worked on the run has ended")
                 await fail_job(connection, run_id, msgspec.json.encode(problem_of(error)))
-            await forget(connection, _KEYS_KEPT, _EVENTS_KEPT)
+            await forget(connection, _KEYS_KEPT, EVENTS_KEPT)
             waiting, lag = await measure_waiting(connection)
         OUTBOX_WAITING.set(waiting)
         OUTBOX_LAG.set(lag)

@@ -31,7 +31,7 @@ from astrotriton.gateway.observability.metrics import (
     stage,
 )
 from astrotriton.gateway.services.drift.sampler import DriftSampler
-from astrotriton.gateway.services.events import DETECTION_SCORED, scored_event
+from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
@@ -113,7 +113,7 @@ class ScoringService:
     def __init__(
         self,
         *,
-        event_source: str,
+        event_source: EventSource,
         event_detections: int,
         cutouts: int,
         inference: InferenceService,

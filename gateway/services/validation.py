@@ -29,7 +29,7 @@ from astrotriton.gateway.observability.metrics import VALIDATION_ECE, VALIDATION
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
-from astrotriton.gateway.services.events import VALIDATED, validated_event
+from astrotriton.gateway.services.events import VALIDATED, EventSource, validated_event
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
@@ -87,7 +87,7 @@ class ValidationService:
     def __init__(
         self,
         *,
-        event_source: str,
+        event_source: EventSource,
         limits: GateLimits,
         database: Database,
         catalogue: CatalogueService,

@@ -107,12 +107,14 @@ def inside(*command: str, **environment: str) -> list[str]:
         ("-m", "astrotriton", "keys", "create", "--help"),
     ],
 )
+@pytest.mark.chart
 def test_the_commands_are_there(image, command):
     ran = subprocess.run([*image, *inside(*command)], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert "Usage: " in ran.stdout
 
 
+@pytest.mark.chart
 def test_nothing_but_tmp_can_be_written_to(image):
     program = """
 import os, pathlib
@@ -129,6 +131,7 @@ pathlib.Path("/tmp/file").write_text("x")
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.chart
 def test_the_gateway_serves_in_it(image, tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

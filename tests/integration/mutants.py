@@ -2,12 +2,15 @@
 
 ``python -m tests.integration.mutants FIRST LAST`` scores those of a range of seeds in this process,
 within bounds on time and memory, and prints what should not have happened, one JSON object a line.
+
+Each run of the tests tries other seeds, and prints them; ``ASTROTRITON_TEST_SEED`` repeats a run.
 """
 
 import contextlib
 import gzip
 import io
 import json
+import os
 import random
 import resource
 import signal
@@ -104,6 +107,13 @@ def seeds() -> list[bytes]:
     np.lib.format.write_array(file, image, version=(2, 0))
     files.append(file.getvalue())
     return files
+
+
+@cache
+def first_seed() -> int:
+    """The first seed of this run of the tests: another one each time, unless it is given."""
+    given = os.environ.get("ASTROTRITON_TEST_SEED")
+    return int(given) if given else random.SystemRandom().randrange(10**9)
 
 
 def mutant(seed: int) -> bytes:

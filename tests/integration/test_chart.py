@@ -40,6 +40,8 @@ from tests.integration.gateway_parts import (
     write_model_repository,
 )
 
+pytestmark = pytest.mark.chart
+
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 

@@ -78,6 +78,7 @@ async def links(page: Page, inside: str) -> list[str]:
     ]
 
 
+@pytest.mark.browser
 async def test_every_page_opens_and_everybody_can_use_it(chromium, gateway, complaints, tmp_path):
     page = await enter(chromium, gateway, gateway.every)
     listen(page, complaints)
@@ -123,6 +124,7 @@ async def test_every_page_opens_and_everybody_can_use_it(chromium, gateway, comp
     assert complaints == []
 
 
+@pytest.mark.browser
 async def test_windows_are_switched_and_versions_compared(chromium, gateway, complaints):
     page = await enter(chromium, gateway, gateway.every)
     listen(page, complaints)
@@ -157,6 +159,7 @@ async def test_windows_are_switched_and_versions_compared(chromium, gateway, com
     assert complaints == []
 
 
+@pytest.mark.browser
 async def test_a_detection_is_labelled_and_the_next_one_follows(chromium, gateway, complaints):
     page = await enter(chromium, gateway, gateway.every)
     listen(page, complaints)
@@ -184,6 +187,7 @@ async def test_a_detection_is_labelled_and_the_next_one_follows(chromium, gatewa
     assert complaints == []
 
 
+@pytest.mark.browser
 async def test_a_detection_is_found_on_the_plot(chromium, gateway):
     page = await enter(chromium, gateway, gateway.every)
     await page.goto("/dashboard/exposures")
@@ -196,6 +200,7 @@ async def test_a_detection_is_found_on_the_plot(chromium, gateway):
     await expect(page.get_by_role("heading", level=1)).to_have_text(f"Detection {rank[1]}")
 
 
+@pytest.mark.browser
 async def test_the_keyboard_reaches_everything(chromium, gateway):
     page = await enter(chromium, gateway, gateway.every)
     await page.goto("/dashboard/performance")
@@ -214,6 +219,7 @@ async def test_the_keyboard_reaches_everything(chromium, gateway):
     await expect(page.get_by_role("link", name="1 hour")).to_have_attribute("aria-current", "true")
 
 
+@pytest.mark.browser
 async def test_the_report_on_drift_opens_on_its_own(chromium, gateway, complaints):
     page = await enter(chromium, gateway, gateway.every)
     listen(page, complaints)
@@ -231,6 +237,7 @@ async def test_the_report_on_drift_opens_on_its_own(chromium, gateway, complaint
     assert complaints == []
 
 
+@pytest.mark.browser
 async def test_who_gets_in(chromium, gateway):
     context = await chromium.new_context(base_url=gateway.url)
     page = await context.new_page()
@@ -264,6 +271,7 @@ async def test_who_gets_in(chromium, gateway):
     await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
 
 
+@pytest.mark.browser
 async def test_no_key_is_logged(gateway):
     log = gateway.log.read_text()
     assert "/dashboard/login" in log
@@ -271,6 +279,7 @@ async def test_no_key_is_logged(gateway):
         assert key.rpartition("_")[2] not in log
 
 
+@pytest.mark.browser
 async def test_forms_of_other_sites_are_refused(gateway):
     cookies = {"astrotriton_key": gateway.every}
     async with httpx.AsyncClient(base_url=gateway.url, cookies=cookies, trust_env=False) as client:
@@ -310,6 +319,7 @@ async def test_forms_of_other_sites_are_refused(gateway):
         assert (await client.post(f"{path[0]}/label", data=form, headers=own)).status_code == 403
 
 
+@pytest.mark.browser
 async def test_pages_allow_nothing_that_they_do_not_need(gateway):
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
         page = await client.get("/dashboard/login?next=https://elsewhere.example")

@@ -22,6 +22,8 @@ from astrotriton.training.calibrate import Sizes, calibrated
 from astrotriton.training.exposures import golden_tiles, validation_set
 from astrotriton.training.weights import load_card, load_network
 
+pytestmark = pytest.mark.export
+
 SETTINGS = ModelConfig(batch_size=4, enable_gpu=False)
 LIMITS = GateLimits()
 

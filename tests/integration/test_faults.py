@@ -8,6 +8,8 @@ import pytest
 from astrotriton.stack import Addresses
 from benchmarks.faults import FAULTS, Report, Victim, audit, can_fill_disk, hurt
 
+pytestmark = pytest.mark.faults
+
 
 def test_faults_under_load(
     served: Addresses, served_data: Path, capsys: pytest.CaptureFixture[str]

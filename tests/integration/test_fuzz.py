@@ -10,8 +10,10 @@ import httpx
 import pytest
 
 from astrotriton.stack import Addresses
-from tests.integration.mutants import mutant
+from tests.integration.mutants import first_seed, mutant
 from tests.integration.stack_parts import ROOT
+
+pytestmark = pytest.mark.hostile
 
 FILES = 3200
 SENT = 160
@@ -19,7 +21,8 @@ SENT = 160
 
 def test_every_mutant_is_scored_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """In processes of their own, which bound memory and time, and may die."""
-    middle = FILES // 2
+    begin = first_seed()
+    middle, end = begin + FILES // 2, begin + FILES
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.integration.mutants", str(first), str(last)],
@@ -28,7 +31,7 @@ def test_every_mutant_is_scored_or_refused(capsys: pytest.CaptureFixture[str]) -
             stderr=subprocess.PIPE,
             text=True,
         )
-        for first, last in ((0, middle), (middle, FILES))
+        for first, last in ((begin, middle), (middle, end))
     ]
     outcomes: Counter[str] = Counter()
     faults = []
@@ -39,12 +42,14 @@ def test_every_mutant_is_scored_or_refused(capsys: pytest.CaptureFixture[str]) -
         assert worker.returncode == 0, f"{lines[-1]}: {errors[-2000:]}"
         outcomes.update(lines[-1]["outcomes"])
     with capsys.disabled():
-        print(f"\n{FILES} mutants: {dict(outcomes)}, {len(faults)} faults")
+        print(f"\n{FILES} mutants {told(begin)}: {dict(outcomes)}, {len(faults)} faults")
     assert outcomes["scored"] > FILES // 10
     assert not faults, "\n".join(f"seed {f['seed']}: {f['traceback']}" for f in faults[:5])
 
 
 def test_mutants_over_http(served: Addresses, capsys: pytest.CaptureFixture[str]) -> None:
+    # Seeds that the other test does not try.
+    begin = first_seed() + FILES
     outcomes: Counter[str] = Counter()
     broken = []
 
@@ -58,13 +63,17 @@ def test_mutants_over_http(served: Addresses, capsys: pytest.CaptureFixture[str]
 
     async def run() -> None:
         async with httpx.AsyncClient(base_url=served.gateway_url, timeout=60.0) as client:
-            # Seeds that the other test does not try.
-            middle = FILES + SENT // 2
+            middle, end = begin + SENT // 2, begin + SENT
             await asyncio.gather(
-                send(client, range(FILES, middle)), send(client, range(middle, FILES + SENT))
+                send(client, range(begin, middle)), send(client, range(middle, end))
             )
 
     asyncio.run(run())
     with capsys.disabled():
-        print(f"\n{SENT} mutants over HTTP: {dict(outcomes)}")
+        print(f"\n{SENT} mutants over HTTP {told(begin)}: {dict(outcomes)}")
     assert not broken, "\n".join(broken)
+
+
+def told(begin: int) -> str:
+    """How to have the same mutants again."""
+    return f"from seed {begin} on (ASTROTRITON_TEST_SEED={first_seed()} repeats them)"

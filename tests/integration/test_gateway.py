@@ -21,6 +21,7 @@ import nats
 import numpy as np
 import pytest
 from cloudevents.http import from_json
+from jsonschema import Draft202012Validator
 
 from astrotriton.gateway.config import Settings
 from astrotriton.gateway.storage.migrate import migrate
@@ -178,6 +179,13 @@ BAD_INPUT: dict[str, tuple[bytes, dict[str, Any] | None, int, str, str]] = {
     "threshold": (
         npy(exposure()),
         {"confidence_threshold": 1.5},
+        422,
+        "invalid-request",
+        "confidence_threshold",
+    ),
+    "threshold and rate": (
+        npy(exposure()),
+        {"confidence_threshold": 0.5, "max_false_discovery_rate": 0.1},
         422,
         "invalid-request",
         "confidence_threshold",
@@ -438,6 +446,9 @@ async def test_the_event_reaches_a_subscriber(client, settings, nats_server):
     assert event["type"] == "detection.scored"
     assert event["subject"] == run["run_id"]
     assert event["datacontenttype"] == "application/json"
+    schema = (await client.get(event["dataschema"])).raise_for_status()
+    assert schema.headers["content-type"] == "application/schema+json"
+    Draft202012Validator(schema.json()).validate(event.data)
     assert message.headers["Nats-Msg-Id"] == event["id"]
     assert message.headers["Content-Type"] == "application/cloudevents+json"
     assert event.data["model"] == run["model"]

@@ -48,6 +48,8 @@ from tests.integration.test_gateway_lookup import (
     until_ended,
 )
 
+pytestmark = pytest.mark.databases
+
 DEBIAN = Path("/usr/lib/postgresql")
 # The oldest that is supported, and those that happen to be here.
 VERSIONS = sorted({"15", *(folder.name for folder in DEBIAN.glob("[0-9]*"))})

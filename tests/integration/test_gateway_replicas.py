@@ -25,6 +25,8 @@ from tests.integration.gateway_parts import (
 )
 from tests.integration.load_parts import load, tiles_of, until
 
+pytestmark = pytest.mark.faults
+
 PROBE = 0.2
 DRAIN = 5.0
 PATIENCE = 180.0

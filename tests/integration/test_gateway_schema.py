@@ -17,6 +17,8 @@ from astrotriton.gateway.keys import SCOPES, new_key
 from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import ROOT, exposure, npy, serve
 
+pytestmark = pytest.mark.hostile
+
 EXAMPLES = 40
 # What a document cannot say of a request, a well-formed one is told with 422: that the file is no
 # exposure, that a cone has three parameters, that a challenger is not the champion.

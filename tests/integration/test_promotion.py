@@ -75,6 +75,7 @@ def routable(timeline, answer):
     return allowed
 
 
+@pytest.mark.promotion
 def test_whole_life_without_a_gap(site: Site):
     client = Client(site.gateway.url)
     timeline = [(0.0, {1})]
@@ -126,6 +127,7 @@ def test_whole_life_without_a_gap(site: Site):
     reset(site, 2)
 
 
+@pytest.mark.promotion
 def test_manifest_is_in_the_run_and_beside_the_version(site: Site):
     registered = registry.resolve(f"{NAME}@champion")
     manifest = pipeline.read_manifest(registered, site.serving().repository)
@@ -177,6 +179,7 @@ def nan_weights():
     ],
     ids=["perturbed", "swapped", "nan", "trained badly", "slow"],
 )
+@pytest.mark.promotion
 def test_gate_refuses_and_changes_nothing(site: Site, model, converter, gate):
     version = registry.register(model(), samples.card(NAME))
     before = site.state()
@@ -193,6 +196,7 @@ def test_gate_refuses_and_changes_nothing(site: Site, model, converter, gate):
     assert Manifest.from_json(logged.encode()) == manifest
 
 
+@pytest.mark.promotion
 def test_replica_that_answers_wrongly_leaves_everything_as_it_was(site: Site, monkeypatch):
     before = site.state()
     loaded = []
@@ -214,6 +218,7 @@ def test_replica_that_answers_wrongly_leaves_everything_as_it_was(site: Site, mo
             assert replica.ready_versions(NAME) == [1]
 
 
+@pytest.mark.promotion
 def test_gateway_that_does_not_answer_leaves_everything_as_it_was(site: Site, monkeypatch):
     before = site.state()
     real = type(site.gateway).set_route
@@ -229,6 +234,7 @@ def test_gateway_that_does_not_answer_leaves_everything_as_it_was(site: Site, mo
     assert site.state() == before
 
 
+@pytest.mark.promotion
 def test_what_stops_after_the_route_has_changed_says_so_and_is_finished(site: Site, monkeypatch):
     steps = []
 
@@ -254,6 +260,7 @@ def test_what_stops_after_the_route_has_changed_says_so_and_is_finished(site: Si
     reset(site, 2)
 
 
+@pytest.mark.promotion
 def test_other_precision_than_the_blessed_one_is_not_taken_for_it(site: Site):
     before = site.state()
     with pytest.raises(RepositoryError, match=r"published as fp32, not int8.*copy_model_version"):
@@ -349,6 +356,7 @@ def assert_nothing_is_half(site: Site):
 
 
 @pytest.mark.usefixtures("one_replica")
+@pytest.mark.promotion
 def test_killed_at_any_step_the_old_version_serves_and_a_repeat_finishes(site: Site, tmp_path):
     candidate = pipeline.verify(
         registry.resolve(f"models:/{NAME}/2"),
@@ -381,8 +389,8 @@ def unneeded():
     raise AssertionError("a gate was asked again")
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("one_replica")
+@pytest.mark.promotion
 def test_rollback_killed_at_any_step_is_finished_by_the_next(site: Site, tmp_path):
     site.release(2)
     for step in ("loaded", "aliased", "routed"):
@@ -407,7 +415,7 @@ def pickled_card(site: Site):
     )
 
 
-@pytest.mark.long
+@pytest.mark.promotion
 def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
     repository = site.serving().repository
     versions = [
@@ -458,6 +466,7 @@ def command(site: Site, monkeypatch):
     return run
 
 
+@pytest.mark.promotion
 def test_command_line(site: Site, command):
     before = site.state()
     # Trained on other skies than those that the command validates on.

@@ -21,6 +21,8 @@ from astrotriton.settings import ModelConfig
 from astrotriton.training.exposures import golden_tiles
 from tests.unit.export import samples
 
+pytestmark = pytest.mark.export
+
 NAME = "pycda"
 
 

@@ -36,6 +36,8 @@ from tests.integration.scale_out_parts import (
     until_true,
 )
 
+pytestmark = pytest.mark.scale
+
 ENOUGH = 24
 CUT = 12.0
 SHORT_CUT = 8.0

@@ -165,6 +165,7 @@ def bucket(addresses: Addresses):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*")
+@pytest.mark.faults
 def test_it_serves_survives_kill_9_keeps_its_data_and_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def test_it_serves_survives_kill_9_keeps_its_data_and_stops(
 
 
 @pytest.mark.parametrize("with_guards", [False, True], ids=["owner", "owner and guards"])
+@pytest.mark.faults
 def test_kill_9_half_way_leaves_nothing(tmp_path: Path, with_guards: bool) -> None:
     data, repository = tmp_path / "var", tmp_path / "repository"
     publish_version(repository)

@@ -6,6 +6,8 @@ import pytest
 from astrotriton.detection.assurance.drift import DESCRIPTORS, RUN_LENGTH, compare, follow
 from tests.science.drift_rows import CHANGES, FILE, STEADY, row, seeds, slow
 
+pytestmark = pytest.mark.science
+
 REFERENCE, WINDOW, NIGHT, REPEATS = 160, 40, 400, 100
 
 

@@ -15,6 +15,8 @@ from astrotriton.simulation.psf import Moffat
 from astrotriton.wire.detections import Candidate, Detection
 from tests.science.conftest import Predict, real
 
+pytestmark = pytest.mark.science
+
 DIPOLES = ((60, 181), (3.5, 125), (100, 72), (103, 233))
 
 

@@ -11,6 +11,8 @@ from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.scoring.score import Scored, finish, prepare_exposure
 from astrotriton.simulation.psf import Moffat
 
+pytestmark = pytest.mark.science
+
 # Tiles of 512 px that share 96 start every 416 px; the seam lies 48 px further on.
 STRIDE, SEAM = 416, 464
 

@@ -4,30 +4,28 @@ import io
 import math
 import threading
 import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from astropy import log
-from astropy.coordinates import ICRS, SkyCoord
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS
-from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
-from astrotriton.detection.image.wcs import read_wcs
+from astrotriton.detection.image.compression import decompressed
+from astrotriton.detection.image.wcs import read_wcs, to_icrs
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
 # Types of pixels by BITPIX (FITS Standard 4.0, table 8).
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-_GZIP, _NPY, _FITS = b"\x1f\x8b", b"\x93NUMPY", b"SIMPLE  ="
+_NPY, _FITS = b"\x93NUMPY", b"SIMPLE  ="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,17 +129,9 @@ class Exposure:
         if self.wcs is None or x.size == 0:
             return nowhere
         try:
-            with np.errstate(all="ignore"):
-                world = self.wcs.all_pix2world(x, y, 0)
-            found = np.stack([world[self.wcs.wcs.lng] % 360.0, world[self.wcs.wcs.lat]])
-            frame = wcs_to_celestial_frame(self.wcs)
-            if not isinstance(frame, ICRS):  # or the conversion takes longer than all the rest
-                sky = SkyCoord(*found, unit="deg", frame=frame).icrs
-                found = np.stack([sky.ra.deg, sky.dec.deg])
+            return to_icrs(self.wcs, x, y)
         except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
             return nowhere
-        found[:, ~np.isfinite(found).all(axis=0)] = np.nan
-        return found
 
 
 def mute_astropy() -> None:
@@ -156,14 +146,17 @@ def mute_astropy() -> None:
 def read_exposure(
     content: bytes, *, hdu: int | str | None = None, limits: Limits | None = None
 ) -> Exposure:
-    """Read a FITS file (``.fits``, ``.gz``, ``.fz`` except HCOMPRESS_1) or a NumPy ``.npy`` file.
+    """Read a FITS file or a NumPy ``.npy`` file, also as ``.gz`` or ``.bz2``.
+
+    FITS images may be tile-compressed (``.fz``), except by HCOMPRESS_1.
 
     Parameters
     ----------
     content
         The whole file.
     hdu
-        Index or EXTNAME of the HDU; without it the first image that has data. FITS only.
+        Index or EXTNAME of the HDU, ``SCI,2`` for the one of EXTVER 2; without it the first image
+        that has data. FITS only.
     limits
         Bounds on the bytes, also once decompressed, and on the pixels.
 
@@ -176,15 +169,15 @@ def read_exposure(
     limits = limits or Limits()
     if len(content) > limits.max_bytes:
         raise TooLargeError(_FIELD, f"{len(content)} bytes; at most {limits.max_bytes} are taken")
-    if content.startswith(_GZIP):
-        content = _gunzip(content, limits.max_bytes)
+    content = decompressed(content, limits.max_bytes)
     if content.startswith(_NPY):
         return _of_array(_read_npy(content, limits), "npy")
     if not content.startswith(_FITS):
         raise InputError(
             "not-fits",
             _FIELD,
-            "neither a FITS file (it does not begin with 'SIMPLE  =') nor a NumPy .npy file",
+            "neither a FITS file (it does not begin with 'SIMPLE  =') nor a NumPy .npy file, plain"
+            " or compressed by gzip or bzip2",
         )
     return _read_fits(content, hdu, limits)
 
@@ -216,20 +209,6 @@ def _of_array(values: NDArray[Any], name: str) -> Exposure:
         name=name,
         flags=frozenset({Flag.NO_WCS}),
     )
-
-
-def _gunzip(content: bytes, max_bytes: int) -> bytes:
-    """Decompress, giving up as soon as the result is too large."""
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        result = inflate.decompress(content, max_bytes + 1)
-    except zlib.error as error:
-        raise InputError("unreadable-fits", _FIELD, f"broken gzip file: {error}") from error
-    if len(result) > max_bytes:
-        raise TooLargeError(_FIELD, f"more than {max_bytes} bytes once decompressed")
-    if not inflate.eof:
-        raise InputError("unreadable-fits", _FIELD, "the gzip file ends too early")
-    return result
 
 
 def _check_pixels(shape: tuple[int, ...], limits: Limits) -> None:
@@ -310,13 +289,21 @@ def _reader(hdu: Any, content: bytes) -> Callable[[tuple[Any, ...]], NDArray[Any
     blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
     if (scale, zero, blank) == (1.0, 0.0, None):
         return stored.__getitem__
+    # Unsigned integers are stored with their highest bit turned (FITS Standard 4.0, table 11).
+    # Turned back they are exact, where the sum in float64 keeps 53 bits.
+    lowest = -(2.0 ** (8 * stored.dtype.itemsize - 1))
+    unsigned = stored.dtype.kind == "i" and (scale, zero) == (1.0, -lowest)
 
     def scaled(index: tuple[Any, ...]) -> NDArray[Any]:
         values = stored[index]
-        physical: NDArray[Any] = values * scale + zero
-        if blank is not None:
-            physical[values == blank] = np.nan
-        return physical
+        physical: NDArray[Any]
+        if unsigned:
+            native = values.astype(values.dtype.newbyteorder("="))
+            turned = native ^ native.dtype.type(lowest)
+            physical = turned.view(f"u{turned.itemsize}")
+        else:
+            physical = values * scale + zero
+        return physical if blank is None else np.where(values == blank, np.nan, physical)
 
     return scaled
 

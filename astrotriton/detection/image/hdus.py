@@ -33,7 +33,8 @@ def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any
     content
         The whole file.
     wanted
-        Index or EXTNAME (in either case) of the HDU; the first image with data if None.
+        Index or EXTNAME (in either case) of the HDU, ``NAME,2`` for its EXTVER 2; the first image
+        with data if None.
     max_pixels
         Compressed tiles are not larger than an image of so many; how many it has is not looked at.
 
@@ -65,8 +66,10 @@ def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any
 
 
 def name(hdu: Any) -> str:
-    """EXTNAME, or PRIMARY without one."""
-    return hdu.name or "PRIMARY"
+    """EXTNAME, with EXTVER where that is not 1; PRIMARY without a name."""
+    if not hdu.name:
+        return "PRIMARY"
+    return str(hdu.name) if hdu.ver == 1 else f"{hdu.name},{hdu.ver}"
 
 
 def is_plain(hdu: Any) -> bool:
@@ -108,8 +111,11 @@ def _check_counts(content: bytes, start: int) -> None:
 def _is_called(hdu: Any, index: int, wanted: int | str) -> bool:
     if isinstance(wanted, int):
         return index == wanted
-    asked = wanted.strip().upper()
-    return asked == hdu.name.strip().upper() or (asked == "PRIMARY" and index == 0)
+    asked, called = wanted.strip().upper(), hdu.name.strip().upper()
+    if asked == called or (asked == "PRIMARY" and index == 0):
+        return True
+    base, comma, version = asked.rpartition(",")
+    return bool(comma) and base.rstrip() == called and version.strip() == str(hdu.ver)
 
 
 def _uncompressed(content: bytes, hdu: Any, max_pixels: int) -> Any:

@@ -3,9 +3,12 @@
 import re
 
 import numpy as np
+from astropy.coordinates import ICRS, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS, NoWcsKeywordsFoundError, Wcsprm
+from astropy.wcs.utils import wcs_to_celestial_frame
 
+from astrotriton.detection.arrays import Values
 from astrotriton.wire.flags import Flag
 
 # What Astropy reads beside wcslib: SIP, lookup tables, and in `_SCAMP` the polynomials of old
@@ -32,17 +35,49 @@ def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, froz
     The WCS, and no flag; or None, and the flag ``no_wcs`` or ``bad_wcs`` (see `Exposure`).
     """
     try:
+        _check_matrix(header)
         wcs = _by_astropy(header) if cards is None or _needs_astropy(cards) else _by_wcslib(cards)
         if not wcs.has_celestial:
             return None, frozenset({Flag.NO_WCS})
         if wcs.naxis != 2:
             wcs = wcs.celestial
-        corner = wcs.all_pix2world([[0.0, 0.0]], 0)
+        corner = to_icrs(wcs, np.zeros(1), np.zeros(1))
     except (Exception, MemoryError):  # wcslib's answer to some headers is MemoryError
         return None, frozenset({Flag.BAD_WCS})
     if not np.isfinite(corner).all():
         return None, frozenset({Flag.BAD_WCS})
     return wcs, frozenset()
+
+
+def to_icrs(wcs: WCS, x: Values, y: Values) -> Values:
+    """ICRS right ascension and declination, degrees (2, N), of 0-based pixel positions.
+
+    NaN where the WCS has no answer. Distortions (SIP, TPV) are applied and any celestial frame is
+    converted.
+
+    Raises
+    ------
+    Exception
+        Of almost any kind: a WCS that was parsed can still fail in wcslib or in its frame.
+    """
+    with np.errstate(all="ignore"):
+        world = wcs.all_pix2world(x, y, 0)
+    found = np.stack([world[wcs.wcs.lng] % 360.0, world[wcs.wcs.lat]])
+    frame = wcs_to_celestial_frame(wcs)
+    if not isinstance(frame, ICRS):  # or the conversion takes longer than all the rest
+        sky = SkyCoord(*found, unit="deg", frame=frame).icrs
+        found = np.stack([sky.ra.deg, sky.dec.deg])
+    found[:, ~np.isfinite(found).all(axis=0)] = np.nan
+    return found
+
+
+def _check_matrix(header: fits.Header) -> None:
+    """Refuse a CD matrix with a row of zeros, which wcslib takes for 1 on the diagonal."""
+    for row in (1, 2):
+        given = [header.get(f"CD{row}_{column}") for column in (1, 2)]
+        stated = [element for element in given if element is not None]
+        if stated and not any(stated):
+            raise ValueError(f"row {row} of its CD matrix is 0")
 
 
 def _needs_astropy(cards: bytes) -> bool:

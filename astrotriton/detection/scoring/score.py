@@ -124,30 +124,24 @@ def finish(
     tiled: TiledInference,
     *,
     threshold: float = 0.5,
-    max_false_discovery_rate: float | None = None,
+    guarantee: Guarantee | None = None,
     limits: Limits | None = None,
 ) -> Scored:
     """Score the sources of an exposure whose tiles have all been answered.
 
     Parameters
     ----------
-    work
+    tiled
         With every tile accepted.
     threshold
         Least confidence of a detection that is called real.
-    max_false_discovery_rate
-        Choose the threshold so that this share of false ones among those called real is kept.
+    guarantee
+        What `guarantee_of` vouches for; its threshold takes the place of the other.
     limits
         Bounds the candidates that SEP contributes.
-
-    Raises
-    ------
-    InputError
-        ``guarantee-impossible`` if the false discovery rate cannot be vouched for.
     """
     most = (limits or Limits()).max_candidates
     measured = measure_sources(tiled, max_candidates=most)
-    guarantee = guarantee_of(tiled, max_false_discovery_rate)
     if guarantee is not None:
         threshold = guarantee.threshold
     model = tiled.card.confidence_for(tiled.views)

@@ -1,7 +1,6 @@
 """NVIDIA Triton: the binary in the `nvidia-pytriton` package, with our `onnxruntime` backend."""
 
 import ctypes
-import importlib.util
 import os
 import shutil
 import sys
@@ -12,6 +11,7 @@ import tritonclient.grpc.aio as client
 
 from astrotriton.folders import TRITON_CONFIG
 from astrotriton.stack.errors import PartError
+from astrotriton.stack.parts.pytriton import fetch_pytriton
 from astrotriton.stack.process import Part
 from astrotriton.stack.site import Site, region_prefix
 
@@ -27,13 +27,9 @@ def triton(site: Site, repository: Path) -> Part:
     Raises
     ------
     PartError
-        If its Python backend could not run here.
+        If its binary cannot be had, or its Python backend could not run here.
     """
-    # Found without an import: that would load pytriton's own layer.
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or spec.origin is None:
-        raise PartError("triton", "is not installed: install the `stack` extra (nvidia-pytriton)")
-    install = Path(spec.origin).with_name("tritonserver")
+    install = fetch_pytriton() / "tritonserver"
     ports = site.ports
     # Names the regions, so that what a killed server leaves can be told from another's.
     prefix = region_prefix(site.data)

@@ -142,7 +142,7 @@ class MlServer(Alternative):
 
 
 class BentoMl(Alternative):
-    """BentoML, with a file in and probabilities out, as the origin's design has them."""
+    """BentoML, with a file in and probabilities out, as an ASGI endpoint around Keras has them."""
 
     key = "bentoml"
     title = "BentoML"

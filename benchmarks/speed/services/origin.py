@@ -1,4 +1,4 @@
-"""The origin's design: an ASGI endpoint that calls a Keras model's ``predict`` for each request.
+"""What people build themselves: an ASGI endpoint that calls ``keras.predict`` for each request.
 
 The model is loaded once, which is kinder than the design asks for.
 """

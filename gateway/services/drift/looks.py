@@ -14,7 +14,7 @@ from astrotriton.detection.assurance.drift import (
     rows_of,
 )
 from astrotriton.gateway.services.drift.baselines import Baselines
-from astrotriton.gateway.services.events import DRIFTED, drifted_event
+from astrotriton.gateway.services.events import DRIFTED, EventSource, drifted_event
 from astrotriton.gateway.services.performance import read_window
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.drift import (
@@ -53,7 +53,7 @@ class Looks:
     """
 
     def __init__(
-        self, event_source: str, reported: bool, database: Database, baselines: Baselines
+        self, event_source: EventSource, reported: bool, database: Database, baselines: Baselines
     ) -> None:
         self._event_source = event_source
         self._reported = reported

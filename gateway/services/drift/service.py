@@ -16,6 +16,7 @@ from astrotriton.gateway.services.drift.baselines import Baselines
 from astrotriton.gateway.services.drift.looks import KEPT, MOST, Looks
 from astrotriton.gateway.services.drift.reports import Reports
 from astrotriton.gateway.services.drift.sampler import DriftSampler
+from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.performance import read_window
@@ -61,7 +62,7 @@ class DriftService:
     def __init__(
         self,
         *,
-        event_source: str,
+        event_source: EventSource,
         window: str,
         interval: float,
         report_url: str | None,

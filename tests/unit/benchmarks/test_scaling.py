@@ -41,7 +41,7 @@ def test_tiles_of_an_exposure_are_spread_over_tritons():
 def test_surveys_have_the_tiles_that_they_are_known_for():
     rates = {one.name: one.tiles_per_second for one in SURVEYS}
     assert rates == pytest.approx(
-        {"ATLAS": 14.4, "DECam": 46.5, "ZTF": 78.4, "Pan-STARRS": 132.0, "Rubin": 413.8}, rel=0.01
+        {"ATLAS": 16.9, "DECam": 51.7, "ZTF": 102.4, "Pan-STARRS": 157.1, "Rubin": 510.8}, rel=0.01
     )
 
 

@@ -10,7 +10,9 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 
+from astrotriton.cli import main
 from astrotriton.client import (
     AsyncClient,
     CandidateIn,
@@ -95,6 +97,15 @@ def server() -> Iterator[Server]:
         yield server
         server.shutdown()
         thread.join()
+
+
+def test_a_threshold_beside_a_false_discovery_rate_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ValueError, match="confidence_threshold: leave it out, or leave out max_"):
+        InferRequest(confidence_threshold=0.5, max_false_discovery_rate=0.1)
+    options = ["--threshold", "0.5", "--max-false-discovery-rate", "0.1"]
+    refused = CliRunner().invoke(main, ["score", __file__, "--url", "http://127.0.0.1:9", *options])
+    assert refused.exit_code == 1
+    assert "leave out --threshold or --max-false-discovery-rate" in refused.output
 
 
 def score(server: Server, **options: object) -> object:

@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import io
 
@@ -182,3 +183,45 @@ def test_a_saturation_that_cannot_be_read_is_none() -> None:
     broken = content.replace(b"SATURATE=              50000.0", b"SATURATE= '50000.0            ")
     assert broken != content
     assert read_exposure(broken).saturation is None
+
+
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_unsigned_integers_are_read_exactly(bits):
+    values = np.array([[0, 1, 2000], [7, 2**bits // 2, 2**bits - 1]], dtype=f"u{bits // 8}")
+    stream = io.BytesIO()
+    fits.PrimaryHDU(values).writeto(stream)
+    exposure = read_exposure(stream.getvalue())
+    read = exposure.raw(slice(0, 2), slice(0, 3))
+    assert read.tolist() == values.tolist()
+    pixels, mask = exposure.image()
+    np.testing.assert_array_equal(pixels, values.astype(np.float32))
+    assert not mask.any()
+
+
+def test_blank_is_masked_among_unsigned_integers():
+    stream = io.BytesIO()
+    hdu = fits.PrimaryHDU(np.array([[0, 5], [7, 2000]], np.uint64))
+    hdu.header["BLANK"] = 5 - 2**63
+    hdu.writeto(stream)
+    pixels, mask = read_exposure(stream.getvalue()).image()
+    np.testing.assert_array_equal(mask, [[False, True], [False, False]])
+    assert pixels[1, 1] == 2000.0
+
+
+@pytest.mark.parametrize(("wanted", "value"), [("SCI,2", 2.0), ("sci, 2", 2.0), ("SCI", 1.0)])
+def test_extver_tells_hdus_of_one_name_apart(wanted, value):
+    stream = io.BytesIO()
+    images = [fits.ImageHDU(np.full((8, 9), n, np.float32), name="SCI", ver=n) for n in (1, 2)]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(stream)
+    exposure = read_exposure(stream.getvalue(), hdu=wanted)
+    assert exposure.image()[0][0, 0] == value
+    assert exposure.name == ("SCI,2" if value == 2.0 else "SCI")
+    with pytest.raises(InputError, match="1: SCI, 2: SCI,2"):
+        read_exposure(stream.getvalue(), hdu="SCI,3")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
+def test_a_compressed_file_is_read(compress):
+    stream = io.BytesIO()
+    fits.PrimaryHDU(np.full((8, 9), 3.0, np.float32)).writeto(stream)
+    assert read_exposure(compress(stream.getvalue())).image()[0][0, 0] == 3.0

@@ -51,7 +51,6 @@ TPV = SCAMP | {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"}
         {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR"},
         {"RADESYS": "FK4", "EQUINOX": 1950.0, "HISTORY": "CTYPE1 = 'RA---TAN' PV1_7"},
         {"CTYPE1": "GLON-CAR", "CTYPE2": "DEC--TAN"},
-        {"CD1_1": 0.0, "CD1_2": 0.0},
     ],
 )
 def test_it_is_the_one_that_astropy_reads(cards: dict[str, object]) -> None:
@@ -86,3 +85,19 @@ def test_a_header_without_wcs_has_none() -> None:
 def test_a_polynomial_of_impossible_order_is_refused_at_once(keyword: str) -> None:
     made = header(**SIP | {"AP_ORDER": 2, "BP_ORDER": 2, keyword: 10**9})
     assert read_wcs(made, made.tostring().encode()) == (None, {"bad_wcs"})
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"), 0.0),
+        {"CD1_1": 0.0, "CD1_2": 0.0},
+        # Of an apparent frame that no conversion to ICRS can be made for.
+        {"RADESYS": "FK4", "EQUINOX": 1e300},
+        {"RADESYS": "FK5", "EQUINOX": 1e300, "MJD-OBS": 1e300},
+    ],
+)
+def test_a_wcs_without_coordinates_is_flagged(cards: dict[str, object]) -> None:
+    made = header(**cards)
+    for stored in (None, made.tostring().encode()):
+        assert read_wcs(made, stored) == (None, frozenset({"bad_wcs"}))

@@ -10,7 +10,8 @@ from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
-from astrotriton.detection.scoring.score import Scored, finish, prepare
+from astrotriton.detection.scoring.score import Scored, finish, guarantee_of, prepare
+from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
 from tests.unit.detection.conftest import answer, field, to_fits, to_npy
 
@@ -42,6 +43,20 @@ def test_sources_are_found_measured_and_ranked(card: UNetModel) -> None:
     confidences = [d.confidence for d in result.detections if d.outcome == "kept"]
     assert confidences == sorted(confidences, key=lambda c: -(c or 0.0))
     assert result.image.seeing_fwhm == pytest.approx(4.0, abs=0.3)
+
+
+def test_what_is_vouched_for_chooses_the_threshold(card: UNetModel) -> None:
+    tiled = prepare(to_npy(field(sources=SOURCES)), card)
+    vouched = Guarantee(
+        max_false_discovery_rate=0.2, threshold=0.75, confidence_level=0.9, exposures=400
+    )
+    scored = finish(answer(tiled), threshold=0.999, guarantee=vouched)
+    assert scored.guarantee is vouched
+    assert scored.threshold == vouched.threshold
+    assert guarantee_of(tiled, None) is None
+    with pytest.raises(InputError, match="never calibrated") as caught:
+        guarantee_of(tiled, 0.2)
+    assert caught.value.field == "max_false_discovery_rate"
 
 
 def test_every_candidate_comes_back(card: UNetModel) -> None:

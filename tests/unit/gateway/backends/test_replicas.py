@@ -1,8 +1,12 @@
 """The servers that share the work."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from astrotriton.gateway.backends import replicas as replicas_module
 from astrotriton.gateway.backends.replicas import Replica, Replicas
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.errors import RetryLaterError
@@ -121,3 +125,33 @@ async def test_a_full_triton_is_told_from_one_that_is_away(monkeypatch, message,
             await triton.ready_versions("any")
     assert caught.value.code == code
     assert int(caught.value.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+async def test_a_server_that_its_name_stands_for_no_more_is_let_go(servers, monkeypatch, patience):
+    monkeypatch.setattr(replicas_module, "_LAST_REQUESTS", patience)
+    before = {replica.address: replica for replica in await servers.replicas.all()}
+    closed = []
+    for replica in before.values():
+        monkeypatch.setattr(replica.client, "close", closed_by(replica.address, closed))
+
+    async def one_is_gone(name: str) -> list[str]:
+        return [] if name == "127.0.0.2:1" else [name]
+
+    monkeypatch.setattr(replicas_module, "look_up_servers_at", one_is_gone)
+    monkeypatch.setattr(replicas_module, "_REFRESH", 0.0)
+    after = await servers.replicas.all()
+    assert [replica.address for replica in after] == ["127.0.0.1:1", "127.0.0.3:1"]
+    # What it is working on may end.
+    assert not closed
+    await asyncio.sleep(0.01)
+    assert closed == ([] if patience else ["127.0.0.2:1"])
+    await servers.replicas.__aexit__()
+    assert sorted(closed) == sorted(before)
+
+
+def closed_by(address: str, closed: list[str]) -> Callable[[], Awaitable[None]]:
+    async def close() -> None:
+        closed.append(address)
+
+    return close

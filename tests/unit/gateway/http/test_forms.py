@@ -19,6 +19,11 @@ from astrotriton.gateway.http.forms import decode_request
         (b'{"candidates": [{"x": true, "y": 1}]}', "invalid-request", "candidates[0].x"),
         (b'{"candidates": 5}', "invalid-request", "candidates"),
         (b'{"confidence_threshold": -1}', "invalid-request", "confidence_threshold"),
+        (
+            b'{"confidence_threshold": 0.5, "max_false_discovery_rate": 0.1}',
+            "invalid-request",
+            "confidence_threshold",
+        ),
         (b'{"treshold": 1}', "invalid-request", "request"),
         (b"[]", "invalid-request", "request"),
         (b"", "invalid-json", "request"),

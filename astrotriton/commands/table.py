@@ -1,17 +1,13 @@
 """Detections as a table that people read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from astrotriton.detection.assurance.evaluation import MATCH_RADIUS
-from astrotriton.simulation.fields import Source
-
 _WIDTH = 140  # columns that it takes
 _SHOWN = 20
-_ARTEFACT_RADIUS = 8.0  # artefacts are larger
 
 
 def wide_console() -> Console:
@@ -21,7 +17,7 @@ def wide_console() -> Console:
     return console
 
 
-def table(answer: dict[str, Any], truth: Sequence[Source] = ()) -> Table:
+def table(answer: dict[str, Any], truth: Callable[[dict[str, Any]], str] | None = None) -> Table:
     """The most confident detections of a run.
 
     Parameters
@@ -29,13 +25,15 @@ def table(answer: dict[str, Any], truth: Sequence[Source] = ()) -> Table:
     answer
         The gateway's answer.
     truth
-        What the exposure really shows, if that is known.
+        Says what the exposure really shows where a detection is, if that is known.
     """
-    made = Table(title=f"The {_SHOWN} most confident of {len(answer['detections'])} detections")
+    count = len(answer["detections"])
+    title = f"{count} detection{'s' * (count != 1)}"
+    made = Table(title=title if count <= _SHOWN else f"The {_SHOWN} most confident of {title}")
     for name in ("rank", "x", "y", "RA", "Dec", "probability", "confidence", "real?"):
         made.add_column(name, justify="right", no_wrap=True)
     made.add_column("flags")
-    if truth:
+    if truth is not None:
         made.add_column("truth", no_wrap=True)
     for detection in answer["detections"][:_SHOWN]:
         cells = [
@@ -49,22 +47,11 @@ def table(answer: dict[str, Any], truth: Sequence[Source] = ()) -> Table:
             "yes" if detection["is_real"] else "no",
             ", ".join(detection["flags"]),
         ]
-        if truth:
-            cells.append(_truth_at(detection, truth))
+        if truth is not None:
+            cells.append(truth(detection))
         made.add_row(*cells)
     return made
 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _truth_at(detection: dict[str, Any], truth: Sequence[Source]) -> str:
-    def distance(source: Source) -> float:
-        return float(((source.x - detection["x"]) ** 2 + (source.y - detection["y"]) ** 2) ** 0.5)
-
-    transient = min((s for s in truth if s.kind == "transient"), key=distance)
-    if distance(transient) <= MATCH_RADIUS:
-        return f"transient, SNR {transient.snr:.1f}"
-    nearest = min((s for s in truth if s.kind != "transient"), key=distance)
-    return nearest.kind.replace("_", " ") if distance(nearest) <= _ARTEFACT_RADIUS else "nothing"

@@ -1,0 +1,157 @@
+"""Every code block of the documents that needs servers, as it stands there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import mlflow
+import pytest
+
+from astrotriton.export import registry
+from astrotriton.simulation.fields import simulate
+from astrotriton.stack import Addresses, down
+from astrotriton.training.exposures import demo_field, to_fits
+from tests.documents import ROOT, Block, blocks_that_need
+from tests.integration.promotion_parts import (
+    NAME,
+    Site,
+    set_up_registry,
+    whole_stack,
+)
+
+# What the documents call things, where it is something else here.
+_GATEWAY, _TRITON = "127.0.0.1:8000", "127.0.0.1:8001"
+_MODEL, _VERSION = "unet_astronomical", 7
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder like the project's root, with the files that the documents name."""
+    for entry in ROOT.iterdir():
+        if entry.name not in {".git", ".venv", "var", "out", "site"}:
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv" / ".stamp").touch()
+    for name in ("difference", "exposure", "large", "my_difference"):
+        (tmp_path / f"{name}.fits").write_bytes(to_fits(demo_field()))
+    (tmp_path / "night").mkdir()
+    for seed in (1, 2):
+        (tmp_path / "night" / f"{seed}.fits").write_bytes(to_fits(simulate(seed)))
+    (tmp_path / "candidates.csv").write_text("id,x,y\na,128.9,127.7\nb,60,181\n")
+    # A refusal by the gateway must end the block.
+    (tmp_path / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+    return tmp_path
+
+
+def run(block: Block, place: Path, names: dict[str, str], **environment: str) -> str:
+    """Run a block in a folder; ``names`` are put in the place of those of the documents."""
+    text, arguments = block.text, list(block.arguments)
+    for name, here in names.items():
+        text = text.replace(name, here)
+        arguments = [argument.replace(name, here) for argument in arguments]
+    runner = {
+        "python": [sys.executable, "-c", text, *arguments],
+        "bash": ["bash", "-euo", "pipefail", "-c", text, "bash", *arguments],
+    }[block.language]
+    done = subprocess.run(
+        runner,
+        cwd=place,
+        env={
+            **os.environ,
+            "CURL_HOME": str(place),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", blocks_that_need("stack"), ids=str)
+def test_it_runs_on_a_stack(
+    block: Block, place: Path, served: Addresses, served_data: Path
+) -> None:
+    assert block.language != "bash" or shutil.which("curl"), "the documents use curl"
+    (place / "var").symlink_to(served_data)
+    versions = f"var/model_repository/{_MODEL}"
+    (version,) = (path.name for path in (place / versions).glob("[0-9]*"))
+    printed = run(
+        block,
+        place,
+        {
+            _GATEWAY: served.gateway_url.removeprefix("http://"),
+            _TRITON: served.triton_grpc,
+            f"{versions}/1": f"{versions}/{version}",
+        },
+        GATEWAY=served.gateway_url,
+        ASTROTRITON_DATA=str(served_data),
+        ASTROTRITON_DATABASE_URL=served.database_url,
+    )
+    if "difference from Keras" in block.text:
+        assert float(printed.split()[-1]) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    data = tmp_path_factory.mktemp("own")
+    yield data
+    down(data)
+
+
+@pytest.mark.parametrize("block", blocks_that_need("own stack"), ids=str)
+def test_it_starts_and_stops_a_stack(block: Block, place: Path, own_data: Path) -> None:
+    printed = run(block, place, {}, ASTROTRITON_DATA=str(own_data))
+    assert "http://" in printed
+    assert not (own_data / "stack.json").exists()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A stack whose champion is version 1 of a small network; version 2 waits."""
+    before = mlflow.get_tracking_uri()
+    with whole_stack(tmp_path_factory.mktemp("stack")) as made:
+        mlflow.set_tracking_uri(made.addresses.mlflow_url)
+        set_up_registry()
+        made.release(1)
+        made.gateway = made.start_gateway()
+        yield made
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.skipif(not blocks_that_need("promotion"), reason="no document has such a block")
+def test_they_bring_a_model_into_service(place: Path, site: Site) -> None:
+    """All of them in their order: each goes on where the one before ended."""
+    environment = {
+        **site.environment(),
+        "ASTROTRITON_DATA": str(site.data.with_name("no_stack_here")),
+        "ASTROTRITON_MODEL_NAME": NAME,
+        "ASTROTRITON_INPUT_SIZE": "[64, 64]",
+        "ASTROTRITON_BATCH_SIZE": "8",
+        "ASTROTRITON_ENABLE_GPU": "false",
+        "ASTROTRITON_MODEL_REPOSITORY": str(site.root),
+        "ASTROTRITON_TRITON_GRPC": ",".join(site.replicas),
+        "ASTROTRITON_GATEWAY_URL": site.addresses.gateway_url,
+        # What the small network reaches, and a busy machine takes.
+        "ASTROTRITON_GATE_MAX_ECE": "1",
+        "ASTROTRITON_GATE_MAX_LOSS": "1",
+        "ASTROTRITON_GATE_MAX_TRADE": "1",
+        "ASTROTRITON_GATE_MAX_LATENCY_RATIO": "100",
+        "ASTROTRITON_GATE_MAX_MEMORY_RATIO": "100",
+        "ASTROTRITON_GATE_MIN_AVERAGE_PRECISION": "0",
+        "ASTROTRITON_GATE_MIN_COMPLETENESS": "0",
+        "ASTROTRITON_GATE_MIN_PURITY": "0",
+    }
+    names = {f"models:/{_MODEL}/{_VERSION}": f"models:/{NAME}/2", _MODEL: NAME}
+    for block in blocks_that_need("promotion"):
+        run(block, place, names, **environment)
+    route = httpx.get(f"{site.addresses.gateway_url}/models/{NAME}/route").json()
+    assert (route["champion"], route["challenger"]) == (1, None)
+    assert [one.version for one in registry.versions(NAME)] == [1, 2, 3]
