@@ -14,7 +14,7 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.image.cutouts import cut_out
-from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from astrotriton.detection.assurance.drift import DESCRIPTORS, describe
-from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED
 from astrotriton.gateway.storage.database import Database
