@@ -2,8 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from detection.golden import TOLERANCE, Golden
+from detection.golden import TOLERANCE, Golden, instances_of
 
 TILE = np.random.default_rng(0).random((1, 1, 8, 8)).astype(np.float32)
 GOLDEN = Golden(TILE, 1.0 - TILE)
@@ -34,3 +35,21 @@ def test_pickled_content_is_refused() -> None:
     np.savez(file, image=np.array([{}], object), probability=TILE)
     with pytest.raises(ValueError, match="allow_pickle"):
         Golden.from_npz(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ([], 1),
+        ([(2, [])], 2),
+        ([(1, [0])], 1),
+        ([(2, [0, 1, 2])], 6),
+        ([(2, [0]), (1, [])], 3),
+    ],
+    ids=["none", "cpu", "gpu", "gpus", "both"],
+)
+def test_a_group_has_its_instances_on_each_of_its_gpus(
+    groups: list[tuple[int, list[int]]], expected: int
+) -> None:
+    config = ModelConfig(instance_group=[{"count": c, "gpus": g} for c, g in groups])
+    assert instances_of(config.instance_group) == expected
