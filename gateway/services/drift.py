@@ -34,6 +34,7 @@ from astrotriton.gateway.errors import (
     TooLittleDataError,
 )
 from astrotriton.gateway.observability.metrics import DRIFT_DISTANCE, DRIFTED, SAMPLES_DROPPED
+from astrotriton.gateway.periodic import Seldom, repeat, work_off
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.drift_report import make_report
 from astrotriton.gateway.services.events import DRIFTED as DRIFTED_SUBJECT
@@ -130,21 +131,7 @@ class DriftSampler:
         """Describe until cancelled, and store; once more in the end."""
         storing = asyncio.create_task(self._store(), name="drift samples")
         try:
-            while True:
-                offer = await self._offers.get()
-                try:
-                    row = await compute(describe, offer.scored)
-                except Exception as error:  # whatever it is, runs go on
-                    SAMPLES_DROPPED.labels("exposure").inc()
-                    _log.warning("run %s cannot be described: %s", offer.run_id, error)
-                else:
-                    described = {
-                        name: float(value) if math.isfinite(value) else None
-                        for name, value in zip(DESCRIPTORS, row, strict=True)
-                    }
-                    self._keep(Sample(offer.run_id, offer.version, offer.created_at, described))
-                finally:
-                    self._offers.task_done()
+            await work_off(self._offers, self._describe, self._not_described)
         finally:
             storing.cancel()
             with suppress(asyncio.CancelledError):
@@ -152,6 +139,18 @@ class DriftSampler:
             with suppress(Exception):  # the last samples are not worth a delay
                 async with asyncio.timeout(_PAUSE):
                     await self.flush()
+
+    async def _describe(self, offer: _Offer) -> None:
+        row = await compute(describe, offer.scored)
+        described = {
+            name: float(value) if math.isfinite(value) else None
+            for name, value in zip(DESCRIPTORS, row, strict=True)
+        }
+        self._keep(Sample(offer.run_id, offer.version, offer.created_at, described))
+
+    def _not_described(self, offer: _Offer, error: Exception) -> None:
+        SAMPLES_DROPPED.labels("exposure").inc()
+        _log.warning("run %s cannot be described: %s", offer.run_id, error)
 
     async def flush(self) -> None:
         """Store what is there.
@@ -181,12 +180,7 @@ class DriftSampler:
         await self.flush()
 
     async def _store(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE)
-            try:
-                await self.flush()
-            except Exception as error:  # the next time may be better
-                _log.warning("drift samples wait: %s: %s", type(error).__name__, error)
+        await repeat(self.flush, _PAUSE, what="drift samples wait", log=_log)
 
     def _keep(self, sample: Sample) -> None:
         now = time.monotonic()
@@ -246,6 +240,7 @@ class DriftService:
         self._sampler = sampler
         self._outbox = outbox
         self._wake = asyncio.Event()
+        self._hourly = Seldom(_HOUR)
 
     async def check(self, model_id: str, text: str) -> DriftCheck:
         """Look for drift now.
@@ -350,22 +345,17 @@ class DriftService:
 
     async def run(self) -> None:
         """Look on schedule, tell Prometheus, and make reports, until cancelled."""
-        forgot_at = 0.0
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._check_due()
-                await self._tell_prometheus()
-                await self._make_report()
-                if time.monotonic() - forgot_at > _HOUR:
-                    async with self._database.transaction() as connection:
-                        await forget_samples(connection, KEPT)
-                    forgot_at = time.monotonic()
-            except Exception as error:  # whatever it is, the next time may be better
-                _log.warning("drift waits: %s: %s", type(error).__name__, error)
+        await repeat(self._look, _PAUSE, what="drift waits", log=_log, wake=self._wake)
+
+    async def _look(self) -> None:
+        await self._check_due()
+        await self._tell_prometheus()
+        await self._make_report()
+        await self._hourly.do(self._forget)
+
+    async def _forget(self) -> None:
+        async with self._database.transaction() as connection:
+            await forget_samples(connection, KEPT)
 
     async def _check_due(self) -> None:
         name, now = self._models.name, datetime.now(UTC)
