@@ -46,10 +46,11 @@ chart-audit: .venv/.stamp ## checkov over every scenario; it comes in an environ
 	@$(BIN)/uvx checkov@$(CHECKOV) --file Dockerfile --framework dockerfile --compact --quiet --skip-download \
 	  --skip-check CKV_DOCKER_2,CKV_DOCKER_7
 
-check: .venv/.stamp ## lint, format, types, and the documents as a site
+check: .venv/.stamp ## lint, format, types, what may import what, and the documents as a site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m mkdocs build --strict --quiet
 
 docs: .venv/.stamp ## the documents as a site, in site/; fails on any broken link

@@ -10,7 +10,8 @@ from astrotriton.detection.assurance.figures import ScoredField, figures
 from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
-from astrotriton.detection.scoring.score import Scored, finish, prepare_exposure
+from astrotriton.detection.scoring.score import finish, prepare_exposure
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.detection.sources.matching import nearest
 from astrotriton.wire.detections import Detection

@@ -15,7 +15,8 @@ from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService
-from astrotriton.gateway.services.drift import DriftSampler, DriftService
+from astrotriton.gateway.services.drift.sampler import DriftSampler
+from astrotriton.gateway.services.drift.service import DriftService
 from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.exposures import ExposureService
 from astrotriton.gateway.services.health import HealthService

@@ -126,7 +126,7 @@ def _by_astropy(path: Path) -> dict[str, list[Any]]:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    from astrotriton.commands.table import table, wide_console
+    from astrotriton.table import table, wide_console
 
     console = wide_console()
     console.print(table(answer))

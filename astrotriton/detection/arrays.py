@@ -23,3 +23,7 @@ Positions = NDArray[np.float64]
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
+
+#: Of a stamp, pixels: from its middle to its edge, and its side.
+STAMP_RADIUS = 12
+STAMP_SIDE = 2 * STAMP_RADIUS + 1

@@ -7,7 +7,7 @@ import msgspec
 
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import CardError
-from astrotriton.detection.image.preprocess import Normalisation
+from astrotriton.detection.image.normalisation import Normalisation
 
 
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,8 @@ import numpy as np
 
 from astrotriton.detection.image.cutouts import cut_out
 from astrotriton.detection.image.exposure import Exposure
-from astrotriton.detection.image.preprocess import Normalisation, normalise
+from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.image.preprocess import normalise
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses, measure, noise_correlation
 from astrotriton.detection.sources.peaks import find_peaks

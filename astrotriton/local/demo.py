@@ -15,7 +15,6 @@ import nats
 from rich.console import Console
 
 from astrotriton.client import AsyncClient, ClientError, InferRequest
-from astrotriton.commands.table import table, wide_console
 from astrotriton.detection.assurance.evaluation import MATCH_RADIUS
 from astrotriton.detection.image.exposure import mute_astropy, read_exposure
 from astrotriton.local.bringup import bring_up, repository_of
@@ -29,6 +28,7 @@ from astrotriton.stack import (
     end_with_parent,
     running,
 )
+from astrotriton.table import table, wide_console
 from astrotriton.training.exposures import demo_field, to_fits
 
 _ARTEFACT_RADIUS = 8.0  # pixels; artefacts are larger than transients

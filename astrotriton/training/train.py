@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import TensorSpec, UNetModel
-from astrotriton.detection.image.preprocess import Normalisation, normalise
+from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.image.preprocess import normalise
 from astrotriton.simulation.fields import Field, mixed_recipe, simulate
 from astrotriton.training.calibrate import calibrated
 from astrotriton.training.network import build_unet

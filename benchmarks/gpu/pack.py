@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -91,6 +92,11 @@ def _gateway(files: Path, python: str) -> None:
     for name in _BROUGHT:
         for path in (*site.glob(name), *site.glob(f"{name}.libs"), *site.glob(f"{name}-*")):
             shutil.rmtree(path)
+    # The project's sources are there, but not its version, which the gateway tells.
+    project = metadata.distribution("astrotriton")
+    noted = site / f"astrotriton-{project.version}.dist-info"
+    noted.mkdir()
+    (noted / "METADATA").write_text(project.read_text("METADATA") or "")
 
 
 def _install(site: Path, python: str, *what: str, constrained: bool = True) -> None:

@@ -12,7 +12,7 @@ from astrotriton.detection.assurance.criteria import GateLimits
 from astrotriton.detection.assurance.drift import BASELINE_FILE
 from astrotriton.detection.assurance.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.detection.card import UNetModel
-from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.export import accuracy, digests
 from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from astrotriton.gateway.dashboard.charts import Tick
+from astrotriton.gateway.dashboard.charts.drawing import Tick
 from astrotriton.wire.detections import StoredDetection
 
 _LONGEST = 600.0

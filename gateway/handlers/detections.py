@@ -24,8 +24,8 @@ from astrotriton.gateway.http.openapi import (
     PictureOperation,
     problems,
 )
+from astrotriton.gateway.services.detections import Filter
 from astrotriton.gateway.services.runs import check_key
-from astrotriton.gateway.storage.detections import Filter
 from astrotriton.wire.detections import (
     ConfidenceDerivation,
     DetectionPage,

@@ -15,7 +15,9 @@ from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.detections import (
-    Filter,
+    Filter as Filter,
+)
+from astrotriton.gateway.storage.detections import (
     find_cutout,
     find_detection,
     list_detections,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.image.planes import Planes
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
-from astrotriton.detection.scoring.score import Scored, finish, guarantee_of, prepare
+from astrotriton.detection.scoring.score import finish, guarantee_of, prepare
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.compute import compute

@@ -14,7 +14,7 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.image.cutouts import cut_out
-from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import (
@@ -30,7 +30,7 @@ from astrotriton.gateway.observability.metrics import (
     measure_parts,
     stage,
 )
-from astrotriton.gateway.services.drift import DriftSampler
+from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel

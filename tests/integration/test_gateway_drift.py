@@ -22,7 +22,7 @@ from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.gateway.config import Settings
-from astrotriton.gateway.services import drift
+from astrotriton.gateway.services.drift import reports
 from tests.integration.gateway_parts import (
     NAME,
     TILE,
@@ -95,7 +95,7 @@ def own_settings(
 ) -> Settings:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
-    monkeypatch.setattr(drift, "_RETRY", timedelta(seconds=1))
+    monkeypatch.setattr(reports, "_RETRY", timedelta(seconds=1))
     return Settings(
         port=free_port(),
         auth="off",
@@ -227,7 +227,7 @@ async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, s
             for process in psutil.Process().children(recursive=True):
                 # It ends by itself between being seen and being looked at, or not at all.
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "astrotriton.gateway.services.drift_report" in process.cmdline():
+                    if "astrotriton.gateway.services.drift.report" in process.cmdline():
                         process.kill()
                         killed = True
             await asyncio.sleep(0.05)

@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.assurance.evaluation import Sample
-from astrotriton.detection.sources.spots import logit
+from astrotriton.detection.logits import logit
 
 _COVERAGE_BINS = ((0.02, 0.3), (0.3, 0.7), (0.7, 0.98))
 

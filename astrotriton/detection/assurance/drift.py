@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.scoring.score import Scored
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.wire.drift import Feature, Trend
 
 BASELINE_FILE = "baseline.npz"

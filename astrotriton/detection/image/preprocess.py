@@ -5,13 +5,13 @@ Training and serving call `normalise` with the same card, so there is one defini
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 
 from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.compiled import compiled
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.background import Background, Read
+from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.image.resize import resize
 
 MIN_USABLE_PIXELS = 64
@@ -23,29 +23,6 @@ _STRIP = 64
 # In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
 # a cell has no noise of its own.
 _MOST, _LEAST_RMS = 1e6, 0.1
-
-
-class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
-    """How pixel values become what the network sees; see `normalise`.
-
-    Attributes
-    ----------
-    mesh
-        Side of a background mesh cell, pixels.
-    softening
-        Where the asinh stretch turns from linear to logarithmic, in units of the noise sigma.
-    clip
-        Largest absolute value after the stretch.
-    resize
-        Side of an exposure's pixel in the network's pixels: 2 shows the network twice as many
-        pixels along each axis, as it may want of exposures with coarser pixels than it was trained
-        on. Its answers come back on the exposure's own pixels, and so do all positions.
-    """
-
-    mesh: int = 64
-    softening: float = 3.0
-    clip: float = 8.0
-    resize: float = 1.0
 
 
 class Normalised:

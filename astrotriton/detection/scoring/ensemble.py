@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from astrotriton.detection.scoring.score import Scored
-from astrotriton.detection.sources.spots import logit
+from astrotriton.detection.logits import logit
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.wire.detections import Candidate
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.confidence.model import features
+from astrotriton.detection.confidence.features import features
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 from scipy.special import expit
 
@@ -14,54 +13,14 @@ from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
 from astrotriton.detection.image.planes import Planes, exclude_planes
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
+from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import check_candidates
 from astrotriton.wire.confidence import Guarantee
-from astrotriton.wire.detections import Candidate, Detection
+from astrotriton.wire.detections import Candidate
 from astrotriton.wire.exposures import ImageQuality
-from astrotriton.wire.flags import Flag
 
 TTA_VIEWS = 8
-
-
-class Scored(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an exposure.
-
-    Attributes
-    ----------
-    detections
-        Kept ones by falling confidence, then those that could not be scored, then merged ones.
-    features
-        For each of them what its confidence is a function of, in the order of the card's confidence
-        model, NaN where unknown; None for one that has no confidence, and without such a model.
-    image
-        Quality of the exposure as a whole.
-    hdu
-        The HDU that was scored.
-    shape
-        Its rows and columns, pixels.
-    tiles
-        Number of tiles that the network answered.
-    extracted
-        Whether SEP found the candidates because none were sent.
-    threshold
-        Least confidence of a detection that is called real.
-    guarantee
-        What is promised of those, if the caller asked.
-    flags
-        What is odd about the exposure.
-    """
-
-    detections: list[Detection]
-    features: list[list[float] | None]
-    image: ImageQuality
-    hdu: str
-    shape: tuple[int, int]
-    tiles: int
-    extracted: bool
-    threshold: float
-    guarantee: Guarantee | None
-    flags: tuple[Flag, ...]
 
 
 def prepare(

@@ -9,19 +9,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import Image, Mask, Positions, Values
+from astrotriton.detection.arrays import STAMP_RADIUS, Image, Mask, Positions, Values
 from astrotriton.detection.compiled import compiled
+from astrotriton.detection.logits import logit
 
-"""Significance around the nearest pixels of N spots, (N, 25, 25); NaN where there is none."""
-
-STAMP_RADIUS = 12
-STAMP_SIDE = 2 * STAMP_RADIUS + 1
 #: Of stamps of the noise: a matched filter is cut off there.
 NOISE_RADIUS = 8
 # Probability is read within this distance of a spot, pixels: the radius of the training target.
 _APERTURE = 2
-# A float32 sigmoid saturates: beyond this the logit says nothing more.
-_LEAST = 1e-6
 _MOST_FLOAT16 = np.float32(6e4)
 
 
@@ -34,12 +29,6 @@ def _offsets(radius: int) -> NDArray[np.intp]:
 
 
 _NEAR = _offsets(_APERTURE)
-
-
-def logit(probability: NDArray[np.floating]) -> Values:
-    """log(p / (1 - p)), with p kept from 0 and 1 by 1e-6."""
-    p = np.clip(probability.astype(np.float64), _LEAST, 1.0 - _LEAST)
-    return np.asarray(np.log(p / (1.0 - p)))
 
 
 @dataclass(frozen=True, slots=True)

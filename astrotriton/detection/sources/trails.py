@@ -5,9 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import Image, Values
+from astrotriton.detection.arrays import STAMP_RADIUS, STAMP_SIDE, Image, Values
 from astrotriton.detection.compiled import compiled
-from astrotriton.detection.sources.spots import STAMP_RADIUS, STAMP_SIDE
 
 _ANGLES = 12
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -37,6 +38,7 @@ _SETTINGS = {
 }
 _KINDS = 4
 _CLIENTS = 16
+_PATIENCE = 150.0
 
 
 def main() -> None:
@@ -90,9 +92,12 @@ async def _stack(doing: Job, folder: Path) -> AsyncIterator[Site]:
         stack.callback(site.release)
 
         async def start(describe: Callable[[], Part]) -> None:
+            started = time.monotonic()
             process = await PartProcess.launch(describe(), site)
             stack.push_async_callback(process.stop)
             await process.until_ready()
+            # Kept in the run's log.
+            print(f"{process.part.name} {time.monotonic() - started:.1f} s", file=sys.stderr)
 
         await start(lambda: postgres(site))
         await start(lambda: nats(site))
@@ -107,7 +112,8 @@ def _alone(part: Part) -> Part:
     """The gateway without MLflow and S3."""
     left_out = {f"ASTROTRITON_{name}" for name in _LEFT_OUT}
     kept = {name: text for name, text in part.environment.items() if name not in left_out}
-    return replace(part, environment=kept)
+    # What it compiles at its first start takes ten seconds of a core that is free.
+    return replace(part, environment=kept, patience=_PATIENCE)
 
 
 def _measure(doing: Job, address: str, bodies: Sequence[bytes]) -> dict[str, float]:

@@ -47,7 +47,7 @@ async def make_report(baseline: Values, live: Values) -> bytes:
         # Not by asyncio: uvloop forks, and OpenBLAS and gRPC stop their threads for that, so that
         # work which they have under way never ends. This does not fork but spawn.
         process = subprocess.Popen(
-            (sys.executable, "-m", "astrotriton.gateway.services.drift_report", str(file)),
+            (sys.executable, "-m", "astrotriton.gateway.services.drift.report", str(file)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

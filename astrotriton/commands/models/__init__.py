@@ -1,0 +1,7 @@
+"""Commands that bring a registered model into service, and back out of it."""
+
+from astrotriton.commands.models.publish import export, verify
+from astrotriton.commands.models.release import models, promote, rollback
+from astrotriton.commands.models.settings import Settings
+
+__all__ = ["Settings", "export", "models", "promote", "rollback", "verify"]

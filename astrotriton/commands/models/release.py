@@ -1,0 +1,112 @@
+"""Commands that bring a version into service, back out of it, and show what is where."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from astrotriton.commands.models.options import (
+    calibration_fields_option,
+    common_options,
+    fields_option,
+    precision_option,
+)
+from astrotriton.commands.models.settings import quiet, serving_of, settings_of, trial_of, uri_of
+from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
+from astrotriton.settings import ModelConfig
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("model")
+@click.option(
+    "--shadow",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    metavar="FRACTION",
+    help="Only score this share of the runs with MODEL too, and never answer it.",
+)
+@click.option(
+    "--canary",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    metavar="FRACTION",
+    help="Only answer this share of the runs with MODEL.",
+)
+@precision_option
+@fields_option
+@calibration_fields_option
+@common_options
+def promote(
+    model: str,
+    shadow: float | None,
+    canary: float | None,
+    precision: Any,
+    fields: int,
+    calibration_fields: int,
+    as_json: bool,
+    repository: str | None,
+) -> None:
+    """Make MODEL the champion, once it has passed every gate.
+
+    It goes through the gates, is tried in a sandbox, published, loaded and proven on every Triton;
+    then the alias `champion` moves in MLflow, and then the gateway asks it. If a step fails,
+    everything is put back; after an interruption the same command finishes the job. MODEL is named
+    as for `export`.
+    """
+    if shadow is not None and canary is not None:
+        raise click.UsageError("give --shadow or --canary, not both")
+    report = Report("promote", as_json)
+    with report.telling():
+        serving = serving_of(settings_of(repository))
+        quiet()
+        from astrotriton.export.release import Role, release
+        from astrotriton.training.exposures import golden_tiles
+
+        role = Role()
+        if shadow is not None:
+            role = Role(mode="shadow", fraction=shadow)
+        elif canary is not None:
+            role = Role(mode="canary", fraction=canary)
+        released = release(
+            uri_of(model),
+            serving,
+            golden_tiles,
+            trial_of(fields, calibration_fields, report),
+            role,
+            precision=precision,
+            on_progress=report.progress,
+        )
+        report.result(
+            f"{gates_text(released.manifest)}\n{live_text(released.live)}",
+            live=msgspec.to_builtins(released.live),
+            manifest=msgspec.to_builtins(released.manifest),
+        )
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("name", required=False)
+@click.option("--challenger", is_flag=True, help="Only end the trial of the challenger.")
+@common_options
+def rollback(name: str | None, challenger: bool, as_json: bool, repository: str | None) -> None:
+    """Make the previous champion of the model NAME the champion again."""
+    report = Report("rollback", as_json)
+    with report.telling():
+        serving = serving_of(settings_of(repository))
+        from astrotriton.export import promotion
+
+        act = promotion.withdraw if challenger else promotion.rollback
+        name = name or ModelConfig().model_name
+        live = act(name, serving, on_progress=report.progress)
+        report.result(live_text(live), live=msgspec.to_builtins(live))
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("name", required=False)
+@common_options
+def models(name: str | None, as_json: bool, repository: str | None) -> None:
+    """Show registry, repository, Tritons and gateway side by side for the model NAME."""
+    report = Report("models", as_json)
+    with report.telling():
+        serving = serving_of(settings_of(repository))
+        from astrotriton.export.overview import overview
+
+        seen = overview(name or ModelConfig().model_name, serving)
+        report.result(seen.text(), **msgspec.to_builtins(seen))

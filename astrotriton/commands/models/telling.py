@@ -1,0 +1,96 @@
+"""What a command tells: progress on stderr, its result on stdout, its exit code."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+import msgspec
+
+from astrotriton.export.errors import ExportError, GateError, ServingError, UnfinishedError
+
+if TYPE_CHECKING:
+    from astrotriton.export.manifest import Manifest
+    from astrotriton.export.promotion import Live
+
+#: Exit codes: a fault, a refusal by a gate, servers that would not take the version, and a change
+#: that stopped half-way.
+FAULT, REFUSED, NOT_LIVE, UNFINISHED = 1, 3, 4, 5
+
+#: The end of each command's help.
+EXIT_CODES = f"""
+Exit code 0: done. {FAULT}: a fault. {REFUSED}: refused by a gate. {NOT_LIVE}: a Triton or the
+gateway would not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the
+route changed or where not everything could be put back; it says what is live, and the same command
+again finishes it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tells a command's progress on stderr and its result on stdout."""
+
+    command: str
+    as_json: bool
+
+    def progress(self, what: str) -> None:
+        """What comes next."""
+        click.secho(f"  {what}", dim=True, err=True)
+
+    def result(self, text: str, **data: Any) -> None:
+        """The end of it, for people or as JSON."""
+        click.echo(json.dumps(data, indent=2) if self.as_json else text)
+
+    def fail(self, error: ExportError) -> NoReturn:
+        """End the command with its error."""
+        code = FAULT
+        if isinstance(error, GateError):
+            code = REFUSED
+        elif isinstance(error, ServingError):
+            code = NOT_LIVE
+        elif isinstance(error, UnfinishedError):
+            code = UNFINISHED
+        notes = getattr(error, "__notes__", [])
+        if self.as_json:
+            data: dict[str, Any] = {"error": str(error), "notes": notes, "exit_code": code}
+            if isinstance(error, GateError):
+                data["manifest"] = msgspec.to_builtins(error.manifest)
+            click.echo(json.dumps(data, indent=2))
+        else:
+            if isinstance(error, GateError):
+                click.echo(gates_text(error.manifest))
+            for line in (f"{self.command} failed: {error}", *notes):
+                click.secho(line, fg="red", err=True)
+        raise SystemExit(code)
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell an `ExportError` and end."""
+        try:
+            yield
+        except ExportError as error:
+            self.fail(error)
+
+
+def gates_text(manifest: "Manifest") -> str:
+    """The gates of a version, a line each."""
+    lines = [
+        f"{'passed' if gate.passed else 'FAILED'}  {gate.name:<16} {gate.detail}"
+        for gate in manifest.gates
+    ]
+    return "\n".join([f"{manifest.name} version {manifest.version}", *lines])
+
+
+def live_text(live: "Live") -> str:
+    """Which versions of a model are live now."""
+    text = f"{live.name}: version {live.champion} is the champion"
+    if live.previous_champion is not None:
+        text += f"; `astrotriton rollback {live.name}` brings {live.previous_champion} back"
+    if live.challenger is not None:
+        share = f"{live.challenger.fraction:.0%} of the runs"
+        text += f"\nversion {live.challenger.version} is tried as {live.challenger.mode} on {share}"
+    if live.removed:
+        text += f"\nremoved from the repository: {', '.join(map(str, live.removed))}"
+    return text

@@ -1,0 +1,48 @@
+"""What scoring an exposure answers."""
+
+import msgspec
+
+from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.detections import Detection
+from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.flags import Flag
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an exposure.
+
+    Attributes
+    ----------
+    detections
+        Kept ones by falling confidence, then those that could not be scored, then merged ones.
+    features
+        For each of them what its confidence is a function of, in the order of the card's confidence
+        model, NaN where unknown; None for one that has no confidence, and without such a model.
+    image
+        Quality of the exposure as a whole.
+    hdu
+        The HDU that was scored.
+    shape
+        Its rows and columns, pixels.
+    tiles
+        Number of tiles that the network answered.
+    extracted
+        Whether SEP found the candidates because none were sent.
+    threshold
+        Least confidence of a detection that is called real.
+    guarantee
+        What is promised of those, if the caller asked.
+    flags
+        What is odd about the exposure.
+    """
+
+    detections: list[Detection]
+    features: list[list[float] | None]
+    image: ImageQuality
+    hdu: str
+    shape: tuple[int, int]
+    tiles: int
+    extracted: bool
+    threshold: float
+    guarantee: Guarantee | None
+    flags: tuple[Flag, ...]
