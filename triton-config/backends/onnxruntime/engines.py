@@ -280,7 +280,7 @@ class TorchEngine:
         import torch
         from torch_graph import TorchGraph
 
-        gpu = options.kind == "GPU"
+        self._gpu = gpu = options.kind == "GPU"
         if gpu and not torch.cuda.is_available():
             raise _UnavailableError(f"PyTorch {torch.__version__} finds no GPU")
         self._torch = torch
@@ -322,7 +322,7 @@ class TorchEngine:
         torch = self._torch
         with torch.inference_mode():
             rows = _rows(feeds[self.inputs[0]])
-            if self._device.type == "cpu":
+            if not self._gpu:
                 joined = {name: torch.cat(parts) for name, parts in feeds.items()}
                 if rows == 1 or not self._one_by_one:
                     return self._on_host(wanted, joined)
@@ -351,7 +351,11 @@ class TorchEngine:
         rows = max(self._most, len(answer))
         kept = self._fetched.get(name)
         if kept is None or kept.shape[1:] != answer.shape[1:] or len(kept) < len(answer):
-            kept = self._torch.empty((rows, *answer.shape[1:]), dtype=answer.dtype, pin_memory=True)
+            kept = self._torch.empty(
+                (rows, *answer.shape[1:]),
+                dtype=answer.dtype,
+                pin_memory=self._torch.cuda.is_available(),
+            )
             self._fetched[name] = kept
         return kept[: len(answer)]
 
