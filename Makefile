@@ -12,7 +12,7 @@ export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
 
 .PHONY: help demo up down test test-system coverage chart-test chart-snapshots chart-audit check docs format train \
-  evaluate bench lock lock-images clean
+  evaluate bench gpu-pack lock lock-images clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -68,6 +68,10 @@ evaluate: .venv/.stamp ## measure the reference U-Net: SEED= chooses other field
 
 bench: .venv/.stamp ## measure speed beside other servers: QUICK=1 is shorter, OUT=folder keeps the figures
 	@$(BIN)/python -m benchmarks.speed $(if $(QUICK),--quick) $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+gpu-pack: .venv/.stamp ## pack benchmarks/gpu for a machine with a GPU: PYTHON_VERSION=3.12, PACK=folder, ONLY=bundle
+	@$(BIN)/python -m benchmarks.gpu.pack $(if $(PYTHON_VERSION),--python "$(PYTHON_VERSION)") \
+	  $(if $(PACK),--out "$(PACK)") $(if $(ONLY),--only "$(ONLY)")
 
 lock: .venv/.stamp ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \

@@ -1,17 +1,16 @@
 """Object stores: how a place in one is written, and the stores that obstore opens.
 
 A further kind of store is a further line of `_KINDS`. Keys and endpoints come from the environment,
-as each kind documents it: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_DEFAULT_REGION``,
-and ``AWS_ENDPOINT_URL_S3`` for S3, ``GOOGLE_APPLICATION_CREDENTIALS`` for Google Cloud Storage,
-``AZURE_STORAGE_ACCOUNT_NAME`` and ``AZURE_STORAGE_ACCOUNT_KEY`` for Azure.
+as each kind documents them: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+``AWS_DEFAULT_REGION`` and ``AWS_ENDPOINT_URL_S3`` for S3, ``GOOGLE_APPLICATION_CREDENTIALS`` for
+Google Cloud Storage, ``AZURE_STORAGE_ACCOUNT_NAME`` and ``AZURE_STORAGE_ACCOUNT_KEY`` for Azure.
 """
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 Objects: TypeAlias = S3Store | GCSStore | AzureStore
@@ -64,7 +63,7 @@ class Location(NamedTuple):
         if match is None:
             raise ValueError("give `s3://bucket/key`")
         key = match["key"] or ""
-        if {".", "..", ""} & set(key.rstrip("/").split("/")) and key:
+        if key and {".", "..", ""} & set(key.removesuffix("/").split("/")):
             raise ValueError("give `s3://bucket/key`, without empty parts, `.` or `..` in the key")
         return cls(match["scheme"], match["bucket"], key)
 
@@ -113,10 +112,17 @@ def open_bucket(
         client_options={
             "allow_http": True,
             "connect_timeout": "5s",
-            "timeout": timedelta(seconds=max(timeout, 1.0)),
+            "read_timeout": "60s",
+            "timeout": f"{max(round(timeout), 1)}s",
         },
         retry_config={"max_retries": 2},
     )
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether there is no such object; a bucket that is not there is another fault."""
+    missing = isinstance(error, (NotFoundError, FileNotFoundError))
+    return missing and "NoSuchBucket" not in str(error)
 
 
 def was_refused(error: BaseException) -> bool:

@@ -30,11 +30,11 @@ from astrotriton.client import AsyncClient, InferRequest, InferResponse, Problem
 from astrotriton.client.errors import ClientError
 from astrotriton.stack import Addresses, check_golden, down, up
 from astrotriton.stack.site import State, read_state
+from benchmarks.clients import asking
 
 DEADLINE = 60.0
 _SLACK = 2.0  # for this process itself to notice, on busy cores
 _RECOVERY = 120.0
-_CLIENTS = 3
 
 
 @dataclass(slots=True)
@@ -246,38 +246,30 @@ class Report:
 @contextlib.asynccontextmanager
 async def load(addresses: Addresses, report: Report) -> AsyncIterator[None]:
     """Keep a few clients scoring while the block runs."""
-    done = asyncio.Event()
+    patient = Retries(attempts=100, longest_pause=2.0)
+    async with AsyncClient(addresses.gateway_url, deadline=DEADLINE, retries=patient) as http:
 
-    async def client(number: int) -> None:
-        patient = Retries(attempts=100, longest_pause=2.0)
-        turn = 0
-        async with AsyncClient(addresses.gateway_url, deadline=DEADLINE, retries=patient) as http:
-            while not done.is_set():
-                turn += 1
-                name = f"load {number}/{turn}"
-                started = time.monotonic()
-                try:
-                    run = await http.score(exposure(turn), InferRequest(exposure_id=name))
-                except ProblemError as error:
-                    report.outcomes[f"{error.status} {error.code}"] += 1
-                    if error.status in (500, 502):
-                        report.broken.append(f"{name}: {error}")
-                except ClientError as error:
-                    report.outcomes[type(error).__name__] += 1
-                else:
-                    report.outcomes["200"] += 1
-                    report.answers[str(run.run_id)] = run
-                waited = time.monotonic() - started
-                report.longest_wait = max(report.longest_wait, waited)
-                if waited > DEADLINE + _SLACK:
-                    report.broken.append(f"{name} waited {waited:.1f} s")
+        async def ask(number: int, turn: int) -> None:
+            name = f"load {number}/{turn}"
+            started = time.monotonic()
+            try:
+                run = await http.score(exposure(turn), InferRequest(exposure_id=name))
+            except ProblemError as error:
+                report.outcomes[f"{error.status} {error.code}"] += 1
+                if error.status in (500, 502):
+                    report.broken.append(f"{name}: {error}")
+            except ClientError as error:
+                report.outcomes[type(error).__name__] += 1
+            else:
+                report.outcomes["200"] += 1
+                report.answers[str(run.run_id)] = run
+            waited = time.monotonic() - started
+            report.longest_wait = max(report.longest_wait, waited)
+            if waited > DEADLINE + _SLACK:
+                report.broken.append(f"{name} waited {waited:.1f} s")
 
-    clients = [asyncio.create_task(client(number)) for number in range(_CLIENTS)]
-    try:
-        yield
-    finally:
-        done.set()
-        await asyncio.gather(*clients)
+        async with asking(ask, clients=3):
+            yield
 
 
 async def hurt(victim: Victim, faults: Sequence[str], report: Report) -> None:

@@ -19,11 +19,11 @@ import httpx
 import numpy as np
 
 from astrotriton.stack import down, up
+from benchmarks.clients import asking
 from benchmarks.faults import Victim
 
 DEADLINE = 30.0
 SIDE = 512
-_CLIENTS = 4
 _SECONDS = 30.0
 _ALONE = 15
 _SAMPLE = 5.0
@@ -104,11 +104,8 @@ class Gateway:
         """Exposures a second that a few clients get answered who always want the next one."""
         outcomes, started = Outcomes(), time.perf_counter()
 
-        async def client() -> None:
-            while time.perf_counter() - started < _SECONDS:
-                await self.ask(outcomes)
-
-        await asyncio.gather(*(client() for _ in range(_CLIENTS)))
+        async with asking(lambda number, turn: self.ask(outcomes)):
+            await asyncio.sleep(_SECONDS)
         return len(outcomes.waits) / (time.perf_counter() - started)
 
     async def flood(self, rate: float, seconds: float) -> Outcomes:

@@ -34,7 +34,7 @@ PUBLISHED = {
 }
 _SOURCES = {page: source for source, page in PUBLISHED.items()}
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^)#\s]+)(?=(#[^)\s]*)?\))")
-_FENCE = re.compile(r"^\s*(```.*?^\s*```)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"(^[ ]*```.*?^[ ]*```)", re.MULTILINE | re.DOTALL)
 
 _log = logging.getLogger("mkdocs.hooks")
 
@@ -64,6 +64,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     for number in range(0, len(parts), 2):
         parts[number] = _LINK.sub(lambda found: _mended(found["target"], here), parts[number])
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Page, **_: Any) -> None:
+    """Warn where a code block has not become one, as within a list without an empty line."""
+    written = len(re.findall(r"^ *```\w", page.markdown or "", re.MULTILINE))
+    if written != (shown := html.count('<div class="highlight"')):
+        _log.warning("%s has %d code blocks, but shows %d", page.file.src_uri, written, shown)
 
 
 def _mended(target: str, here: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from astrotriton.detection.arrays import Positions
 from astrotriton.detection.assurance.drift import Baseline, describe
 from astrotriton.detection.assurance.figures import ScoredField, figures
 from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
@@ -12,6 +13,7 @@ from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict
+from astrotriton.detection.sources.matching import nearest
 from astrotriton.wire.detections import Detection
 
 __all__ = [
@@ -101,9 +103,9 @@ def compare_detections(
         after = _kept(score(field, card, converted).detections)
         compared += len(before)
         for one, other in ((before, after), (after, before)):
-            for detection in one:
-                twin = min(other, key=lambda d: _distance(d, detection), default=None)
-                if twin is None or _distance(twin, detection) > _SAME_PLACE:
+            twins = nearest(_positions(one), _positions(other), _SAME_PLACE)
+            for detection, index, distance in zip(one, *twins, strict=True):
+                if index < 0:
                     # One that is barely a peak may be none for the other engine.
                     if abs((detection.probability or 0.0) - card.threshold) > _SAME_CONFIDENCE:
                         problems.append(
@@ -111,10 +113,9 @@ def compare_detections(
                             f" {detection.y:.1f}) with one engine alone"
                         )
                     continue
-                place = max(place, _distance(twin, detection))
-                confidence = max(
-                    confidence, abs((twin.confidence or 0.0) - (detection.confidence or 0.0))
-                )
+                place = max(place, float(distance))
+                twin = other[index].confidence or 0.0
+                confidence = max(confidence, abs(twin - (detection.confidence or 0.0)))
     if confidence > _SAME_CONFIDENCE:
         problems.append(f"confidences differ by up to {confidence:.3g}")
     figures = {
@@ -129,5 +130,5 @@ def _kept(detections: list[Detection]) -> list[Detection]:
     return [one for one in detections if one.confidence is not None]
 
 
-def _distance(one: Detection, other: Detection) -> float:
-    return float(np.hypot(one.x - other.x, one.y - other.y))
+def _positions(detections: list[Detection]) -> Positions:
+    return np.array([(one.x, one.y) for one in detections], np.float64).reshape(-1, 2)

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+import httpx
 import msgspec
-import requests
 
 from astrotriton.export.errors import ServingError
 
@@ -65,7 +65,7 @@ class Gateway:
             If the gateway refuses, or does not answer.
         """
         answer = self._ask("GET", name)
-        if answer.status_code == requests.codes.not_found:
+        if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         return self._read(answer)
 
@@ -81,24 +81,25 @@ class Gateway:
         """
         return self._read(self._ask("PUT", name, msgspec.json.encode(route)))
 
-    def _ask(self, method: str, name: str, body: bytes | None = None) -> requests.Response:
+    def _ask(self, method: str, name: str, body: bytes | None = None) -> httpx.Response:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         try:
-            return requests.request(
+            return httpx.request(
                 method,
                 f"{self.url}/models/{name}/route",
-                data=body,
+                content=body,
                 headers=headers,
                 timeout=_TIMEOUT,
+                follow_redirects=True,
             )
-        except requests.RequestException as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UncertainError(
                 f"the gateway at {self.url} does not answer; start it, or set"
                 f" ASTROTRITON_GATEWAY_URL ({error})"
             ) from error
 
-    def _read(self, answer: requests.Response) -> Route:
-        if not answer.ok:
+    def _read(self, answer: httpx.Response) -> Route:
+        if not answer.is_success:
             try:
                 detail = answer.json()["detail"]
             except (ValueError, KeyError, TypeError):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import httpx
 import mlflow
 import msgspec
 import numpy as np
-import requests
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, get_model_info
@@ -327,15 +327,18 @@ def _mlflow(doing: str) -> Iterator[MlflowClient]:
     try:
         if urlsplit(where).scheme in ("http", "https"):
             # MLflow itself retries a refused connection for minutes before it says so.
-            requests.get(where, timeout=_REACH_SECONDS, stream=True).close()
+            with httpx.stream("GET", where, timeout=_REACH_SECONDS):
+                pass
         yield MlflowClient()
     except MlflowException as error:
         raise RegistryError(f"cannot {doing} in MLflow at {where}: {error.message}") from error
-    except requests.RequestException as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RegistryError(
             f"cannot {doing}: MLflow at {where} cannot be reached; start it, or set"
             f" MLFLOW_TRACKING_URI ({error})"
         ) from error
+    except OSError as error:  # MLflow lets those of its own HTTP library through.
+        raise RegistryError(f"cannot {doing} in MLflow at {where}: {error}") from error
 
 
 def _versions(client: MlflowClient, name: str) -> list[RegisteredVersion]:

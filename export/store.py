@@ -1,4 +1,4 @@
-"""Where a model repository lies: a folder, or a prefix of an S3 bucket."""
+"""Where a model repository lies: a folder, or a prefix in an object store."""
 
 import contextlib
 import fcntl
@@ -7,16 +7,27 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Protocol
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from astrotriton.export.errors import RepositoryError
+from astrotriton.objects import (
+    FAULTS,
+    Location,
+    is_missing,
+    is_object_location,
+    open_bucket,
+    reason_of,
+    was_refused,
+)
 
 if TYPE_CHECKING:
-    from botocore.client import BaseClient
+    from obstore import PutMode
 
-# Objects under one S3 delete request.
-_S3_PAGE = 1000
+# Seconds for one request: a network of many filters, over a slow line.
+_PATIENCE = 900.0
 
 
 class Store(Protocol):
@@ -85,21 +96,23 @@ class Store(Protocol):
 
 
 def open_store(location: str | Path) -> Store:
-    """The store at ``s3://bucket/prefix``, or in a folder.
+    """The store at ``s3://bucket/prefix``, in another object store, or in a folder.
 
-    S3 takes its keys, region and endpoint from the usual settings of boto3 (``AWS_ACCESS_KEY_ID``,
-    ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL_S3``, ...).
+    `astrotriton.objects` says where keys, region and endpoint come from.
 
     Raises
     ------
     RepositoryError
         If the location is of another kind.
     """
-    parts = urlsplit(str(location))
-    if parts.scheme == "s3" and parts.netloc:
-        return Bucket(parts.netloc, parts.path.strip("/"))
-    if parts.scheme:
-        raise RepositoryError(f"{location} is no model repository: give a folder, or s3://bucket/x")
+    text = str(location)
+    if is_object_location(text):
+        try:
+            return Bucket(Location.parse(text))
+        except ValueError as error:
+            raise RepositoryError(f"{text} is no model repository: {error}") from error
+    if "://" in text:
+        raise RepositoryError(f"{text} is no model repository: give a folder, or s3://bucket/x")
     return Folder(Path(location))
 
 
@@ -190,19 +203,21 @@ class Folder:
 
 
 class Bucket:
-    """A store in an S3 bucket (Cloudflare R2, AWS, SeaweedFS, ...).
+    """A store in an object store (Cloudflare R2, AWS, SeaweedFS, Google, Azure, ...).
 
     Parameters
     ----------
-    bucket, prefix
-        Keys are ``prefix/model/version/file``.
+    location
+        Keys are ``prefix/model/version/file``, its key being the prefix.
     """
 
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self.location = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._bucket = bucket
+    def __init__(self, location: Location) -> None:
+        self.location = str(location)
+        prefix = location.key.strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._client: BaseClient | None = None
+        # The store refuses what arrives damaged.
+        own = {"checksum_algorithm": "sha256"} if location.scheme == "s3" else {}
+        self._objects = open_bucket(location, timeout=_PATIENCE, config=own)
 
     def read(self, key: str) -> bytes:
         """See `Store.read`."""
@@ -210,24 +225,19 @@ class Bucket:
 
     def replace(self, key: str, content: bytes, *, before: bytes | None) -> None:
         """See `Store.replace`; the store itself compares, so that no two writers can both win."""
+        mode: PutMode
         try:
             now, tag = self._get(key)
+            mode = {"e_tag": tag}
         except FileNotFoundError:
-            now, tag = None, ""
+            now, mode = None, "create"
         if now == before:
-            condition = {"IfNoneMatch": "*"} if now is None else {"IfMatch": tag}
-            with self._told(key, missing_ok=False) as client:
-                try:
-                    client.put_object(
-                        Bucket=self._bucket, Key=self._prefix + key, Body=content, **condition
-                    )
-                    return
-                except client.exceptions.ClientError as error:
-                    if error.response["Error"]["Code"] not in (
-                        "PreconditionFailed",
-                        "ConditionalRequestConflict",
-                    ):
-                        raise
+            with (
+                contextlib.suppress(AlreadyExistsError, PreconditionError, FileExistsError),
+                self._told(key),
+            ):
+                obstore.put(self._objects, self._prefix + key, content, mode=mode)
+                return
         raise RepositoryError(
             f"{self.location}/{key} was changed by somebody else meanwhile: run it again"
         )
@@ -235,91 +245,69 @@ class Bucket:
     def add_folder(self, key: str, files: Mapping[str, bytes], *, last: str) -> None:
         """See `Store.add_folder`."""
         for name in sorted(files, key=lambda name: name == last):
-            with self._told(key, missing_ok=False) as client:
-                client.put_object(
-                    Bucket=self._bucket,
-                    Key=f"{self._prefix}{key}/{name}",
-                    Body=files[name],
-                    # The store refuses what arrives damaged.
-                    ChecksumAlgorithm="SHA256",
-                )
+            with self._told(key):
+                obstore.put(self._objects, f"{self._prefix}{key}/{name}", files[name])
 
     def holds(self, key: str, *, last: str) -> bool:
         """See `Store.holds`."""
         try:
-            self._get(f"{key}/{last}")
+            with self._told(f"{key}/{last}", missing_ok=True):
+                obstore.head(self._objects, f"{self._prefix}{key}/{last}")
         except FileNotFoundError:
             return False
         return True
 
     def remove_folder(self, key: str, *, last: str) -> None:
         """See `Store.remove_folder`."""
-        keys = list(self._keys(f"{self._prefix}{key}/"))
+        with self._told(key):
+            pages = obstore.list(self._objects, f"{self._prefix}{key}/")
+            keys = [found["path"] for page in pages for found in page]
         keys.sort(key=lambda found: not found.endswith(f"/{last}"))
         for found in keys:
-            with self._told(key, missing_ok=False) as client:
-                client.delete_object(Bucket=self._bucket, Key=found)
+            with self._told(key):
+                obstore.delete(self._objects, found)
 
     def folders(self, key: str) -> list[str]:
         """See `Store.folders`."""
-        prefix = f"{self._prefix}{key}/"
-        with self._told(key, missing_ok=False) as client:
-            pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
-            )
-            return [
-                found["Prefix"].removeprefix(prefix).rstrip("/")
-                for page in pages
-                for found in page.get("CommonPrefixes", [])
-            ]
+        with self._told(key):
+            found = obstore.list_with_delimiter(self._objects, f"{self._prefix}{key}/")
+        return [path.rpartition("/")[2] for path in found["common_prefixes"]]
 
     def remove_leftovers(self, key: str) -> None:
         """See `Store.remove_leftovers`; here they are overwritten when their turn comes."""
 
     def remove(self, key: str) -> None:
         """See `Store.remove`."""
-        with self._told(key, missing_ok=False) as client:
-            client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        with self._told(key), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._objects, self._prefix + key)
 
     @contextmanager
     def locked(self, key: str) -> Iterator[None]:
-        """Nothing: S3 has no locks. `replace` notices a second publisher."""
+        """Nothing: object stores have no locks. `replace` notices a second publisher."""
         yield
 
-    def _get(self, key: str) -> tuple[bytes, str]:
-        with self._told(key, missing_ok=True) as client:
-            answer = client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            return answer["Body"].read(), answer["ETag"]
-
-    def _keys(self, prefix: str) -> Iterator[str]:
-        with self._told(prefix, missing_ok=False) as client:
-            pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix, PaginationConfig={"PageSize": _S3_PAGE}
-            )
-            for page in pages:
-                for found in page.get("Contents", []):
-                    yield found["Key"]
+    def _get(self, key: str) -> tuple[bytes, str | None]:
+        with self._told(key, missing_ok=True):
+            found = obstore.get(self._objects, self._prefix + key)
+            return bytes(found.bytes()), found.meta["e_tag"]
 
     @contextmanager
-    def _told(self, key: str, *, missing_ok: bool) -> Iterator[Any]:
-        """A client, whose faults are told as a `RepositoryError` or `FileNotFoundError`."""
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
-
+    def _told(self, key: str, *, missing_ok: bool = False) -> Iterator[None]:
+        """Tell a fault of the store as a `RepositoryError` or `FileNotFoundError`."""
         try:
-            if self._client is None:
-                config = Config(connect_timeout=5, read_timeout=60, retries={"max_attempts": 3})
-                self._client = boto3.session.Session().client("s3", config=config)
-            yield self._client
-        except ClientError as error:
-            if missing_ok and error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            yield
+        except (AlreadyExistsError, PreconditionError, FileExistsError):
+            raise
+        except FAULTS as error:
+            if missing_ok and is_missing(error):
                 raise FileNotFoundError(f"{self.location}/{key}") from error
-            raise RepositoryError(f"{self.location} refuses {key}: {error}") from error
-        except BotoCoreError as error:
+            if was_refused(error):
+                raise RepositoryError(
+                    f"{self.location} refuses {key}: {reason_of(error)}"
+                ) from error
             raise RepositoryError(
-                f"{self.location} cannot be reached; check AWS_ENDPOINT_URL_S3 and the AWS_* keys"
-                f" ({error})"
+                f"{self.location} cannot be reached; check the store's endpoint and keys, such as "
+                f"AWS_ENDPOINT_URL_S3 and AWS_* ({reason_of(error)})"
             ) from error
 
 

@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 from typing import NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import click
 from pydantic import ValidationError
@@ -17,6 +16,7 @@ from astrotriton.gateway.errors import GatewayError
 from astrotriton.gateway.fetch import FetchError, Pin, fetch
 from astrotriton.gateway.server import serve
 from astrotriton.gateway.storage.migrate import head, migrate
+from astrotriton.objects import Location
 from astrotriton.settings import ModelConfig
 
 # Seconds for one file of a model.
@@ -75,10 +75,9 @@ def fetch_command(
 
     Every file is checked against its digest, and nothing is there before all of them are right.
     """
-    objects = ObjectStore(
-        [urlsplit(location).netloc], endpoint=endpoint, region=region, timeout=_PATIENCE
-    )
     try:
+        bucket = Location.parse(location).store
+        objects = ObjectStore([bucket], endpoint=endpoint, region=region, timeout=_PATIENCE)
         pinned = [Pin.parse(pin) for pin in pins]
         asyncio.run(fetch(location, name, pinned, folder, objects))
     except (FetchError, GatewayError, InputError, OSError, ValueError) as error:

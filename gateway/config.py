@@ -1,6 +1,5 @@
 """Every setting of the gateway, each readable from the environment as ``ASTROTRITON_<NAME>``."""
 
-import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
@@ -9,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from astrotriton.detection.image.exposure import Limits
+from astrotriton.objects import PREFIX_PATTERN, Location, is_object_location
 from astrotriton.wire.windows import WINDOWS, length_of
 
 _MIB = 1024 * 1024
@@ -140,13 +140,15 @@ class Settings(BaseSettings):
     s3_buckets: list[str] = Field(
         [],
         title="Buckets",
-        description='Buckets that exposures may be read from, as JSON: `["nights"]`. Credentials '
-        "are those of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
+        description='Buckets that exposures may be read from, as JSON: `["nights"]`; those of '
+        "other stores than S3 with their kind, as `gs://nights` or `az://nights`. Credentials are "
+        "those of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).",
     )
     s3_endpoint: str | None = Field(
         None,
         title="S3 endpoint",
-        description="URL of the S3-compatible store; left out: AWS.",
+        description="URL of the S3-compatible store; left out: as AWS_ENDPOINT_URL_S3 says, or "
+        "AWS.",
         pattern="^https?://",
     )
     s3_region: str = Field("auto", title="S3 region", description="Region of the store.")
@@ -215,7 +217,7 @@ class Settings(BaseSettings):
         title="Reports",
         description="`s3://bucket/prefix` for reports on drift, in the store of `s3_endpoint`; "
         "left out: none are made. Needs the extra `drift`.",
-        pattern="^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+$",
+        pattern=PREFIX_PATTERN,
     )
 
     max_bytes: int = Field(
@@ -306,6 +308,13 @@ class Settings(BaseSettings):
             )
         if (self.oidc_issuer is None) != (self.oidc_audience is None):
             raise ValueError("set both of oidc_issuer and oidc_audience, or neither")
+        for name in ("model_repository", "report_url"):
+            text = str(getattr(self, name) or "")
+            if is_object_location(text):
+                try:
+                    Location.parse(text)
+                except ValueError as error:
+                    raise ValueError(f"{name} is {text!r}: {error}") from error
         if self.max_held_bytes < self.max_body:
             raise ValueError(
                 f"max_held_bytes is {self.max_held_bytes}, but one request may have "
@@ -331,18 +340,22 @@ class Settings(BaseSettings):
     @property
     def repository_buckets(self) -> list[str]:
         """The bucket of the model repository; none if that is a folder."""
-        found = re.match("s3://([^/]+)", str(self.model_repository))
-        return [found[1]] if found else []
+        return _bucket_of(str(self.model_repository))
 
     @property
     def report_buckets(self) -> list[str]:
         """The bucket that reports are kept in."""
-        return [] if self.report_url is None else [self.report_url.split("/")[2]]
+        return [] if self.report_url is None else _bucket_of(self.report_url)
 
     @property
     def max_body(self) -> int:
         """Most bytes of a whole request body, multipart headers included."""
         return 3 * self.max_bytes + self.max_request_part + _MIB
+
+
+def _bucket_of(location: str) -> list[str]:
+    """The one bucket of a location; none if that is a folder."""
+    return [Location.parse(location).store] if is_object_location(location) else []
 
 
 def _is_loopback(host: str) -> bool:

@@ -16,11 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.assurance.evaluation import (
-    MATCH_RADIUS,
-    false_discovery_proportions,
-    match,
-)
+from astrotriton.detection.assurance.evaluation import MATCH_RADIUS, false_discovery_proportions
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.confidence.calibration import apply_calibration
 from astrotriton.detection.confidence.guarantee import RiskCurve
@@ -34,6 +30,7 @@ from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.detection.scoring.tiled_inference import Predict
+from astrotriton.detection.sources.matching import match
 from astrotriton.simulation.fields import Field, mixed_recipe, simulate
 from astrotriton.simulation.psf import random_double_gaussian, random_moffat
 from astrotriton.wire.confidence import CalibrationMap

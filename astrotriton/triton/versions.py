@@ -21,6 +21,10 @@ def ready_versions(index: Any, name: str) -> list[int]:
 
 
 def instances_of(config: Any) -> int:
-    """How many instances answer for a model, by its ``ModelConfig``; 1 at least."""
-    count: int = sum(group.count for group in config.instance_group)
+    """How many instances answer for a model, by its ``ModelConfig``; 1 at least.
+
+    A group has its count on each of its GPUs. A loaded model's configuration names them, also where
+    its file left them out.
+    """
+    count: int = sum(group.count * max(len(group.gpus), 1) for group in config.instance_group)
     return max(count, 1)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from astrotriton.gateway.errors import DependencyError
+from astrotriton.objects import is_object_location
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +126,7 @@ class MlflowRuns:
             data = Dataset(
                 name=(validation.description or validation.dataset)[:500],
                 digest=(validation.dataset_digest or "")[:36],
-                source_type="s3" if source.startswith("s3://") else "local",
+                source_type=source.partition("://")[0] if is_object_location(source) else "local",
                 source=json.dumps({"uri": source}),
                 profile=json.dumps({"fields": validation.fields}),
             )

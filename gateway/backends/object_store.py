@@ -1,19 +1,16 @@
-"""Objects in an object store: only `s3://` and only buckets that the settings allow."""
+"""Objects in object stores, out of the buckets that the settings allow and no others."""
 
-import re
 from collections.abc import Callable
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError
-from obstore.store import S3Store
+from obstore.exceptions import NotFoundError, PermissionDeniedError
 
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.gateway.deadline import remaining
 from astrotriton.gateway.errors import DependencyError
+from astrotriton.objects import FAULTS, Location, Objects, open_bucket
 
 DEPENDENCY = "s3"
-_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>[^\x00-\x1f\x7f]+)")
-_LONGEST = 1024
 _CHUNK = 4 * 1024 * 1024
 
 
@@ -26,9 +23,9 @@ class ObjectStore:
     Parameters
     ----------
     buckets
-        The only buckets that are touched.
+        The only buckets that are touched, as `Location.store` names them.
     endpoint
-        The store; None: AWS.
+        The S3 store; None: as the environment says, or AWS.
     region
         Its region.
     timeout
@@ -70,7 +67,7 @@ class ObjectStore:
         """
         bucket, key = self._place(url, field)
         try:
-            found = await obstore.get_async(self._store(bucket), key)
+            found = await obstore.get_async(bucket, key)
             if found.meta["size"] > most:
                 raise TooLargeError(field, f"{found.meta['size']} bytes, over {most}")
             hold(found.meta["size"])
@@ -83,7 +80,7 @@ class ObjectStore:
             raise InputError("no-such-object", field, f"there is no {url}") from error
         except (PermissionDeniedError, PermissionError) as error:
             raise InputError("object-not-readable", field, f"{url} may not be read") from error
-        except (BaseError, OSError) as error:
+        except FAULTS as error:
             # What the store says may quote the request, signature and all.
             raise DependencyError(
                 DEPENDENCY, f"{url} cannot be read now ({type(error).__name__})"
@@ -114,12 +111,12 @@ class ObjectStore:
         bucket, key = self._place(prefix, field)
         found: list[str] = []
         try:
-            async for objects in obstore.list(self._store(bucket), f"{key}/"):
+            async for objects in obstore.list(bucket, f"{key}/"):
                 names = (one["path"].removeprefix(f"{key}/") for one in objects)
                 found += [name for name in names if "/" not in name]
                 if len(found) > most:
                     raise TooLargeError(field, f"over {most} objects lie under {prefix}")
-        except (BaseError, OSError) as error:
+        except FAULTS as error:
             raise DependencyError(
                 DEPENDENCY, f"{prefix} cannot be listed now ({type(error).__name__})"
             ) from error
@@ -137,28 +134,28 @@ class ObjectStore:
         """
         bucket, key = self._place(url, "url")
         try:
-            await obstore.put_async(self._store(bucket), key, content)
-        except (BaseError, OSError) as error:
+            await obstore.put_async(bucket, key, content)
+        except FAULTS as error:
             raise DependencyError(
                 DEPENDENCY, f"{url} cannot be written now ({type(error).__name__})"
             ) from error
 
-    def _place(self, url: str, field: str) -> tuple[str, str]:
-        """Bucket and key, if they are allowed."""
-        match = _URL.fullmatch(url) if len(url) <= _LONGEST else None
-        if match is None or {".", "..", ""} & set(match["key"].split("/")):
+    def _place(self, url: str, field: str) -> tuple[Objects, str]:
+        """An open bucket and the key in it, if they are allowed."""
+        try:
+            location = Location.parse(url)
+        except ValueError as error:
+            raise InputError("bad-url", field, f"{error}; nothing else is fetched") from error
+        if not location.key or location.key.endswith("/"):
             raise InputError("bad-url", field, "give `s3://bucket/key`; nothing else is fetched")
-        bucket, key = match["bucket"], match["key"]
-        if bucket not in self._buckets:
-            raise InputError("bucket-not-allowed", field, f"the bucket {bucket!r} is not allowed")
-        return bucket, key
-
-    def _store(self, bucket: str) -> S3Store:
-        timeout = f"{max(round(remaining(self._timeout)), 1)}s"
-        return S3Store(
-            bucket,
+        if location.store not in self._buckets:
+            raise InputError(
+                "bucket-not-allowed", field, f"the bucket {location.store!r} is not allowed"
+            )
+        bucket = open_bucket(
+            location,
+            timeout=remaining(self._timeout),
+            endpoint=self._endpoint,
             region=self._region,
-            config={} if self._endpoint is None else {"endpoint": self._endpoint},
-            client_options={"allow_http": True, "timeout": timeout, "connect_timeout": "5s"},
-            retry_config={"max_retries": 2},
         )
+        return bucket, location.key

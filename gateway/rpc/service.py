@@ -19,6 +19,7 @@ from astrotriton.gateway.deadline import deadline
 from astrotriton.gateway.errors import GatewayError, RunGivenUpError, problem_of
 from astrotriton.gateway.keys import Scope
 from astrotriton.gateway.observability.logs import request_id
+from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.rpc.detections_pb2 import (
     DESCRIPTOR,
     DetectionPart,
@@ -198,12 +199,20 @@ async def serve_rpc(context: Context) -> AsyncIterator[None]:
 
 async def _tell_health(context: Context, status: Any) -> None:
     kinds = health_pb2.HealthCheckResponse
-    while True:
+
+    async def tell() -> None:
+        ready = False
         try:
             ready = (await context.health.ready()).status == "ready"
-        except Exception as error:  # whatever it is, the next time may be better
-            _log.error("cannot tell whether the service is ready", exc_info=error)
-            ready = False
-        for name in ("", NAME):
-            await status.set(name, kinds.SERVING if ready else kinds.NOT_SERVING)
-        await asyncio.sleep(_HEALTH_PAUSE)
+        finally:
+            for name in ("", NAME):
+                await status.set(name, kinds.SERVING if ready else kinds.NOT_SERVING)
+
+    await repeat(
+        tell,
+        _HEALTH_PAUSE,
+        what="it is not known whether the service is ready",
+        log=_log,
+        at_once=True,
+        foreseen=(),
+    )

@@ -18,6 +18,7 @@ from astrotriton.detection.assurance.labelled import VALIDATION_FILE, Validation
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.services.models import ModelService
+from astrotriton.objects import SCHEMES, is_object_location
 
 #: The data set that travels with a version.
 DEFAULT = "default"
@@ -244,8 +245,11 @@ def source_of(inputs: list[tuple[str, str]], run_id: str, name: str) -> str:
         address = found.get("uri") or found.get("path") or found.get("url")
     except (ValueError, AttributeError):
         address = None
-    if not isinstance(address, str) or not address.startswith("s3://"):
+    if not isinstance(address, str) or not is_object_location(address):
+        kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise InputError(
-            "bad-dataset", "dataset", f"the input {name!r} does not lie under an s3:// prefix"
+            "bad-dataset",
+            "dataset",
+            f"the input {name!r} lies in no object store: log one whose source is {kinds}...",
         )
     return address

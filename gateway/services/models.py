@@ -15,6 +15,7 @@ from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.backends.replicas import Replica
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.errors import DependencyError, GatewayError, ModelNotServedError
+from astrotriton.objects import is_object_location
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.models import ModelRef
 
@@ -84,7 +85,7 @@ class ModelFiles:
         """
         where = f"{self._location}/{name}/{version}/{file}"
         try:
-            if where.startswith("s3://"):
+            if is_object_location(where):
                 return await self._objects.read(where, file, _LARGEST)
             return await asyncio.to_thread(Path(where).read_bytes)
         except (OSError, InputError) as error:

@@ -1,7 +1,6 @@
 """The publisher: from the outbox to NATS JetStream."""
 
 import asyncio
-import contextlib
 import logging
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from nats.js.errors import NotFoundError
 
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.metrics import OUTBOX_PUBLISHED
+from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.outbox import lock_waiting, mark_published
 
@@ -57,6 +57,8 @@ class OutboxPublisher:
         self._timeout = timeout
         self._poll = poll
         self._wake = asyncio.Event()
+        self._client: Client | None = None
+        self._stream: JetStreamContext | None = None
         self.fault: str | None = "not connected yet"
 
     def wake(self) -> None:
@@ -65,31 +67,37 @@ class OutboxPublisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        pause = _SHORTEST_PAUSE
-        while True:
-            try:
-                client = await self._connect()
-                try:
-                    stream = await self._open_stream(client)
-                    while True:
-                        self._wake.clear()
-                        while await self.publish_waiting(stream) == _BATCH:
-                            pass
-                        pause, self.fault = _SHORTEST_PAUSE, None
-                        await self._wait()
-                finally:
-                    await client.close()
-            except Exception as error:  # whatever it is, events must not wait for good
-                self.fault = f"{type(error).__name__}: {error}"
-                _log.warning(
-                    "events wait in the outbox, trying again in %g s: %s: %s",
-                    pause,
-                    type(error).__name__,
-                    error,
-                    exc_info=not isinstance(error, _FORESEEN),
-                )
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        try:
+            await repeat(
+                self._publish,
+                self._poll,
+                what="events wait in the outbox",
+                log=_log,
+                at_once=True,
+                backoff=(_SHORTEST_PAUSE, _LONGEST_PAUSE),
+                wake=self._wake,
+                foreseen=_FORESEEN,
+            )
+        finally:
+            await self._close()
+
+    async def _publish(self) -> None:
+        try:
+            if self._stream is None:
+                self._client = await self._connect()
+                self._stream = await self._open_stream(self._client)
+            while await self.publish_waiting(self._stream) == _BATCH:
+                pass
+        except Exception as error:
+            self.fault = f"{type(error).__name__}: {error}"
+            await self._close()
+            raise
+        self.fault = None
+
+    async def _close(self) -> None:
+        client, self._client, self._stream = self._client, None, None
+        if client is not None:
+            await client.close()
 
     async def publish_waiting(self, stream: JetStreamContext) -> int:
         """Publish the oldest waiting events, and say how many the stream acknowledged.
@@ -123,11 +131,6 @@ class OutboxPublisher:
         if fault is not None:
             raise fault
         return len(published)
-
-    async def _wait(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._poll):
-                await self._wake.wait()
 
     async def _connect(self) -> Client:
         # This class is the one that tries again, so the client does not.

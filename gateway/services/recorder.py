@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ from astrotriton.gateway.backends.replicas import Replica
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED, TRITON_QUEUE
 from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.periodic import Seldom, repeat
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.performance import (
     Counted,
@@ -72,6 +72,7 @@ class Recorder:
         self._sketches: dict[_Key, Sketch] = {}
         self._dirty: set[_Key] = set()
         self._lock = asyncio.Lock()
+        self._hourly = Seldom(_HOUR)
         self._queued: dict[int, tuple[int, int]] = {}
         #: Bytes by server and kind, as last read, and why there are none.
         self.memory: dict[str, dict[str, float]] = {}
@@ -100,19 +101,8 @@ class Recorder:
 
     async def run(self) -> None:
         """Store minutes and read Triton's counts until cancelled; once more in the end."""
-        forgot_at = 0.0
         try:
-            while True:
-                try:
-                    await self.flush()
-                    await self.read_triton()
-                    if time.monotonic() - forgot_at > _HOUR:
-                        async with self._database.transaction() as connection:
-                            await forget_measured(connection, KEPT)
-                        forgot_at = time.monotonic()
-                except Exception as error:  # whatever it is, the next time may be better
-                    _log.warning("figures wait: %s: %s", type(error).__name__, error)
-                await asyncio.sleep(_PAUSE)
+            await repeat(self._store, _PAUSE, what="figures wait", log=_log, at_once=True)
         except asyncio.CancelledError:
             try:
                 async with asyncio.timeout(_PATIENCE):
@@ -120,6 +110,15 @@ class Recorder:
             except Exception as error:
                 _log.warning("the last figures are lost: %s: %s", type(error).__name__, error)
             raise
+
+    async def _store(self) -> None:
+        await self.flush()
+        await self.read_triton()
+        await self._hourly.do(self._forget)
+
+    async def _forget(self) -> None:
+        async with self._database.transaction() as connection:
+            await forget_measured(connection, KEPT)
 
     async def flush(self) -> None:
         """Store what has changed.

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +15,9 @@ import msgspec
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.deadline import deadline
 from astrotriton.gateway.errors import NotFoundError, RunGivenUpError, problem_of
+from astrotriton.gateway.jobs import Jobs
 from astrotriton.gateway.observability.metrics import OUTBOX_LAG, OUTBOX_WAITING
+from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Progress, Submission
 from astrotriton.gateway.services.scoring import PendingRun, ScoringService
@@ -84,8 +86,7 @@ class RunService:
     def __init__(self, scoring: ScoringService, database: Database) -> None:
         self._scoring = scoring
         self._database = database
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._progress: dict[UUID, tuple[int, int]] = {}
+        self._jobs = Jobs("run", self._fail)
 
     async def score(
         self,
@@ -147,10 +148,8 @@ class RunService:
         if run_id is None:
             return await self._faster(pending)
         pending = replace(pending, in_background=True)
-        self._progress[run_id] = (0, 0)
-        task = asyncio.create_task(self._work(submission, pending, place, held.pop_all()))
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        inside = held.pop_all()
+        self._jobs.start(run_id, lambda: self._work(submission, pending, place, inside))
         return run_id
 
     async def _faster(self, pending: PendingRun) -> UUID:
@@ -172,7 +171,7 @@ class RunService:
             job = await find_job(connection, run_id)
             run = await find_run(connection, run_id)
         if job is not None:
-            done, of = self._progress.get(run_id, (job["done"], job["of"]))
+            done, of = self._jobs.progress.get(run_id, (job["done"], job["of"]))
             problem = job["problem"]
             return RunStatus(
                 run_id=run_id,
@@ -197,62 +196,40 @@ class RunService:
     @asynccontextmanager
     async def keeping_house(self) -> AsyncIterator[None]:
         """Speak for the runs in the background, and give up those that nobody speaks for."""
-        tasks = [
-            asyncio.create_task(self._repeat(_BEAT, self._beat), name="heartbeat"),
-            asyncio.create_task(self._repeat(_SWEEP, self._sweep), name="sweep"),
+        turns = [
+            repeat(self._beat, _BEAT, what="runs are not spoken for", log=_log),
+            repeat(self._sweep, _SWEEP, what="runs are not looked after", log=_log),
         ]
+        tasks = [asyncio.create_task(turn, name="house of the runs") for turn in turns]
         try:
             yield
         finally:
-            if self._jobs:
-                _log.info("%d runs in the background are given up", len(self._jobs))
-            for task in (*self._jobs, *tasks):
+            await self._jobs.give_up()
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._jobs, *tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def drain(self, seconds: float) -> None:
         """Wait until no run is in the background any more, at most so long."""
-        if self._jobs:
-            await asyncio.wait(self._jobs, timeout=seconds)
+        await self._jobs.drain(seconds)
 
     async def _work(
         self, submission: Submission, pending: PendingRun, place: Place, held: AsyncExitStack
     ) -> None:
-        run_id = pending.run_id
-
         def progress(done: int, of: int) -> None:
-            self._progress[run_id] = (done, of)
+            self._jobs.tell(pending.run_id, done, of)
 
-        error: BaseException | None = None
-        try:
-            async with held, deadline(_PATIENCE), place.turn():
-                await self._scoring.score(submission, pending, progress)
-        except asyncio.CancelledError:
-            error = RunGivenUpError("the gateway that worked on the run was stopped")
-        except Exception as fault:  # whatever it is, the run's status tells it
-            error = fault
-        finally:
-            self._progress.pop(run_id, None)
-        if error is not None:
-            problem = msgspec.json.encode(problem_of(error))
-            try:
-                async with self._database.transaction() as connection:
-                    await fail_job(connection, run_id, problem)
-            except Exception as fault:  # then it falls silent, and is given up for that
-                _log.warning("run %s failed, which could not be stored: %s", run_id, fault)
+        async with held, deadline(_PATIENCE), place.turn():
+            await self._scoring.score(submission, pending, progress)
 
-    async def _repeat(self, pause: float, do: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await do()
-            except Exception as error:  # the next time may be better
-                _log.warning("%s: %s", type(error).__name__, error)
+    async def _fail(self, run_id: UUID, error: BaseException) -> None:
+        async with self._database.transaction() as connection:
+            await fail_job(connection, run_id, msgspec.json.encode(problem_of(error)))
 
     async def _beat(self) -> None:
-        if self._progress:
+        if self._jobs.progress:
             async with self._database.transaction() as connection:
-                await beat(connection, dict(self._progress))
+                await beat(connection, dict(self._jobs.progress))
 
     async def _sweep(self) -> None:
         async with self._database.transaction() as connection:

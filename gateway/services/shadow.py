@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import KDTree
 
+from astrotriton.detection.sources.matching import match, nearest
 from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
+from astrotriton.gateway.periodic import work_off
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService
@@ -72,46 +73,38 @@ class ShadowService:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        while True:
-            job = await self._jobs.get()
-            try:
-                with job.held:
-                    await self._score(job)
-                SHADOW_RUNS.labels("compared").inc()
-            except Exception as error:  # whatever it is, the champion's runs go on
-                SHADOW_RUNS.labels("failed").inc()
-                _log.warning(
-                    "version %d failed in the shadow of run %s: %s: %s",
-                    job.version,
-                    job.run.run_id,
-                    type(error).__name__,
-                    error,
-                )
+        await work_off(self._jobs, self._score, self._failed)
 
     async def _score(self, job: _Job) -> None:
-        model = await self._models.get(job.version)
-        _, scored = await self._inference.score(job.submission, model)
-        comparison = compare(job.run, scored.detections, model.card.nms_radius)
-        async with self._database.transaction() as connection:
-            await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
-            await insert_comparison(connection, job.run.run_id, model.id, comparison)
+        with job.held:
+            model = await self._models.get(job.version)
+            _, scored = await self._inference.score(job.submission, model)
+            comparison = compare(job.run, scored.detections, model.card.nms_radius)
+            async with self._database.transaction() as connection:
+                await insert_model(
+                    connection, model.id, model.ref, model.card_json, model.card_digest
+                )
+                await insert_comparison(connection, job.run.run_id, model.id, comparison)
+        SHADOW_RUNS.labels("compared").inc()
+
+    def _failed(self, job: _Job, error: Exception) -> None:
+        SHADOW_RUNS.labels("failed").inc()
+        _log.warning(
+            "version %d failed in the shadow of run %s: %s: %s",
+            *(job.version, job.run.run_id, type(error).__name__, error),
+        )
 
 
 def compare(run: InferResponse, detections: list[Detection], radius: float) -> Comparison:
     """A challenger's detections beside those answered; pairs lie within ``radius`` pixels."""
     ours = [d for d in run.detections if d.outcome == "kept"]
     theirs = [d for d in detections if d.outcome == "kept"]
-    pairs: list[tuple[int, int]] = []
-    if ours and theirs:
-        tree = KDTree([(d.x, d.y) for d in theirs])
-        asked = np.array([(d.x, d.y) for d in ours])
-        distance, nearest = map(np.asarray, tree.query(asked, distance_upper_bound=radius))
-        taken: set[int] = set()
-        for i in np.argsort(distance)[: np.count_nonzero(np.isfinite(distance))].tolist():
-            j = int(nearest[i])
-            if j not in taken:
-                taken.add(j)
-                pairs.append((i, j))
+    here, there = (
+        np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
+    )
+    # The closest go first.
+    twin = match(here, -nearest(here, there, radius).distance, there, radius)
+    pairs = [(i, j) for i, j in enumerate(twin.tolist()) if j >= 0]
     differences = [
         abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in pairs
     ]

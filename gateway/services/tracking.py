@@ -12,6 +12,7 @@ from astrotriton.gateway.backends.mlflow import MlflowRuns
 from astrotriton.gateway.errors import DependencyError, GatewayError
 from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED
 from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.services.datasets import source_of
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.storage.database import Database
@@ -93,18 +94,22 @@ class TrackingService:
         """Log until cancelled."""
         if self._runs is None:
             return
-        pause = self._interval
+        runs = self._runs
+
+        async def log_all() -> None:
+            await self._log_minutes(runs)
+            while await self._log_validation(runs):
+                pass
+
+        longest = max(_LONGEST_PAUSE, self._interval)
         try:
-            while True:
-                await asyncio.sleep(pause)
-                try:
-                    await self._log_minutes(self._runs)
-                    while await self._log_validation(self._runs):
-                        pass
-                    pause = self._interval
-                except Exception as error:  # whatever it is, it waits
-                    pause = min(2 * pause, max(_LONGEST_PAUSE, self._interval))
-                    _log.warning("MLflow waits for %g s: %s", pause, error)
+            await repeat(
+                log_all,
+                self._interval,
+                what="MLflow gets nothing",
+                log=_log,
+                backoff=(min(2 * self._interval, longest), longest),
+            )
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 

@@ -25,7 +25,9 @@ from astrotriton.gateway.errors import (
     RunGivenUpError,
     problem_of,
 )
+from astrotriton.gateway.jobs import Jobs
 from astrotriton.gateway.observability.metrics import VALIDATION_ECE, VALIDATION_PASSED
+from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
@@ -107,8 +109,7 @@ class ValidationService:
         self._admission = admission
         self._outbox = outbox
         self._turn = asyncio.Lock()
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._progress: dict[UUID, tuple[int, int]] = {}
+        self._jobs = Jobs("validation", self._fail)
 
     async def start(self, model_id: str, asked: ValidateIn, caller: str) -> Validation:
         """Begin to validate a version.
@@ -135,12 +136,7 @@ class ValidationService:
         dataset = asked.dataset or DEFAULT
         async with self._database.transaction() as connection:
             await insert_validation(connection, validation_id, model, compared, dataset, caller)
-        self._progress[validation_id] = (0, 0)
-        task = asyncio.create_task(
-            self._work(validation_id, model, other, dataset), name=f"validation {validation_id}"
-        )
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
+        self._jobs.start(validation_id, lambda: self._work(validation_id, model, other, dataset))
         return await self.get(validation_id)
 
     async def get(self, validation_id: UUID) -> Validation:
@@ -172,20 +168,13 @@ class ValidationService:
     async def run(self) -> None:
         """Speak for the validations under way, and give up those that nobody speaks for."""
         try:
-            while True:
-                await asyncio.sleep(_BEAT)
-                try:
-                    await self._keep_house()
-                except Exception as error:  # the next time may be better
-                    _log.warning("%s: %s", type(error).__name__, error)
+            await repeat(self._keep_house, _BEAT, what="validations are not looked after", log=_log)
         finally:
-            for task in self._jobs:
-                task.cancel()
-            await asyncio.gather(*self._jobs, return_exceptions=True)
+            await self._jobs.give_up()
 
     async def _keep_house(self) -> None:
         async with self._database.transaction() as connection:
-            for validation_id, (done, of) in self._progress.items():
+            for validation_id, (done, of) in self._jobs.progress.items():
                 await beat(connection, validation_id, done, of)
             await fail_abandoned(connection, _SILENCE, _ABANDONED)
             for row in await latest_of_versions(connection, self._models.name):
@@ -196,21 +185,13 @@ class ValidationService:
     async def _work(
         self, validation_id: UUID, model: VersionRef, other: VersionRef | None, dataset: str
     ) -> None:
-        error: BaseException | None = None
-        try:
-            async with self._turn:
-                await self._validate(validation_id, model, other, dataset)
-        except asyncio.CancelledError:
-            error = RunGivenUpError("the gateway that validated was stopped")
-        except Exception as fault:  # whatever it is, the validation tells it
-            error = fault
-        finally:
-            self._progress.pop(validation_id, None)
-        if error is not None:
-            _log.warning("validation %s failed: %s", validation_id, error)
-            with suppress(Exception):  # then it falls silent, and is given up for that
-                async with self._database.transaction() as connection:
-                    await fail(connection, validation_id, problem_of(error))
+        async with self._turn:
+            await self._validate(validation_id, model, other, dataset)
+
+    async def _fail(self, validation_id: UUID, error: BaseException) -> None:
+        _log.warning("validation %s failed: %s", validation_id, error)
+        async with self._database.transaction() as connection:
+            await fail(connection, validation_id, problem_of(error))
 
     async def _validate(
         self, validation_id: UUID, ref: VersionRef, other_ref: VersionRef | None, name: str
@@ -222,12 +203,12 @@ class ValidationService:
         scored: list[ScoredField] = []
         compared: list[ScoredField] = []
         for done, exposure in enumerate(opened.exposures):
-            self._progress[validation_id] = (done, of)
+            self._jobs.tell(validation_id, done, of)
             content = await exposure.read()
             scored.append(await self._score(exposure, content, model))
             if other is not None:
                 compared.append(await self._score(exposure, content, other))
-        self._progress[validation_id] = (of, of)
+        self._jobs.tell(validation_id, of, of)
         result, passed = await asyncio.to_thread(
             _judge, opened, self._limits, model, scored, other, compared
         )
@@ -277,7 +258,7 @@ class ValidationService:
             self._event_source,
         )
         async with self._database.transaction() as connection:
-            done, of = self._progress[validation_id]
+            done, of = self._jobs.progress[validation_id]
             await beat(connection, validation_id, done, of)
             if not await complete(connection, validation_id, result, passed):
                 raise RunGivenUpError("the validation was given up before it was complete")

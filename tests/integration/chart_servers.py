@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import httpx
 import obstore
-from obstore.store import S3Store
 
 from tests.chart.chart_parts import find, pod_of, scenario
 from tests.integration.gateway_parts import (
@@ -34,25 +33,12 @@ BUCKET = "models"
 _TRITON_PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 
 
-def bucket_of(store: ObjectStoreServer) -> S3Store:
-    return S3Store(
-        BUCKET,
-        region="auto",
-        config={
-            "endpoint": store.url,
-            "access_key_id": store.access_key,
-            "secret_access_key": store.secret_key,
-        },
-        client_options={"allow_http": True},
-    )
-
-
 def put_repository(store: ObjectStoreServer, repository: Path) -> None:
     """Copy a model repository to where `values_of` says that it lies."""
+    bucket = store.bucket(BUCKET)
     for path in repository.rglob("*"):
         if path.is_file():
-            key = f"astrotriton/{path.relative_to(repository)}"
-            obstore.put(bucket_of(store), key, path.read_bytes())
+            obstore.put(bucket, f"astrotriton/{path.relative_to(repository)}", path.read_bytes())
 
 
 def values_of(store: ObjectStoreServer, **more: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from tests.integration.gateway_parts import (
     installed,
     until_live,
 )
-from tests.integration.monitoring_parts import OneTriton, client_of, publish
+from tests.integration.monitoring_parts import OneTriton, publish
 
 SKY = Recipe(
     shape=(300, 420),
@@ -97,7 +97,7 @@ async def site(postgres: str, folder: Path) -> AsyncIterator[Site]:
         await asyncio.gather(
             *(asyncio.to_thread(server.__enter__) for server in (triton, nats, store))
         )
-        client_of(store).create_bucket(Bucket="reports")
+        store.bucket("reports")
         url = await held.enter_async_context(new_database(postgres))
         await migrate(url)
         settings = Settings(

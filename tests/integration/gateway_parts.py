@@ -37,7 +37,9 @@ from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.gateway.app import create_app
 from astrotriton.gateway.config import Settings
 from astrotriton.gateway.http.middleware import EdgeMiddleware
+from astrotriton.objects import Location, Objects, open_bucket
 from astrotriton.settings import ModelConfig
+from astrotriton.stack.parts.s3 import make_bucket
 from tests.integration.hosts import LOOPBACK, Host
 
 NAME = "unet_astronomical"
@@ -487,6 +489,18 @@ class ObjectStoreServer(Process):
         self._folder = folder
         self._port = free_port()
         self.url = f"http://{host.address}:{self._port}"
+
+    def bucket(self, name: str) -> Objects:
+        """A bucket, made if it is not there."""
+        bucket = open_bucket(
+            Location("s3", name, ""),
+            timeout=60.0,
+            endpoint=self.url,
+            region="us-east-1",
+            config={"access_key_id": self.access_key, "secret_access_key": self.secret_key},
+        )
+        make_bucket(bucket)
+        return bucket
 
     def __enter__(self) -> Self:
         identity = {

@@ -1,16 +1,14 @@
 """Clients that never stop asking, and what tests wait for meanwhile."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from tritonclient.grpc.aio import InferenceServerClient
 
+from benchmarks.clients import CLIENTS, asking
 from benchmarks.faults import exposure
 from tests.integration.gateway_parts import NAME
-
-CLIENTS = 4
 
 
 @asynccontextmanager
@@ -18,19 +16,8 @@ async def load(
     ask: Callable[[str, bytes], Awaitable[None]], name: str = "load"
 ) -> AsyncIterator[None]:
     """Keep a few clients asking, one exposure after the other, while the block runs."""
-    done = asyncio.Event()
-
-    async def client(number: int) -> None:
-        for turn in itertools.count():
-            if done.is_set():
-                return
-            await ask(f"{name}-{number}-{turn}", exposure(turn))
-
-    async with asyncio.TaskGroup() as clients:
-        for number in range(CLIENTS):
-            clients.create_task(client(number))
+    async with asking(lambda number, turn: ask(f"{name}-{number}-{turn}", exposure(turn)), CLIENTS):
         yield
-        done.set()
 
 
 async def until(condition: Callable[[], bool], patience: float) -> None:

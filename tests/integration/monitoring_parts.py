@@ -10,17 +10,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import boto3
 import httpx
 import msgspec
 import numpy as np
+import obstore
 import onnxruntime
-from botocore.config import Config
 
 from astrotriton.detection.assurance.golden import Golden
 from astrotriton.detection.card import UNetModel
+from astrotriton.objects import Objects
 from tests.integration.gateway_parts import (
     NAME,
     ObjectStoreServer,
@@ -83,43 +83,32 @@ class OneTriton(TritonServer):
         super().launch([*kept, *mine], **environment)
 
 
-def client_of(store: ObjectStoreServer) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=store.url,
-        aws_access_key_id=store.access_key,
-        aws_secret_access_key=store.secret_key,
-        region_name="us-east-1",
-        config=Config(proxies={}),
-    )
-
-
 @contextmanager
 def object_store(folder: Path, bucket: str) -> Iterator[ObjectStoreServer]:
     """A store with a bucket."""
     with ObjectStoreServer(folder) as server:
-        client_of(server).create_bucket(Bucket=bucket)
+        server.bucket(bucket)
         yield server
         # Asked to end, it takes a quarter of a minute; its data go with the folder.
         assert server._process is not None
         os.killpg(server._process.pid, signal.SIGKILL)
 
 
-def put_fields(s3: Any, bucket: str, prefix: str, fields, description: str = "of the tests"):
+def put_fields(bucket: Objects, prefix: str, fields, description: str = "of the tests"):
     """A data set as `POST /models/{id}/validate` takes it."""
     truth = []
     for number, field in enumerate(fields):
         stream = io.BytesIO()
         np.save(stream, field.image)
         name = f"{number:03}.npy"
-        s3.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=stream.getvalue())
+        obstore.put(bucket, f"{prefix}/{name}", stream.getvalue())
         transients = [
             {"x": float(x), "y": float(y), "snr": float(snr)}
             for (x, y), snr in zip(field.positions, field.snr, strict=True)
         ]
         truth.append({"file": name, "transients": transients})
     content = json.dumps({"description": description, "fields": truth}).encode()
-    s3.put_object(Bucket=bucket, Key=f"{prefix}/truth.json", Body=content)
+    obstore.put(bucket, f"{prefix}/truth.json", content)
 
 
 class MlflowServer(Process):

@@ -26,6 +26,7 @@ from astrotriton.export.repository import Repository
 from astrotriton.local.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig
 from astrotriton.stack import Addresses, Stack
+from benchmarks.clients import asking_meanwhile
 from tests.unit.export import samples
 
 NAME = "unet_small"
@@ -188,24 +189,11 @@ class Client:
         version = response.json()["model"]["version"] if response.is_success else None
         return Answer(began, time.monotonic(), response.status_code, version, response.text[:500])
 
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        stop = threading.Event()
+    def asking(self) -> contextlib.AbstractContextManager[None]:
+        async def ask(number: int, turn: int) -> None:
+            self.answers.append(await asyncio.to_thread(self.ask, turn + 1))
 
-        def run() -> None:
-            seed = 0
-            while not stop.is_set():
-                self.answers.append(self.ask(seed := seed + 1))
-
-        threads = [threading.Thread(target=run) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
+        return asking_meanwhile(ask, clients=2)
 
     def wait_for(self, more: int) -> list[Answer]:
         """The next answers."""

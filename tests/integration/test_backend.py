@@ -29,6 +29,8 @@ dynamic_batching { max_queue_delay_microseconds: 50000 }
 parameters { key: "intra_op_thread_count" value { string_value: "1" } }
 """
 
+PYTORCH = 'parameters { key: "engine" value { string_value: "pytorch" } }'
+
 COMPLETE = (
     BATCHED
     + """
@@ -81,6 +83,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("open_size", COMPLETE, {"size": "S"}),
         ("misnamed", COMPLETE.replace('"image"', '"picture"'), {}),
         ("misshapen", COMPLETE.replace("1, 64, 64", "1, 32, 32"), {}),
+        ("on_gpu", BATCHED.replace("KIND_CPU", "KIND_GPU"), {}),
+        ("in_pytorch", BATCHED + PYTORCH, {}),
         ("misconfigured", BATCHED.replace('string_value: "1"', 'string_value: "many"'), {}),
     ):
         write_model(root / name / "1" / "model.onnx", **options)
@@ -250,6 +254,9 @@ async def test_a_wrong_input_is_an_invalid_argument(
         ("misnamed", "picture"),
         ("misshapen", "64, 64"),
         ("misconfigured", "intra_op_thread_count"),
+        # PyTorch is no dependency of the project.
+        ("in_pytorch", "torch is not installed.*install onnxruntime"),
+        ("on_gpu", "GPU"),
         ("empty", "model.onnx is missing"),
         ("corrupt", "model.onnx"),
     ],

@@ -25,7 +25,6 @@ from tests.integration.chart_servers import (
     BUCKET,
     ChartGateway,
     ChartTriton,
-    bucket_of,
     container_of,
     environment_of,
     put_repository,
@@ -132,7 +131,7 @@ def test_the_release_serves_an_exposure(store, secrets, nats_server: NatsServer,
 
 
 def test_pinned_versions_are_fetched_checked_and_served(store, secrets, tmp_path):
-    card = obstore.get(bucket_of(store), f"astrotriton/{NAME}/3/card.json").bytes()
+    card = obstore.get(store.bucket(BUCKET), f"astrotriton/{NAME}/3/card.json").bytes()
     digest = hashlib.sha256(bytes(card)).hexdigest()
     versions = [{"version": 3, "digest": f"sha256:{digest}"}]
     repository = {"mode": "pinned", "location": f"s3://{BUCKET}/astrotriton", "versions": versions}

@@ -23,6 +23,8 @@ from tests.integration.promotion_parts import (
     whole_stack,
 )
 
+pytestmark = pytest.mark.documents
+
 # What the documents call things, where it is something else here.
 _GATEWAY, _TRITON = "127.0.0.1:8000", "127.0.0.1:8001"
 _MODEL, _VERSION = "unet_astronomical", 7

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import mlflow
 import numpy as np
 import onnxruntime
 import pytest
-import requests
 from mlflow.tracking import MlflowClient
 
 from astrotriton.detection.card import UNetModel
@@ -78,9 +78,9 @@ def server(tmp_path_factory):
         deadline = time.monotonic() + 120
         while True:
             try:
-                requests.get(f"{address}/health", timeout=5).raise_for_status()
+                httpx.get(f"{address}/health", timeout=5, trust_env=False).raise_for_status()
                 break
-            except requests.RequestException:
+            except httpx.HTTPError:
                 if process.poll() is not None or time.monotonic() > deadline:
                     pytest.fail(f"MLflow did not start:\n{(folder / 'log').read_text()}")
                 time.sleep(0.2)

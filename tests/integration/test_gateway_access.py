@@ -15,13 +15,12 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import boto3
 import httpx
 import jwt
 import numpy as np
+import obstore
 import pytest
 from astropy.io import fits
-from botocore.config import Config
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -282,19 +281,11 @@ async def reading(
     """A gateway that may read the bucket `nights`; there is another one, `private`."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=store.url,
-        aws_access_key_id=store.access_key,
-        aws_secret_access_key=store.secret_key,
-        region_name="us-east-1",
-        config=Config(proxies={}),
-    )
-    for bucket in ("nights", "private"):
-        s3.create_bucket(Bucket=bucket)
-        s3.put_object(Bucket=bucket, Key="2026/a.npy", Body=npy(exposure()))
-    s3.put_object(Bucket="nights", Key="mask.npy", Body=npy(np.zeros(exposure().shape, np.uint8)))
-    s3.put_object(Bucket="nights", Key="large", Body=bytes(settings.max_bytes + 1))
+    for name in ("nights", "private"):
+        obstore.put(store.bucket(name), "2026/a.npy", npy(exposure()))
+    nights = store.bucket("nights")
+    obstore.put(nights, "mask.npy", npy(np.zeros(exposure().shape, np.uint8)))
+    obstore.put(nights, "large", bytes(settings.max_bytes + 1))
     may = {"s3_buckets": ["nights"], "s3_endpoint": store.url, "s3_region": "us-east-1"}
     async with serve(settings.model_copy(update=may)) as client:
         yield client

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
+import obstore
 import pytest
-from botocore.client import BaseClient
-from botocore.config import Config
 
 from astrotriton.gateway.config import Settings
+from astrotriton.objects import Objects
 from tests.integration.gateway_parts import (
     NAME,
     ObjectStoreServer,
@@ -28,29 +27,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServe
 
 
 @pytest.fixture(scope="module")
-def bucket(store: ObjectStoreServer, model_repository: Path) -> BaseClient:
-    """A client of the store, to which the model repository was copied."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.url,
-        aws_access_key_id=store.access_key,
-        aws_secret_access_key=store.secret_key,
-        region_name="us-east-1",
-        config=Config(proxies={}),
-    )
-    client.create_bucket(Bucket=BUCKET)
+def bucket(store: ObjectStoreServer, model_repository: Path) -> Objects:
+    """A bucket of the store, to which the model repository was copied."""
+    bucket = store.bucket(BUCKET)
     for path in model_repository.rglob("*"):
         if path.is_file():
             key = f"{PREFIX}/{path.relative_to(model_repository)}"
-            client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-    return client
+            obstore.put(bucket, key, path.read_bytes())
+    return bucket
 
 
 @pytest.fixture
 def in_store(
     settings: Settings,
     store: ObjectStoreServer,
-    bucket: BaseClient,
+    bucket: Objects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Settings:
     """Settings of a gateway that has no folder of models."""
@@ -83,13 +74,13 @@ async def test_card_and_golden_tile_come_from_the_store(settings, in_store):
 @pytest.mark.parametrize("file", ["golden.npz", "card.json"])
 @pytest.mark.parametrize("damage", ["changed", "missing"])
 async def test_what_is_not_as_exported_is_not_served(in_store, bucket, file, damage):
-    place = {"Bucket": BUCKET, "Key": f"{PREFIX}/{NAME}/3/{file}"}
-    kept = bucket.get_object(**place)["Body"].read()
+    key = f"{PREFIX}/{NAME}/3/{file}"
+    kept = bytes(obstore.get(bucket, key).bytes())
     try:
         if damage == "changed":
-            bucket.put_object(**place, Body=kept[:-1] + b"x")
+            obstore.put(bucket, key, kept[:-1] + b"x")
         else:
-            bucket.delete_object(**place)
+            obstore.delete(bucket, key)
         async with serve(in_store) as client:
             answer = await infer(client, npy(exposure()))
             assert answer.status_code == 503
@@ -97,7 +88,7 @@ async def test_what_is_not_as_exported_is_not_served(in_store, bucket, file, dam
             assert file.split(".")[0] in answer.json()["detail"]
             assert (await client.get("/health/ready")).status_code == 503
     finally:
-        bucket.put_object(**place, Body=kept)
+        obstore.put(bucket, key, kept)
 
 
 async def test_store_that_does_not_answer_is_named(in_store):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from astrotriton.gateway.config import Settings
+from benchmarks.clients import asking
 from tests.integration.gateway_parts import (
     NAME,
     TritonServer,
@@ -177,11 +178,9 @@ async def test_a_shadow_is_compared_and_never_answered(client, settings):
 async def test_changes_under_load_fail_no_request_and_store_no_retired_version(client, settings):
     await client.put(ROUTE, json={"champion": 3})
     answers: list[httpx.Response] = []
-    stop = asyncio.Event()
 
-    async def ask() -> None:
-        while not stop.is_set():
-            answers.append(await infer(client, npy(exposure()), {"candidates": []}))
+    async def ask(number: int, turn: int) -> None:
+        answers.append(await infer(client, npy(exposure()), {"candidates": []}))
 
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
 
@@ -191,15 +190,13 @@ async def test_changes_under_load_fail_no_request_and_store_no_retired_version(c
             champion,
         )
 
-    askers = [asyncio.create_task(ask()) for _ in range(4)]
-    for champion in (4, 5, 3, 5):
-        await asyncio.sleep(0.7)
-        assert (await client.put(ROUTE, json={"champion": champion})).status_code == 200
-        before = await stored_of_others(champion)
-        await asyncio.sleep(0.7)
-        assert await stored_of_others(champion) == before
-    stop.set()
-    await asyncio.gather(*askers)
+    async with asking(ask):
+        for champion in (4, 5, 3, 5):
+            await asyncio.sleep(0.7)
+            assert (await client.put(ROUTE, json={"champion": champion})).status_code == 200
+            before = await stored_of_others(champion)
+            await asyncio.sleep(0.7)
+            assert await stored_of_others(champion) == before
     assert {answer.status_code for answer in answers} == {200}
     assert await connection.fetchval("SELECT count(*) FROM runs") == len(answers)
     await connection.close()

@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import msgspec
 import numpy as np
+import obstore
 import pytest
 
 from astrotriton.detection.assurance.drift import Baseline, describe
@@ -33,7 +34,6 @@ from tests.integration.gateway_parts import (
 from tests.integration.monitoring_parts import (
     MlflowServer,
     OneTriton,
-    client_of,
     object_store,
     predictor,
     publish,
@@ -144,7 +144,7 @@ async def validated(client: httpx.AsyncClient, model: str, **asked: object) -> d
 
 
 async def test_the_figures_are_those_of_make_evaluate(gateway, store, network, simulated, fields):
-    put_fields(client_of(store), "labelled", "evaluate", fields, "as make evaluate has them")
+    put_fields(store.bucket("labelled"), "evaluate", fields, "as make evaluate has them")
     found = await validated(gateway, GOOD, dataset="s3://labelled/evaluate")
     assert found["status"] == "complete", found["problem"]
     assert found["progress"] == 1.0
@@ -218,19 +218,19 @@ async def test_a_spoiled_version_fails_its_gates_by_name(gateway, own_settings):
 async def test_a_data_set_that_cannot_be_used_fails_with_its_file_and_the_reason(
     gateway, store, fields
 ):
-    s3 = client_of(store)
+    labelled = store.bucket("labelled")
     few = fields[:2]
 
     def put(prefix: str, key: str | None = None, content: bytes = b"") -> str:
-        put_fields(s3, "labelled", prefix, few)
+        put_fields(labelled, prefix, few)
         if key is not None:
-            s3.put_object(Bucket="labelled", Key=f"{prefix}/{key}", Body=content)
+            obstore.put(labelled, f"{prefix}/{key}", content)
         return f"s3://labelled/{prefix}"
 
     lacking = put("lacking")
-    s3.delete_object(Bucket="labelled", Key="lacking/truth.json")
+    obstore.delete(labelled, "lacking/truth.json")
     missing = put("missing")
-    s3.delete_object(Bucket="labelled", Key="missing/001.npy")
+    obstore.delete(labelled, "missing/001.npy")
     cases = [
         (lacking, "truth.json", "no-truth"),
         ("s3://labelled/nothing-here", "truth.json", "no-truth"),
@@ -281,7 +281,7 @@ async def test_mlflow_gets_parameters_metrics_figures_and_the_data_set(
     """Also while it is away: what it has not got waits."""
     from mlflow.tracking import MlflowClient
 
-    put_fields(client_of(store), "labelled", "tracked", fields[:3], "tracked")
+    put_fields(store.bucket("labelled"), "tracked", fields[:3], "tracked")
     with_mlflow = own_settings.model_copy(update={"mlflow_uri": mlflow_server.url})
     tracking = MlflowClient(mlflow_server.url)
     async with serve(with_mlflow) as client:
@@ -347,7 +347,7 @@ async def logged(client: httpx.AsyncClient, validation_id: str) -> str:
 
 
 async def test_a_validation_whose_gateway_ends_is_stored_as_failed(own_settings, store, fields):
-    put_fields(client_of(store), "labelled", "long", fields, "long")
+    put_fields(store.bucket("labelled"), "long", fields, "long")
     async with serve(own_settings) as client:
         asked = {"dataset": "s3://labelled/long"}
         begun = (await client.post(f"/models/{GOOD}/validate", json=asked)).json()

@@ -11,6 +11,8 @@ import pytest
 
 from tests.integration.stack_parts import ROOT
 
+pytestmark = pytest.mark.package
+
 UV = Path(sys.executable).with_name("uv")
 
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import msgspec
+import obstore
 import onnxruntime
 import pytest
 
@@ -18,7 +18,7 @@ from astrotriton.export.errors import RepositoryError
 from astrotriton.export.repository import Repository
 from astrotriton.export.serving import Replica
 from astrotriton.settings import ModelConfig
-from astrotriton.stack.parts.s3 import s3
+from astrotriton.stack.parts.s3 import bucket_at, s3
 from astrotriton.stack.parts.triton import triton
 from astrotriton.stack.process import Part, PartProcess
 from astrotriton.stack.site import Addresses, Site
@@ -133,21 +133,20 @@ def test_half_an_upload_is_no_version_and_is_repeated(location, content, monkeyp
     class CutOffError(Exception):
         pass
 
-    real = store.Bucket._told
-    calls = []
+    real = obstore.put
+    put = []
 
-    @contextlib.contextmanager
-    def told(self, key, **options):
-        calls.append(key)
-        if calls.count(f"{NAME}/1") == 2:
+    def put_one(objects, key, content, **options):
+        if put:
             raise CutOffError
-        with real(self, key, **options) as client:
-            yield client
+        put.append(key)
+        return real(objects, key, content, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.Bucket, "_told", told)
+        patch.setattr(obstore, "put", put_one)
         with pytest.raises(CutOffError):
             repository.publish(card, files)
+    assert len(put) == 1
     assert repository.versions(NAME) == []
     assert not repository.holds(NAME, 1)
     assert repository.publish(card, files)
@@ -159,7 +158,7 @@ def test_damage_in_the_store_is_noticed(location, addresses, content):
     card, files = version(1, content)
     repository.publish(card, files)
     key = f"{location.split('/', 3)[3]}/{NAME}/1/model.onnx"
-    boto3.client("s3").put_object(Bucket=addresses.s3_bucket, Key=key, Body=content[:-1] + b"x")
+    obstore.put(bucket_at(addresses), key, content[:-1] + b"x")
     with pytest.raises(RepositoryError, match=r"model\.onnx is damaged"):
         repository.read(NAME, 1)
     with pytest.raises(RepositoryError, match=r"model\.onnx is damaged"):
@@ -195,8 +194,15 @@ def test_only_one_of_two_writers_wins(location, content):
 
 def test_store_that_cannot_be_reached_is_named(monkeypatch, content):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(RepositoryError, match="AWS_ENDPOINT_URL_S3"):
         Repository("s3://nowhere/models").listed(NAME)
     with pytest.raises(RepositoryError, match="give a folder"):
         Repository("ftp://nowhere/models")
+
+
+def test_a_bucket_that_is_not_there_and_keys_that_are_refused_are_told(addresses, monkeypatch):
+    with pytest.raises(RepositoryError, match=r"refuses .*: NoSuchBucket"):
+        Repository("s3://nowhere/models").listed(NAME)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of somebody else")
+    with pytest.raises(RepositoryError, match=r"refuses .*: SignatureDoesNotMatch"):
+        Repository(f"s3://{addresses.s3_bucket}/models").listed(NAME)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import boto3
 import httpx
 import nats
 import numpy as np
+import obstore
 import onnx
 import onnxruntime as ort
 import psutil
@@ -37,6 +37,7 @@ from astrotriton.stack import (
     up,
 )
 from astrotriton.stack.models import Models
+from astrotriton.stack.parts.s3 import bucket_at
 from astrotriton.stack.parts.triton import triton as describe_triton
 from astrotriton.stack.process import alone
 from astrotriton.stack.site import MARK, Site, State, owner_of, read_state, region_prefix
@@ -125,7 +126,7 @@ async def leave_marks(addresses: Addresses) -> None:
     await connection.execute("CREATE TABLE mark (word text)")
     await connection.execute("INSERT INTO mark VALUES ('kept')")
     await connection.close()
-    bucket(addresses).put_object(Key="mark", Body=b"kept" * 1_000_000)
+    obstore.put(bucket_at(addresses), "mark", b"kept" * 1_000_000)
     client = await nats.connect(addresses.nats_url)
     await client.jetstream().add_stream(name="marks", subjects=["mark"])
     await client.jetstream().publish("mark", b"kept")
@@ -140,7 +141,7 @@ async def find_marks(addresses: Addresses) -> None:
     connection = await asyncpg.connect(addresses.database_url)
     assert await connection.fetchval("SELECT word FROM mark") == "kept"
     await connection.close()
-    content = bucket(addresses).Object("mark").get()["Body"].read()
+    content = obstore.get(bucket_at(addresses), "mark").bytes()
     assert content == b"kept" * 1_000_000
     client = await nats.connect(addresses.nats_url)
     message = await client.jetstream().get_last_msg("marks", "mark")
@@ -153,18 +154,6 @@ async def find_marks(addresses: Addresses) -> None:
         answer.raise_for_status()
 
 
-def bucket(addresses: Addresses):
-    store = boto3.resource(
-        "s3",
-        endpoint_url=addresses.s3_url,
-        aws_access_key_id=addresses.s3_access_key,
-        aws_secret_access_key=addresses.s3_secret_key,
-        region_name="us-east-1",
-    )
-    return store.Bucket(addresses.s3_bucket)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore.*")
 @pytest.mark.faults
 def test_it_serves_survives_kill_9_keeps_its_data_and_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,42 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from astrotriton.detection.arrays import Flags, Indices, Positions, Values
+from astrotriton.detection.sources.matching import match
 
 MATCH_RADIUS = 3.0  # pixels
-
-
-def match(found: Positions, score: Values, truth: Positions, radius: float) -> Indices:
-    """Match one to one, the best score first, each with the nearest truth that is still free.
-
-    Parameters
-    ----------
-    found, score
-        float64 (N, 2), pixels, and float64 (N,).
-    truth
-        float64 (M, 2), pixels.
-    radius
-        Largest distance of a match, pixels.
-
-    Returns
-    -------
-    intp (N,)
-        Index of the truth, -1 for none.
-    """
-    matched = np.full(len(found), -1, np.intp)
-    if len(found) == 0 or len(truth) == 0:
-        return matched
-    near = KDTree(truth).query_ball_point(found, radius)
-    taken = np.zeros(len(truth), bool)
-    for i in np.argsort(-score, kind="stable"):
-        free = [j for j in near[i] if not taken[j]]
-        if free:
-            best = min(free, key=lambda j: float(np.hypot(*(truth[j] - found[i]))))
-            matched[i] = best
-            taken[best] = True
-    return matched
 
 
 @dataclass(frozen=True, slots=True)

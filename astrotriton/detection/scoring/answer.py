@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.confidence.calibration import entropy
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
+from astrotriton.detection.sources.matching import isolation
 from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection
 from astrotriton.wire.flags import Flag
@@ -129,16 +129,13 @@ def _flags(
     spots, values = measured.sources.spots, measured.measurements
     scored = np.isfinite(judged.confidence)
     fwhm = measured.seeing or DEFAULT_FWHM
-    neighbour = np.full(len(spots), np.inf)
-    if len(spots) > 1:
-        neighbour = np.asarray(KDTree(spots.positions).query(spots.positions, k=2)[0])[:, 1]
     raised: dict[Flag, NDArray[np.bool_]] = {
         Flag.NO_CANDIDATE: measured.sources.candidate < 0,
         Flag.MASKED: ~scored,
         Flag.MASKED_NEAR: scored & (values.masked_fraction > 0.0),
         Flag.EDGE: measured.edge_distance < fwhm,
         Flag.SATURATED: spots.saturated,
-        Flag.BLENDED: neighbour < _BLENDED * fwhm,
+        Flag.BLENDED: isolation(spots.positions) < _BLENDED * fwhm,
         Flag.DIPOLE: values.negative_ratio > _DIPOLE,
         Flag.TRAIL: values.trail > _TRAIL,
         Flag.NEGATIVE: values.amplitude < 0.0,

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from astrotriton.detection.arrays import Indices
+from astrotriton.detection.sources.matching import nearest
 from astrotriton.detection.sources.peaks import suppress
 from astrotriton.detection.sources.spots import Spots
 
@@ -55,19 +55,15 @@ def distinct_sources(spots: Spots, candidates: int, radius: float) -> Sources:
     asked = spots.take(spots.candidate >= 0)
     owner = np.full(candidates, -1, np.intp)
     stands_for = np.full(len(peaks), -1, np.intp)
-    if len(peaks) and len(asked):
-        distance, nearest = map(
-            np.asarray,
-            KDTree(peaks.positions).query(asked.positions, distance_upper_bound=radius),
-        )
-        matched = np.isfinite(distance)
-        owner[asked.candidate[matched]] = nearest[matched]
-        np.bitwise_or.at(peaks.sep_flags, nearest[matched], asked.sep_flags[matched])
-        # The farthest first, so that the nearest has the last word.
-        for i in np.argsort(-np.where(matched, distance, np.inf), kind="stable"):
-            if matched[i]:
-                stands_for[nearest[i]] = asked.candidate[i]
-        asked = asked.take(~matched)
+    peak, distance = nearest(asked.positions, peaks.positions, radius)
+    matched = peak >= 0
+    owner[asked.candidate[matched]] = peak[matched]
+    np.bitwise_or.at(peaks.sep_flags, peak[matched], asked.sep_flags[matched])
+    # The farthest first, so that the nearest has the last word.
+    for i in np.argsort(-distance, kind="stable"):
+        if matched[i]:
+            stands_for[peak[i]] = asked.candidate[i]
+    asked = asked.take(~matched)
 
     asked = asked.take(np.argsort(-np.nan_to_num(asked.probability, nan=-1.0), kind="stable"))
     leader = suppress(asked.positions, radius)

@@ -2,15 +2,16 @@
 
 import asyncio
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import boto3
+import httpx
 import msgspec
-from botocore.config import Config
+import obstore
 
+from astrotriton.objects import Location, Objects, open_bucket
 from astrotriton.stack.process import Part
-from astrotriton.stack.site import Site, write_private
+from astrotriton.stack.site import Addresses, Site, write_private
 
 
 def s3(site: Site) -> Part:
@@ -25,12 +26,6 @@ def s3(site: Site) -> Part:
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
     write_private(folder / "identities.json", msgspec.json.encode({"identities": [identity]}))
-
-    def make_bucket() -> None:
-        client = _client(site)
-        buckets = client.list_buckets()["Buckets"]
-        if addresses.s3_bucket not in {bucket["Name"] for bucket in buckets}:
-            client.create_bucket(Bucket=addresses.s3_bucket)
 
     return Part(
         name="s3",
@@ -50,21 +45,38 @@ def s3(site: Site) -> Part:
         ],
         environment=site.environment(),
         ports=frozenset({ports["s3"]}),
-        check=lambda: asyncio.to_thread(make_bucket),
+        check=lambda: asyncio.to_thread(make_bucket, bucket_at(addresses)),
         # It waits 15 s for its own connections; what it answered for is with the kernel by then.
         grace=2.0,
         leftovers=[f"/tmp/seaweedfs-*-grpc-{ports[name]}.sock" for name in ports if "grpc" in name],
     )
 
 
-def _client(site: Site) -> Any:
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=site.addresses.s3_url,
-        aws_access_key_id=site.addresses.s3_access_key,
-        aws_secret_access_key=site.addresses.s3_secret_key,
-        region_name="us-east-1",
-        config=Config(
-            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}, proxies={}
-        ),
+def bucket_at(addresses: Addresses) -> Objects:
+    """The stack's bucket."""
+    return open_bucket(
+        Location("s3", addresses.s3_bucket, ""),
+        timeout=5.0,
+        endpoint=addresses.s3_url,
+        region="us-east-1",
+        config={
+            "access_key_id": addresses.s3_access_key,
+            "secret_access_key": addresses.s3_secret_key,
+        },
     )
+
+
+def make_bucket(bucket: Objects) -> None:
+    """Make a bucket in an S3 store, unless it is there.
+
+    Raises
+    ------
+    httpx.HTTPError
+        If the store does not answer, or refuses.
+    """
+    # obstore makes no buckets, but it signs the request that does.
+    url = obstore.sign(bucket, "PUT", "", timedelta(minutes=1))
+    # Plain HTTP on this machine: to load certificates would only take time.
+    answer = httpx.put(url, timeout=5.0, trust_env=False, verify=False)
+    if answer.status_code != httpx.codes.CONFLICT:
+        answer.raise_for_status()

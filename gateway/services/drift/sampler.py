@@ -14,6 +14,7 @@ from astrotriton.detection.assurance.drift import DESCRIPTORS, describe
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED
+from astrotriton.gateway.periodic import repeat, work_off
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.drift import Sample, insert_samples
 from astrotriton.wire.runs import InferResponse
@@ -71,21 +72,7 @@ class DriftSampler:
         """Describe until cancelled, and store; once more in the end."""
         storing = asyncio.create_task(self._store(), name="drift samples")
         try:
-            while True:
-                offer = await self._offers.get()
-                try:
-                    row = await compute(describe, offer.scored)
-                except Exception as error:  # whatever it is, runs go on
-                    SAMPLES_DROPPED.labels("exposure").inc()
-                    _log.warning("run %s cannot be described: %s", offer.run_id, error)
-                else:
-                    described = {
-                        name: float(value) if math.isfinite(value) else None
-                        for name, value in zip(DESCRIPTORS, row, strict=True)
-                    }
-                    self._keep(Sample(offer.run_id, offer.version, offer.created_at, described))
-                finally:
-                    self._offers.task_done()
+            await work_off(self._offers, self._describe, self._not_described)
         finally:
             storing.cancel()
             with suppress(asyncio.CancelledError):
@@ -93,6 +80,18 @@ class DriftSampler:
             with suppress(Exception):  # the last samples are not worth a delay
                 async with asyncio.timeout(_PAUSE):
                     await self.flush()
+
+    async def _describe(self, offer: _Offer) -> None:
+        row = await compute(describe, offer.scored)
+        described = {
+            name: float(value) if math.isfinite(value) else None
+            for name, value in zip(DESCRIPTORS, row, strict=True)
+        }
+        self._keep(Sample(offer.run_id, offer.version, offer.created_at, described))
+
+    def _not_described(self, offer: _Offer, error: Exception) -> None:
+        SAMPLES_DROPPED.labels("exposure").inc()
+        _log.warning("run %s cannot be described: %s", offer.run_id, error)
 
     async def flush(self) -> None:
         """Store what is there.
@@ -122,12 +121,7 @@ class DriftSampler:
         await self.flush()
 
     async def _store(self) -> None:
-        while True:
-            await asyncio.sleep(_PAUSE)
-            try:
-                await self.flush()
-            except Exception as error:  # the next time may be better
-                _log.warning("drift samples wait: %s: %s", type(error).__name__, error)
+        await repeat(self.flush, _PAUSE, what="drift samples wait", log=_log)
 
     def _keep(self, sample: Sample) -> None:
         now = time.monotonic()

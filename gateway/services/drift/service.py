@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import time
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -11,6 +9,7 @@ from astrotriton.detection.assurance.drift import LEAST_EXPOSURES
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.errors import NotFoundError, TooLittleDataError
 from astrotriton.gateway.observability.metrics import DRIFT_DISTANCE, DRIFTED
+from astrotriton.gateway.periodic import Seldom, repeat
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.drift.baselines import Baselines
 from astrotriton.gateway.services.drift.looks import KEPT, MOST, Looks
@@ -84,6 +83,7 @@ class DriftService:
         self._looks = Looks(event_source, report_url is not None, database, self._baselines)
         self._reports = Reports(report_url, reports, database, self._baselines)
         self._wake = asyncio.Event()
+        self._hourly = Seldom(_HOUR)
 
     async def check(self, model_id: str, text: str) -> DriftCheck:
         """Look for drift now.
@@ -181,22 +181,17 @@ class DriftService:
 
     async def run(self) -> None:
         """Look on schedule, tell Prometheus, and make reports, until cancelled."""
-        forgot_at = 0.0
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PAUSE):
-                    await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self._check_due()
-                await self._tell_prometheus()
-                await self._reports.make_next(self._models.name)
-                if time.monotonic() - forgot_at > _HOUR:
-                    async with self._database.transaction() as connection:
-                        await forget_samples(connection, KEPT)
-                    forgot_at = time.monotonic()
-            except Exception as error:  # whatever it is, the next time may be better
-                _log.warning("drift waits: %s: %s", type(error).__name__, error)
+        await repeat(self._turn, _PAUSE, what="drift waits", log=_log, wake=self._wake)
+
+    async def _turn(self) -> None:
+        await self._check_due()
+        await self._tell_prometheus()
+        await self._reports.make_next(self._models.name)
+        await self._hourly.do(self._forget)
+
+    async def _forget(self) -> None:
+        async with self._database.transaction() as connection:
+            await forget_samples(connection, KEPT)
 
     async def _check_due(self) -> None:
         earliest = datetime.now(UTC) - timedelta(seconds=self._interval)

@@ -15,7 +15,7 @@ GOLDEN = Golden(TILE, 1.0 - TILE)
 
 
 def config(largest: int, *instances: int) -> SimpleNamespace:
-    groups = [SimpleNamespace(count=count) for count in instances]
+    groups = [SimpleNamespace(count=count, gpus=()) for count in instances]
     return SimpleNamespace(max_batch_size=largest, instance_group=groups)
 
 
@@ -109,3 +109,8 @@ def test_versions_that_are_ready():
         ]
     )
     assert ready_versions(index, "unet") == [9, 12]
+
+
+def test_a_group_has_its_count_on_each_of_its_gpus():
+    groups = [SimpleNamespace(count=2, gpus=[0, 1, 3]), SimpleNamespace(count=1, gpus=[])]
+    assert instances_of(SimpleNamespace(instance_group=groups)) == 7

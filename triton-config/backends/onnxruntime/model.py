@@ -10,7 +10,11 @@ same ``config.pbtxt``: the fields of the model configuration, and these of NVIDI
 ``execution_mode``           0 sequential, 1 parallel; 0 if not given.
 ``enable_mem_arena``         0 or 1; 1 if not given.
 ``enable_mem_pattern``       0 or 1; 1 if not given.
+``cudnn_conv_algo_search``   0 exhaustive, 1 heuristic, 2 default; 0 if not given. On a GPU.
 ===========================  =======================================================================
+
+Without ONNX Runtime, or without its CUDA provider in a group of ``KIND_GPU``, PyTorch runs the
+file; `engines` says which runs where, and has parameters of its own.
 
 Tensors cross into the stub process by DLPack alone: under numpy 2, ``as_numpy()`` and
 ``Tensor(name, array)`` of this Triton's stub corrupt data without an error.
@@ -18,12 +22,16 @@ Tensors cross into the stub process by DLPack alone: under numpy 2, ``as_numpy()
 
 import ctypes
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+# What lies beside this file is no package; Triton loads this one by its path.
+sys.path.insert(0, str(Path(__file__).parent))
+from engines import Engine, Options, describe, open_engine
 
 #: What NVIDIA's backend takes for a model that batches and whose configuration gives no size.
 _DEFAULT_MAX_BATCH_SIZE = 4
@@ -51,7 +59,7 @@ _TRITON_TYPES = {
 
 
 class TritonPythonModel:
-    """One instance of a model: an ONNX Runtime session and what Triton asks of it."""
+    """One instance of a model: an engine and what Triton asks of it."""
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
@@ -64,10 +72,7 @@ class TritonPythonModel:
         """
         given = config.as_dict()
         path = _model_file(pb_utils.get_model_dir(), given)
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        inputs, outputs = session.get_inputs(), session.get_outputs()
+        inputs, outputs = describe(path)
 
         batches = all(_is_batched(tensor) for tensor in (*inputs, *outputs))
         max_batch_size = given["max_batch_size"]
@@ -108,20 +113,26 @@ class TritonPythonModel:
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model; a file that ONNX Runtime refuses fails the load with its message."""
+        """Load the model; a file that the engine refuses fails the load with its message."""
         config = json.loads(args["model_config"])
         path = _model_file(Path(args["model_repository"], args["model_version"]), config)
         self._batched = config["max_batch_size"] > 0
         self._outputs = [output["name"] for output in config["output"]]
-        self._session = ort.InferenceSession(
+        kind = "GPU" if args["model_instance_kind"] == "GPU" else "CPU"
+        self._engine: Engine = open_engine(
             path,
-            _session_options(config["parameters"]),
-            providers=_providers(args["model_instance_kind"], args["model_instance_device_id"]),
+            Options(
+                kind=kind,
+                device=int(args["model_instance_device_id"]) if kind == "GPU" else 0,
+                most=config["max_batch_size"],
+                parameters={
+                    name: value["string_value"] for name, value in config["parameters"].items()
+                },
+            ),
         )
-        self._inputs = [tensor.name for tensor in self._session.get_inputs()]
-        # On a CPU the images of a batch only take the cache from each other, and ONNX Runtime keeps
-        # the memory of the largest batch that it ever saw: gigabytes for one of 32.
-        self._one_by_one = self._batched and args["model_instance_kind"] != "GPU"
+        pb_utils.Logger.log_info(f"{args['model_instance_name']}: {self._engine.title}")
+        # On a GPU a batch is kept whole.
+        self._one_by_one = self._batched and kind == "CPU"
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests that Triton batched together."""
@@ -130,24 +141,27 @@ class TritonPythonModel:
         return self._run(requests)
 
     def finalize(self) -> None:
-        """Free the session before the process ends."""
-        self._session = None
+        """Free the engine before the process ends."""
+        del self._engine
 
     def _run(self, requests: list[Any]) -> list[Any]:
         """Concatenate along the batch, run, and split the answers."""
         try:
-            feeds = {name: [_input(request, name) for request in requests] for name in self._inputs}
-            sizes = [len(array) if array.ndim else 1 for array in feeds[self._inputs[0]]]
-            joined = {
-                name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-                for name, arrays in feeds.items()
+            feeds = {
+                name: [
+                    self._engine.take(pb_utils.get_input_tensor_by_name(request, name))
+                    for request in requests
+                ]
+                for name in self._engine.inputs
             }
+            first = feeds[self._engine.inputs[0]]
+            sizes = [len(array) if array.ndim else 1 for array in first]
             wanted = [
                 name
                 for name in self._outputs
                 if any(name in request.requested_output_names() for request in requests)
             ]
-            answers = dict(zip(wanted, self._answer(wanted, joined, sum(sizes)), strict=True))
+            answers = dict(zip(wanted, self._engine.run(wanted, feeds), strict=True))
             for name, answer in answers.items():
                 if self._batched and len(answer) != sum(sizes):
                     raise RuntimeError(
@@ -171,16 +185,6 @@ class TritonPythonModel:
             ]
             responses.append(pb_utils.InferenceResponse(tensors))
         return responses
-
-    def _answer(self, wanted: list[str], feeds: dict[str, Any], rows: int) -> list[np.ndarray]:
-        """What the session answers to a batch."""
-        if rows == 1 or not self._one_by_one:
-            return self._session.run(wanted, feeds)
-        parts = [
-            self._session.run(wanted, {name: array[row : row + 1] for name, array in feeds.items()})
-            for row in range(rows)
-        ]
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
 def _model_file(folder: str | Path, config: dict[str, Any]) -> str:
@@ -216,44 +220,11 @@ def _triton_type(tensor: Any, path: str) -> str:
     return _TRITON_TYPES[tensor.type]
 
 
-def _session_options(parameters: dict[str, Any]) -> ort.SessionOptions:
-    def number(name: str, default: int) -> int:
-        text = parameters.get(name, {}).get("string_value", str(default))
-        if not text.isdecimal():
-            raise pb_utils.TritonModelException(f"parameter {name} is {text!r}, not a whole number")
-        return int(text)
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = number("intra_op_thread_count", 1)
-    options.inter_op_num_threads = number("inter_op_thread_count", 1)
-    if number("execution_mode", 0) == 1:
-        options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
-    options.enable_cpu_mem_arena = number("enable_mem_arena", 1) == 1
-    options.enable_mem_pattern = number("enable_mem_pattern", 1) == 1
-    # Instances share the cores: a thread that spins while it waits takes one from another instance.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
-
-
-def _providers(kind: str, device: str) -> list[Any]:
-    if kind != "GPU":
-        return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        raise pb_utils.TritonModelException(
-            "the instance group is KIND_GPU, but this ONNX Runtime has no CUDA: "
-            "install onnxruntime-gpu, or configure KIND_CPU"
-        )
-    return [("CUDAExecutionProvider", {"device_id": int(device)}), "CPUExecutionProvider"]
-
-
-def _input(request: Any, name: str) -> np.ndarray:
-    return np.ascontiguousarray(np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)))
-
-
-def _to_tensor(name: str, array: np.ndarray) -> Any:
-    # DLPack takes only arrays that are contiguous and writable.
-    capsule = np.require(array, requirements=["C", "W"]).__dlpack__()
+def _to_tensor(name: str, array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        # DLPack takes only arrays that are contiguous and writable.
+        array = np.require(array, requirements=["C", "W"])
+    capsule = array.__dlpack__()
     tensor = pb_utils.Tensor.from_dlpack(name, capsule)
     _name_capsule(capsule, _USED)
     return tensor

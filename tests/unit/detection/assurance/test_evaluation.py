@@ -5,7 +5,6 @@ from astrotriton.detection.assurance.evaluation import (
     Sample,
     brier,
     expected_calibration_error,
-    match,
     reliability,
     risk_coverage_area,
 )
@@ -18,12 +17,6 @@ SCORE = np.array([0.9, 0.8, 0.7, 0.6])
 
 def sample() -> Sample:
     return Sample.of_field(FOUND, SCORE, TRUTH, SNR)
-
-
-def test_matching_is_one_to_one_and_the_best_score_goes_first() -> None:
-    np.testing.assert_array_equal(match(FOUND, SCORE, TRUTH, 3.0), [0, 1, -1, -1])
-    np.testing.assert_array_equal(match(FOUND, SCORE[::-1].copy(), TRUTH, 3.0), [0, -1, 1, -1])
-    assert len(match(np.empty((0, 2)), np.empty(0), TRUTH, 3.0)) == 0
 
 
 def test_counts() -> None:

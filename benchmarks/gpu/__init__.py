@@ -1,0 +1,1 @@
+"""One prepared run on a machine with a GPU: packed here, unpacked and measured there."""

@@ -1,0 +1,485 @@
+"""The storage of the services in memory: what PostgreSQL holds, as far as services ask for it.
+
+`keep_in_memory` puts these functions in the place of those of `astrotriton.gateway.storage`
+wherever a service has imported one, so that a service's own code runs as it is. What SQL does
+better than Python, such as a cone, is not played here: the integration tests ask the real
+PostgreSQL for it.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from astrotriton.gateway import services
+from astrotriton.gateway.errors import DependencyError
+from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
+from astrotriton.gateway.storage.migrate import head
+from astrotriton.gateway.storage.outbox import Waiting
+from astrotriton.gateway.storage.performance import Counted, MeasuredMinute
+from astrotriton.gateway.storage.runs import RunSummary
+from astrotriton.gateway.storage.shadow import Comparison
+from astrotriton.gateway.storage.tracking import ServedRun
+from astrotriton.wire.models import ModelRef, Route, RouteIn
+from astrotriton.wire.runs import InferResponse
+
+_STORAGE = "astrotriton.gateway.storage."
+_STAND_INS: dict[str, Callable[..., Any]] = {}
+
+
+class Event(NamedTuple):
+    """An event in the outbox."""
+
+    id: UUID
+    subject: str
+    content: Any
+
+
+@dataclass
+class Memory:
+    """Stands in for `Database` and for a connection; a transaction that fails leaves no trace."""
+
+    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    routes: dict[str, Route] = field(default_factory=dict)
+    runs: dict[UUID, InferResponse] = field(default_factory=dict)
+    features: dict[UUID, list[float] | None] = field(default_factory=dict)
+    cutouts: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    labels: list[tuple[UUID, GivenLabel]] = field(default_factory=list)
+    jobs: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    idempotency: dict[tuple[str, str], tuple[str, UUID]] = field(default_factory=dict)
+    outbox: list[Event] = field(default_factory=list)
+    published: set[UUID] = field(default_factory=set)
+    comparisons: list[tuple[UUID, UUID, Comparison]] = field(default_factory=list)
+    measured: dict[tuple[UUID, datetime, int, str], MeasuredMinute] = field(default_factory=dict)
+    counted: list[tuple[int, Counted]] = field(default_factory=list)
+    labelled: list[tuple[float, bool, str]] = field(default_factory=list)
+    served: dict[int, ServedRun] = field(default_factory=dict)
+    validations: list[Any] = field(default_factory=list)
+    logged: dict[UUID, str] = field(default_factory=dict)
+    revision: str | None = field(default_factory=head)
+    away: bool = False
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Memory"]:
+        if self.away:
+            raise DependencyError("postgresql", "it is away")
+        before = {one.name: getattr(self, one.name) for one in fields(self)}
+        kept = {
+            name: value.copy() if isinstance(value, dict | list | set) else value
+            for name, value in before.items()
+        }
+        try:
+            yield self
+        except BaseException:
+            for name, value in kept.items():
+                setattr(self, name, value)
+            raise
+
+    connection = transaction
+
+    def events(self, subject: str) -> list[Any]:
+        """The data of the events of a kind."""
+        return [one.content["data"] for one in self.outbox if one.subject == subject]
+
+    def row(self, detection_id: UUID) -> dict[str, Any] | None:
+        """A detection with all that its run says."""
+        for run in self.runs.values():
+            for one in run.detections:
+                if one.id == detection_id:
+                    given = [label for of, label in self.labels if of == detection_id]
+                    return {
+                        **msgspec.structs.asdict(one),
+                        **{f"model_{k}": v for k, v in msgspec.structs.asdict(run.model).items()},
+                        **{
+                            f"exposure_{k}" if k in ("name", "hdu", "digest") else k: v
+                            for k, v in msgspec.structs.asdict(run.exposure).items()
+                        },
+                        "run_id": run.run_id,
+                        "created_at": run.created_at,
+                        "model_id": next(
+                            (
+                                i
+                                for i, m in self.models.items()
+                                if m["version"] == run.model.version
+                            ),
+                            None,
+                        ),
+                        "features": self.features.get(detection_id),
+                        "tta": run.tta,
+                        "threshold": run.threshold,
+                        "guarantee": run.guarantee and msgspec.json.encode(run.guarantee).decode(),
+                        "label": given[-1].label if given else None,
+                    }
+        return None
+
+
+def keep_in_memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """A `Memory`, which every service uses from now on until the test ends."""
+    for found in pkgutil.iter_modules(services.__path__, f"{services.__name__}."):
+        module = importlib.import_module(found.name)
+        for name, value in list(vars(module).items()):
+            place = getattr(value, "__module__", None) or ""
+            if inspect.iscoroutinefunction(value) and place.startswith(_STORAGE):
+                whole = f"{place.removeprefix(_STORAGE)}.{value.__name__}"
+                monkeypatch.setattr(module, name, _STAND_INS.get(whole) or _missing(whole))
+    return Memory()
+
+
+def _missing(whole: str) -> Callable[..., Any]:
+    async def missing(*_: Any) -> None:
+        raise NotImplementedError(f"no stand-in for {whole}")
+
+    return missing
+
+
+def _stands_in_for(storage: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _STAND_INS[f"{storage}.{function.__name__.strip('_')}"] = function
+        return function
+
+    return register
+
+
+@_stands_in_for("api_keys")
+async def find_key(memory: Memory, key_id: str) -> dict[str, Any] | None:
+    return memory.keys.get(key_id)
+
+
+@_stands_in_for("models")
+async def insert_model(
+    memory: Memory, model_id: UUID, model: ModelRef, card: bytes, digest: str
+) -> None:
+    memory.models.setdefault(
+        model_id,
+        {
+            **msgspec.structs.asdict(model),
+            "id": model_id,
+            "card": card.decode(),
+            "card_digest": digest,
+            "created_at": datetime.now(UTC),
+        },
+    )
+
+
+@_stands_in_for("models")
+async def find_models(memory: Memory) -> list[dict[str, Any]]:
+    return list(memory.models.values())
+
+
+@_stands_in_for("models")
+async def find_card(memory: Memory, model_id: UUID) -> str:
+    return memory.models[model_id]["card"]
+
+
+@_stands_in_for("routes")
+async def find_route(memory: Memory, name: str) -> Route | None:
+    return memory.routes.get(name)
+
+
+@_stands_in_for("routes")
+async def hold_route(memory: Memory, name: str) -> Route | None:
+    return memory.routes.get(name)
+
+
+@_stands_in_for("routes")
+async def change_route(memory: Memory, name: str, new: RouteIn) -> tuple[Route, bool]:
+    old = memory.routes.get(name)
+    promoted = old is None or old.champion != new.champion
+    previous = None if old is None else old.champion if promoted else old.previous_champion
+    memory.routes[name] = Route(
+        name=name,
+        champion=new.champion,
+        challenger=new.challenger,
+        previous_champion=previous,
+        updated_at=datetime.now(UTC),
+    )
+    return memory.routes[name], promoted
+
+
+@_stands_in_for("outbox")
+async def insert_event(memory: Memory, event_id: UUID, subject: str, event: bytes) -> None:
+    memory.outbox.append(Event(event_id, subject, msgspec.json.decode(event)))
+
+
+@_stands_in_for("outbox")
+async def lock_waiting(memory: Memory, limit: int) -> list[Waiting]:
+    waiting = [one for one in memory.outbox if one.id not in memory.published][:limit]
+    return [Waiting(i, s, msgspec.json.encode(content).decode()) for i, s, content in waiting]
+
+
+@_stands_in_for("outbox")
+async def mark_published(memory: Memory, event_ids: list[UUID]) -> None:
+    memory.published.update(event_ids)
+
+
+@_stands_in_for("outbox")
+async def measure_waiting(memory: Memory) -> tuple[int, float]:
+    waiting = [one for one in memory.outbox if one.id not in memory.published]
+    return len(waiting), 90.0 if waiting else 0.0
+
+
+@_stands_in_for("migrate")
+async def current_revision(memory: Memory) -> str | None:
+    return memory.revision
+
+
+@_stands_in_for("runs")
+async def insert_run(memory: Memory, model_id: UUID, run: InferResponse) -> None:
+    assert model_id in memory.models
+    memory.runs[run.run_id] = run
+
+
+@_stands_in_for("runs")
+async def find_run(memory: Memory, run_id: UUID) -> InferResponse | None:
+    return memory.runs.get(run_id)
+
+
+@_stands_in_for("runs")
+async def list_runs(
+    memory: Memory, run_id: UUID | None, after: UUID | None, limit: int
+) -> list[RunSummary]:
+    wanted = [
+        run
+        for run in sorted(memory.runs.values(), key=lambda run: run.run_id, reverse=True)
+        if run_id in (None, run.run_id) and (after is None or run.run_id < after)
+    ]
+    return [
+        msgspec.convert(
+            msgspec.structs.asdict(run)
+            | {
+                "detections": len(run.detections),
+                "real": sum(one.is_real for one in run.detections),
+                "labelled": 0,
+            },
+            RunSummary,
+            from_attributes=True,
+        )
+        for run in wanted[:limit]
+    ]
+
+
+@_stands_in_for("detections")
+async def insert_detections(
+    memory: Memory, run_id: UUID, detections: list[Any], features: list[list[float] | None]
+) -> None:
+    assert run_id in memory.runs
+    memory.features |= {d.id: f for d, f in zip(detections, features, strict=True)}
+
+
+@_stands_in_for("detections")
+async def insert_cutouts(memory: Memory, cutouts: dict[UUID, bytes]) -> None:
+    memory.cutouts |= {i: {"pixels": pixels, "png": None} for i, pixels in cutouts.items()}
+
+
+@_stands_in_for("detections")
+async def find_cutout(memory: Memory, detection_id: UUID) -> dict[str, Any] | None:
+    return memory.cutouts.get(detection_id)
+
+
+@_stands_in_for("detections")
+async def find_detection(memory: Memory, detection_id: UUID) -> dict[str, Any] | None:
+    return memory.row(detection_id)
+
+
+@_stands_in_for("detections")
+async def list_detections(memory: Memory, wanted: Any, after: UUID | None, limit: int) -> list[Any]:
+    ids = sorted((d.id for run in memory.runs.values() for d in run.detections), reverse=True)
+    rows = [memory.row(one) for one in ids if after is None or one < after]
+    found = [row for row in rows if row and wanted.run_id in (None, row["run_id"])]
+    return [stored_detection(row) for row in found[:limit]]  # type: ignore[arg-type]
+
+
+@_stands_in_for("detections")
+async def set_label(
+    memory: Memory, label_id: UUID, detection_id: UUID, label: Any, comment: Any, author: str
+) -> bool:
+    if memory.row(detection_id) is None:
+        return False
+    given = GivenLabel(label=label, comment=comment, author=author, created_at=datetime.now(UTC))
+    memory.labels.append((detection_id, given))
+    return True
+
+
+@_stands_in_for("detections")
+async def list_labels(memory: Memory, detection_id: UUID) -> list[GivenLabel]:
+    return [given for of, given in reversed(memory.labels) if of == detection_id]
+
+
+@_stands_in_for("detections")
+async def first_of_run(memory: Memory, run_id: UUID, limit: int) -> list[Any]:
+    rows = [memory.row(one.id) for one in memory.runs[run_id].detections[:limit]]
+    return [stored_detection(row) for row in rows]  # type: ignore[arg-type]
+
+
+@_stands_in_for("detections")
+async def pictured(memory: Memory, run_id: UUID) -> set[UUID]:
+    return {one.id for one in memory.runs[run_id].detections} & memory.cutouts.keys()
+
+
+@_stands_in_for("detections")
+async def beside(memory: Memory, run_id: UUID, rank: int) -> tuple[UUID | None, UUID | None]:
+    found = {one.rank: one.id for one in memory.runs[run_id].detections}
+    return found.get(rank - 1), found.get(rank + 1)
+
+
+@_stands_in_for("jobs")
+async def insert_job(memory: Memory, run_id: UUID) -> None:
+    memory.jobs[run_id] = {
+        **{"id": run_id, "status": "queued", "done": 0, "of": 0, "problem": None},
+        **{"created_at": datetime.now(UTC), "finished_at": None, "heartbeat_at": datetime.now(UTC)},
+    }
+
+
+@_stands_in_for("jobs")
+async def find_job(memory: Memory, run_id: UUID) -> dict[str, Any] | None:
+    return memory.jobs.get(run_id)
+
+
+@_stands_in_for("jobs")
+async def complete_job(memory: Memory, run_id: UUID) -> bool:
+    job = memory.jobs[run_id]
+    if job["finished_at"] is not None:
+        return False
+    memory.jobs[run_id] = job | {"status": "complete", "finished_at": datetime.now(UTC)}
+    return True
+
+
+@_stands_in_for("jobs")
+async def fail_job(memory: Memory, run_id: UUID, problem: bytes) -> None:
+    ended = {"status": "failed", "finished_at": datetime.now(UTC), "problem": problem.decode()}
+    memory.jobs[run_id] = memory.jobs[run_id] | ended
+    for key, (_, of) in list(memory.idempotency.items()):
+        if of == run_id:
+            del memory.idempotency[key]
+
+
+@_stands_in_for("jobs")
+async def _find_key(memory: Memory, caller: str, key: str) -> tuple[str, UUID] | None:
+    return memory.idempotency.get((caller, key))
+
+
+@_stands_in_for("jobs")
+async def take_key(memory: Memory, caller: str, key: str, digest: str, run_id: UUID) -> bool:
+    return memory.idempotency.setdefault((caller, key), (digest, run_id))[1] == run_id
+
+
+@_stands_in_for("shadow")
+async def insert_comparison(
+    memory: Memory, run_id: UUID, model_id: UUID, comparison: Comparison
+) -> None:
+    memory.comparisons.append((run_id, model_id, comparison))
+
+
+@_stands_in_for("performance")
+async def store_measured(
+    memory: Memory, gateway: UUID, name: str, measured: list[MeasuredMinute]
+) -> None:
+    for one in measured:
+        memory.measured[gateway, one.minute, one.version, one.measure] = one
+
+
+@_stands_in_for("performance")
+async def find_measured(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime
+) -> dict[str, Sketch]:
+    found: dict[str, Sketch] = {}
+    for one in memory.measured.values():
+        if one.version == version and since <= one.minute < until:
+            sketch = found.setdefault(one.measure, Sketch())
+            sketch.counts.update(dict(zip(one.bins, one.counts, strict=True)))
+            sketch.total += one.total
+    return found
+
+
+@_stands_in_for("performance")
+async def find_series(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime, step: timedelta
+) -> dict[datetime, dict[str, Sketch]]:
+    found: dict[datetime, dict[str, Sketch]] = {}
+    for one in memory.measured.values():
+        shown = one.measure == "request" or one.measure.startswith("error.")
+        if shown and one.version == version and since <= one.minute < until:
+            begin = since + (one.minute - since) // step * step
+            sketch = found.setdefault(begin, {}).setdefault(one.measure, Sketch())
+            sketch.counts.update(dict(zip(one.bins, one.counts, strict=True)))
+    return found
+
+
+@_stands_in_for("performance")
+async def store_counted(memory: Memory, name: str, version: int, counted: list[Counted]) -> None:
+    memory.counted += [(version, one) for one in counted]
+
+
+@_stands_in_for("performance")
+async def find_counted(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime
+) -> list[tuple[str, dict[str, int]]]:
+    return [(one.server, one.counts) for of, one in memory.counted if of == version]
+
+
+@_stands_in_for("performance")
+async def confidences_of_labelled(memory: Memory, *_: Any) -> list[tuple[float, bool, str]]:
+    return memory.labelled
+
+
+@_stands_in_for("drift")
+async def last_check(memory: Memory, name: str, version: int) -> None:
+    return None
+
+
+@_stands_in_for("validations")
+async def last_validations(memory: Memory, *_: Any) -> list[Any]:
+    return memory.validations
+
+
+@_stands_in_for("tracking")
+async def hold_tracking(memory: Memory, name: str, version: int) -> bool:
+    return True
+
+
+@_stands_in_for("tracking")
+async def measured_versions(memory: Memory, name: str, since: datetime) -> list[int]:
+    return sorted({one.version for one in memory.measured.values() if one.minute >= since})
+
+
+@_stands_in_for("tracking")
+async def find_served_run(memory: Memory, name: str, version: int) -> ServedRun | None:
+    return memory.served.get(version)
+
+
+@_stands_in_for("tracking")
+async def set_served_run(memory: Memory, name: str, version: int, run: ServedRun) -> None:
+    memory.served[version] = run
+
+
+@_stands_in_for("tracking")
+async def find_minutes(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime, most: int
+) -> list[datetime]:
+    found = {o.minute for o in memory.measured.values() if o.version == version}
+    return sorted(minute for minute in found if since <= minute < until)[:most]
+
+
+@_stands_in_for("validations")
+async def find_unlogged(memory: Memory, name: str, since: datetime) -> Any:
+    return next((one for one in memory.validations if one.id not in memory.logged), None)
+
+
+@_stands_in_for("validations")
+async def find_result(memory: Memory, validation_id: UUID) -> Any:
+    return next(one for one in memory.validations if one.id == validation_id)
+
+
+@_stands_in_for("validations")
+async def set_logged(memory: Memory, validation_id: UUID, mlflow_run_id: str) -> None:
+    memory.logged[validation_id] = mlflow_run_id

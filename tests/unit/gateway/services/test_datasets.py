@@ -1,0 +1,141 @@
+"""Labelled exposures: what travels with a version, what lies under a prefix, what MLflow names."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
+from astrotriton.detection.errors import InputError
+from astrotriton.gateway.services.datasets import Datasets, source_of
+from tests.unit.gateway.services.stand_ins import (
+    Objects,
+    exposure,
+    model_service,
+    network,
+    publish,
+)
+
+PREFIX = "s3://nights/labelled"
+TRUTH = {
+    "description": "a good night",
+    "fields": [
+        {"file": "a.npy", "transients": [{"x": 3.0, "y": 4.0, "snr": 9.0}]},
+        {"file": "b.fits", "transients": [], "hdu": "SCI"},
+    ],
+}
+
+
+async def unasked(run_id: str, name: str) -> str:
+    raise AssertionError("MLflow was asked")
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return Objects(
+        {
+            f"{PREFIX}/truth.json": json.dumps(TRUTH).encode(),
+            f"{PREFIX}/a.npy": exposure(),
+            f"{PREFIX}/b.fits": b"SIMPLE",
+        }
+    )
+
+
+def datasets(models, objects, find_input=unasked) -> Datasets:
+    return Datasets(models, objects, 1_000_000, find_input)
+
+
+async def test_a_prefix_has_exposures_and_their_truth(models, objects):
+    found = await datasets(models, objects).open(f"{PREFIX}/", 3)
+    assert (found.description, found.source) == ("a good night", PREFIX)
+    one, other = found.exposures
+    assert (one.name, one.hdu, other.hdu) == ("a.npy", None, "SCI")
+    np.testing.assert_array_equal(one.truth, [[3.0, 4.0]])
+    np.testing.assert_array_equal(one.snr, [9.0])
+    assert other.truth.shape == (0, 2)
+    assert await other.read() == b"SIMPLE"
+
+
+async def test_the_digest_is_that_of_the_truth(models, objects):
+    before = (await datasets(models, objects).open(PREFIX, 3)).digest
+    assert before == (await datasets(models, objects).open(PREFIX, 3)).digest
+    objects.content[f"{PREFIX}/truth.json"] += b" "
+    assert before != (await datasets(models, objects).open(PREFIX, 3)).digest
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code"),
+    [
+        ({"truth.json": None}, "truth.json", "no-truth"),
+        ({"a.npy": None}, "a.npy", "no-such-object"),
+        ({"stray.npy": b"x"}, "stray.npy", "no-truth"),
+        ({"truth.json": b"\xff"}, "truth.json", "bad-truth"),
+        ({"truth.json": b"[" * 10_000}, "truth.json", "bad-truth"),
+        ({"truth.json": b'{"fields": []}'}, "truth.json", "bad-truth"),
+        ({"truth.json": b'{"fields": [{"file": "../a.npy", "transients": []}]}'}, "truth.json",
+         "bad-truth"),
+        ({"truth.json": b'{"fields": [{"file": "a.npy", "transients": []},'
+          b' {"file": "b.fits", "transients": []}]}'}, "truth.json", "no-truth"),
+    ],
+)  # fmt: skip
+async def test_a_set_that_cannot_be_used_names_the_file(models, objects, change, field, code):
+    for name, content in change.items():
+        objects.content.pop(f"{PREFIX}/{name}", None)
+        if content is not None:
+            objects.content[f"{PREFIX}/{name}"] = content
+    with pytest.raises(InputError) as refused:
+        await datasets(models, objects).open(PREFIX, 3)
+    assert (refused.value.field, refused.value.code) == (field, code)
+
+
+async def test_mlflow_says_where_a_set_lies(models, objects):
+    asked = []
+
+    async def find(run_id: str, name: str) -> str:
+        asked.append((run_id, name))
+        return PREFIX
+
+    found = await datasets(models, objects, find).open(f"runs:/{'a' * 32}/night 7", 3)
+    assert found.source == PREFIX
+    assert asked == [("a" * 32, "night 7")]
+
+
+async def test_the_default_travels_with_the_version(triton, tmp_path, objects):
+    image = np.load(io.BytesIO(exposure((60.0, 50.0))))
+    field = LabelledField(image, np.array([[60.0, 50.0]]), np.array([30.0]))
+    files = {"validation.fits": ValidationSet([field], "one field").to_fits()}
+    publish(tmp_path, 3, network(), files=files)
+    publish(tmp_path, 4, network())
+    publish(tmp_path, 5, network(), files={"validation.fits": b"none"})
+    opened = datasets(model_service(tmp_path, triton), objects)
+    found = await opened.open("default", 3)
+    assert found.description == "one field"
+    (one,) = found.exposures
+    np.testing.assert_allclose(one.truth, [[60.0, 50.0]])
+    assert np.load(io.BytesIO(await one.read())).shape == image.shape
+    for version, code in ((4, "no-dataset"), (5, "bad-dataset")):
+        with pytest.raises(InputError) as refused:
+            await opened.open("default", version)
+        assert (refused.value.field, refused.value.code) == ("validation.fits", code)
+
+
+@pytest.mark.parametrize("key", ["uri", "path", "url"])
+def test_an_input_of_a_run_is_an_address(key):
+    assert source_of([("night", json.dumps({key: PREFIX}))], "run", "night") == PREFIX
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [
+        ([("other", "{}")], "no-such-dataset"),
+        ([("night", "{}")], "bad-dataset"),
+        ([("night", "not JSON")], "bad-dataset"),
+        ([("night", "[]")], "bad-dataset"),
+        ([("night", '{"uri": "file:///etc/passwd"}')], "bad-dataset"),
+    ],
+)
+def test_an_input_that_lies_elsewhere_is_refused(inputs, code):
+    with pytest.raises(InputError) as refused:
+        source_of(inputs, "run", "night")
+    assert refused.value.code == code

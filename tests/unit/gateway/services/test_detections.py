@@ -1,0 +1,123 @@
+"""Looking detections up, explaining them, labelling them."""
+
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from astrotriton.gateway.errors import NotFoundError
+from astrotriton.gateway.services.detections import DetectionService
+from astrotriton.gateway.storage.detections import Filter
+from astrotriton.training.weights import load_card
+from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.detections import LabelIn
+from tests.unit.gateway.gateway_samples import run
+
+ANY = Filter()
+SIDE = 63  # of a cut-out, pixels
+
+
+@pytest.fixture
+def service(memory) -> DetectionService:
+    return DetectionService(memory)
+
+
+@pytest.fixture
+def scored(memory):
+    """A run of five detections, by the reference network."""
+    answered = run(5)
+    memory.runs[answered.run_id] = answered
+    model_id, card = uuid4(), load_card()
+    memory.models[model_id] = {
+        **msgspec.structs.asdict(answered.model),
+        "card": card.to_json().decode(),
+    }
+    names = card.confidence.names
+    memory.features |= {d.id: [0.5] * len(names) for d in answered.detections}
+    return answered
+
+
+async def test_a_detection_is_found_with_what_its_run_says(service, scored):
+    wanted = scored.detections[2]
+    found = await service.get(wanted.id)
+    assert (found.id, found.rank, found.confidence) == (wanted.id, 3, wanted.confidence)
+    assert (found.run_id, found.model, found.exposure) == (
+        scored.run_id,
+        scored.model,
+        scored.exposure,
+    )
+    assert found.label is None
+
+
+async def test_pages_end_where_there_is_no_more(service, scored):
+    seen: list[UUID] = []
+    after = None
+    while True:
+        page = await service.find(ANY, after, 2)
+        seen += [one.id for one in page.detections]
+        if page.next is None:
+            break
+        after = page.next
+    assert seen == sorted((one.id for one in scored.detections), reverse=True)
+    exact = await service.find(ANY, None, 5)
+    assert (len(exact.detections), exact.next) == (5, None)
+
+
+async def test_a_confidence_is_derived_from_what_was_stored(service, scored):
+    found = await service.explain(scored.detections[0].id)
+    assert found.derivation is not None
+    assert found.confidence == scored.detections[0].confidence
+    assert found.tta is False
+    assert found.guarantee is None
+
+
+async def test_what_was_promised_is_told(service, scored, memory):
+    promised = Guarantee(
+        max_false_discovery_rate=0.1, threshold=0.4, confidence_level=0.9, exposures=60
+    )
+    memory.runs[scored.run_id] = msgspec.structs.replace(scored, guarantee=promised)
+    assert (await service.explain(scored.detections[0].id)).guarantee == promised
+
+
+@pytest.mark.parametrize("change", ["no features", "an old card"])
+async def test_what_was_stored_otherwise_has_no_derivation(service, scored, memory, change):
+    if change == "no features":
+        memory.features.clear()
+    else:
+        for model in memory.models.values():
+            model["card"] = "{}"
+    found = await service.explain(scored.detections[0].id)
+    assert found.derivation is None
+    assert found.confidence == scored.detections[0].confidence
+
+
+async def test_labels_are_set_and_withdrawn_and_none_is_lost(service, scored, memory):
+    one = scored.detections[0].id
+    assert (await service.label(one, LabelIn(label="real"), "key:a")).label == "real"
+    withdrawn = await service.label(one, LabelIn(label=None, comment="not sure"), "key:b")
+    assert withdrawn.label is None
+    assert [(given.label, given.comment, given.author) for _, given in memory.labels] == [
+        ("real", None, "key:a"),
+        (None, "not sure", "key:b"),
+    ]
+
+
+async def test_a_cutout_is_drawn_or_answered_as_it_was_stored(service, scored, memory):
+    drawn, stored, none = (one.id for one in scored.detections[:3])
+    memory.cutouts[drawn] = {"pixels": bytes(SIDE * SIDE), "png": None}
+    memory.cutouts[stored] = {"pixels": None, "png": b"a picture"}
+    assert (await service.cutout(drawn)).startswith(b"\x89PNG")
+    assert await service.cutout(stored) == b"a picture"
+    with pytest.raises(NotFoundError, match="most confident"):
+        await service.cutout(none)
+
+
+async def test_what_there_is_not_is_not_found(service, scored):
+    for ask in (
+        service.get(uuid4()),
+        service.explain(uuid4()),
+        service.label(uuid4(), LabelIn(label="real"), "key:a"),
+        service.cutout(uuid4()),
+    ):
+        with pytest.raises(NotFoundError):
+            await ask

@@ -1,0 +1,152 @@
+"""What is told of the service's parts, and which servers are left out."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from astrotriton.gateway.services import health
+from astrotriton.gateway.services.health import HealthService
+from astrotriton.gateway.services.routing import RoutingService
+from tests.unit.gateway.services.memory import Event
+from tests.unit.gateway.services.stand_ins import SOURCE, Server
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that is moved by hand."""
+    clock = SimpleNamespace(time=100.0)
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: clock.time))
+    return clock
+
+
+@pytest.fixture
+def service(memory, models, triton, outbox) -> HealthService:
+    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+    return HealthService(
+        database=memory, models=models, routing=routing, triton=triton, outbox=outbox, interval=60.0
+    )
+
+
+async def test_it_is_ready_when_database_and_model_are(service):
+    found = await service.ready()
+    assert found.status == "ready"
+    assert set(found.parts) == {"database", "model"}
+    assert "golden tile within" in found.parts["model"].detail
+
+
+async def test_a_database_that_is_away_or_older_is_named(service, memory):
+    memory.away = True
+    found = await service.ready()
+    assert (found.status, found.parts["database"].ready) == ("not ready", False)
+    memory.away = False
+    for revision, ready in (("0001", False), (None, False), ("9999", True)):
+        memory.revision = revision
+        part = (await service.ready()).parts["database"]
+        assert part.ready is ready
+        assert ready or "migrate" in part.detail
+
+
+async def test_one_that_leaves_says_so(service):
+    service.drain()
+    found = await service.ready()
+    assert found.status == "not ready"
+    assert found.parts["gateway"].detail == "it is shutting down"
+
+
+async def test_a_server_that_is_wrong_is_left_out_and_taken_back(service, triton, now):
+    wrong = Server("wrong:8001", off=1e-3)
+    triton.servers.append(wrong)
+    part = (await service.ready()).parts["model"]
+    assert part.ready
+    assert "1 of 2 servers do; wrong:8001" in part.detail
+    assert wrong.ejected
+    wrong.off = 0.0
+    now.time += 61.0
+    assert "2 of 2 servers" in (await service.ready()).parts["model"].detail
+    assert not wrong.ejected
+
+
+async def test_nobody_right_is_not_ready(service, triton):
+    triton.servers[0].away = True
+    part = (await service.ready()).parts["model"]
+    assert not part.ready
+    assert "it does not answer" in part.detail
+
+
+async def test_an_answer_counts_for_a_while_unless_a_request_fails(service, triton, now):
+    assert (await service.ready()).status == "ready"
+    triton.away = True
+    assert (await service.ready()).status == "ready"
+    # A request has failed since: that is looked into soon.
+    triton.faults += 1
+    now.time += 1.0
+    assert (await service.ready()).status == "ready"
+    now.time += 2.0
+    assert (await service.ready()).status == "not ready"
+    triton.away = False
+    assert (await service.ready()).status == "not ready"
+    now.time += 2.0
+    assert (await service.ready()).status == "ready"
+
+
+async def test_many_that_ask_at_once_are_one_probe(service, triton):
+    asked = 0
+    real = triton.prove
+
+    async def counted(*what):
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return await real(*what)
+
+    triton.prove = counted
+    found = await asyncio.gather(*(service.ready() for _ in range(8)))
+    assert {one.status for one in found} == {"ready"}
+    assert asked == 1
+
+
+async def test_a_probe_that_does_not_come_back_is_not_waited_for(service, triton, monkeypatch):
+    monkeypatch.setattr(health, "_PATIENCE", 0.01)
+    come = asyncio.Event()
+    real = triton.prove
+
+    async def late(*what):
+        await come.wait()
+        return await real(*what)
+
+    triton.prove = late
+    assert "no answer to the golden tile" in (await service.ready()).parts["model"].detail
+    come.set()
+    monkeypatch.setattr(health, "_PATIENCE", 30.0)
+    assert (await service.ready()).status == "ready"
+
+
+async def test_a_probe_that_fails_in_any_way_says_so(service, triton, now):
+    async def broken(*_):
+        raise ZeroDivisionError
+
+    real, triton.prove = triton.prove, broken
+    assert "ZeroDivisionError" in (await service.ready()).parts["model"].detail
+    triton.prove = real
+    now.time += 2.0
+    assert (await service.ready()).status == "ready"
+
+
+async def test_dependencies_are_told_one_by_one(service, triton, memory, outbox, now):
+    triton.servers.append(Server("other:8001"))
+    found = await service.dependencies()
+    assert set(found.parts) == {
+        *("database", "model", "triton one:8001", "triton other:8001", "nats", "outbox")
+    }
+    assert all(part.ready for part in found.parts.values())
+    outbox.fault = "not connected yet"
+    memory.outbox.append(Event(None, "detection.scored", {}))
+    found = await service.dependencies()
+    # None of these keeps the service from its work.
+    assert found.status == "ready"
+    assert not found.parts["nats"].ready
+    assert found.parts["outbox"].detail == "1 events wait, the oldest for 90 s"
+    assert not found.parts["outbox"].ready
+    memory.away = True
+    assert not (await service.dependencies()).parts["outbox"].ready
