@@ -1,1 +1,1 @@
-"""The reference U-Net: its architecture, training, calibration, evaluation, and the trained weights."""
+"""The reference U-Net: architecture, training, calibration, evaluation, trained weights."""
