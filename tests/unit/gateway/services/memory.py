@@ -19,10 +19,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from astrotriton.detection.assurance.drift import FALSE_ALARMS
 from astrotriton.gateway import services
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
+from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
 from astrotriton.gateway.storage.outbox import Waiting
 from astrotriton.gateway.storage.performance import Counted, MeasuredMinute
@@ -30,6 +32,8 @@ from astrotriton.gateway.storage.runs import RunSummary
 from astrotriton.gateway.storage.shadow import Comparison
 from astrotriton.gateway.storage.tracking import ServedRun
 from astrotriton.gateway.storage.validations import Result
+from astrotriton.wire.drift import DriftCheck, Report
+from astrotriton.wire.fields import Window
 from astrotriton.wire.models import ModelRef, Route, RouteIn, VersionRef
 from astrotriton.wire.problems import Problem
 from astrotriton.wire.runs import InferResponse
@@ -65,6 +69,9 @@ class Memory:
     comparisons: list[tuple[UUID, UUID, Comparison]] = field(default_factory=list)
     measured: dict[tuple[UUID, datetime, int, str], MeasuredMinute] = field(default_factory=dict)
     counted: list[tuple[int, Counted]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    baselines: dict[int, Accepted] = field(default_factory=dict)
+    checks: dict[UUID, DriftCheck] = field(default_factory=dict)
     labelled: list[tuple[float, bool, str]] = field(default_factory=list)
     served: dict[int, ServedRun] = field(default_factory=dict)
     under_way: dict[UUID, Validation] = field(default_factory=dict)
@@ -461,6 +468,76 @@ async def confidences_of_labelled(memory: Memory, *_: Any) -> list[tuple[float, 
 @_stands_in_for("drift")
 async def last_check(memory: Memory, name: str, version: int) -> None:
     return None
+
+
+@_stands_in_for("drift")
+async def insert_samples(memory: Memory, name: str, samples: list[Sample]) -> None:
+    memory.samples += samples
+
+
+@_stands_in_for("drift")
+async def find_samples(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime, most: int
+) -> list[Any]:
+    found = [s for s in memory.samples if s.version == version and since <= s.created_at < until]
+    return [one.described for one in found[-most:]]
+
+
+@_stands_in_for("drift")
+async def count_scored(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime
+) -> int:
+    return len([s for s in memory.samples if s.version == version and since <= s.created_at])
+
+
+@_stands_in_for("drift")
+async def find_baseline(memory: Memory, name: str, version: int) -> Accepted | None:
+    return memory.baselines.get(version)
+
+
+@_stands_in_for("drift")
+async def set_baseline(memory: Memory, name: str, version: int, accepted: Accepted | None) -> None:
+    memory.baselines.pop(version, None)
+    if accepted is not None:
+        memory.baselines[version] = accepted
+
+
+@_stands_in_for("drift")
+async def hold_checks(memory: Memory, name: str) -> None:
+    pass
+
+
+@_stands_in_for("drift")
+async def insert_check(
+    memory: Memory,
+    check_id: UUID,
+    model: VersionRef,
+    window: Window,
+    status: Any,
+    found: Found,
+    report: Any,
+) -> None:
+    memory.checks[check_id] = DriftCheck(
+        id=check_id,
+        model=model,
+        created_at=window.until,
+        window=window,
+        status=status,
+        false_alarms=FALSE_ALARMS,
+        report=Report(status=report),
+        **msgspec.structs.asdict(found),
+    )
+
+
+@_stands_in_for("drift")
+async def find_check(memory: Memory, check_id: UUID) -> DriftCheck | None:
+    return memory.checks.get(check_id)
+
+
+@_stands_in_for("drift")
+async def list_checks(memory: Memory, name: str, version: int, limit: int) -> list[DriftCheck]:
+    found = [one for one in memory.checks.values() if one.model.version == version]
+    return found[::-1][:limit]
 
 
 @_stands_in_for("validations")
