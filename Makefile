@@ -30,10 +30,10 @@ test: .venv/.stamp ## the tests, on the real servers, in less than ten minutes; 
 	@$(BIN)/pytest $(ARGS)
 
 test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)
-	@$(BIN)/pytest -m "$(or $(GROUP),system)" $(ARGS)
+	@$(BIN)/pytest -m "$(or $(GROUP),system and not long)" $(ARGS)
 
 coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a room; SYSTEM=1 adds the long ones
-	@$(BIN)/python -m tests.coverage_by_room $(if $(SYSTEM),-m "system or not system") $(ARGS)
+	@$(BIN)/python -m tests.coverage_by_room $(if $(SYSTEM),-m "not long") $(ARGS)
 
 chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
 	@$(BIN)/pytest -m "chart or not chart" tests/chart tests/integration/test_chart.py $(ARGS)

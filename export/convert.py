@@ -1,17 +1,15 @@
 """Keras to ONNX: one clean NCHW graph, whose names and shapes are the card's."""
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import onnx
 
-from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.card import UNetModel
 from astrotriton.export.errors import ConversionError
-from astrotriton.export.subpixel import FOLDED
+from astrotriton.export.onnx_graph import AS_IT_IS, check, unclean
 
 if TYPE_CHECKING:
     import keras
@@ -23,9 +21,6 @@ IR_VERSION = 8
 # About once in 300 times tf2onnx leaves a Transpose of one channel, which it should have made a
 # Reshape: it changes the list of nodes that it walks, whose order is that of a set.
 _TRIES = 3
-_UNWANTED = ("Transpose", "BatchNormalization")
-# Notes a graph that was traced from a SavedModel, whose layers are gone: it cannot be made clean.
-_AS_IT_IS = "as_it_is"
 
 
 def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
@@ -61,7 +56,7 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
     lowered, as_it_is = _lowered(model), _is_saved_model(model)
     for _ in range(_TRIES):
         graph, _ = onnxsim.simplify(_trace(lowered, card))
-        if as_it_is or not _left(graph):
+        if as_it_is or not unclean(graph):
             break
     _name_batch(graph)
     graph.ir_version = IR_VERSION
@@ -75,64 +70,11 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
             "source_digest": source_digest,
             "keras_version": _keras_version(),
         }
-        | ({_AS_IT_IS: "saved_model"} if as_it_is else {}),
+        | ({AS_IT_IS: "saved_model"} if as_it_is else {}),
     )
     check(graph, card)
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
-
-
-def check(graph: onnx.ModelProto, card: UNetModel) -> None:
-    """Refuse a graph that is invalid, is not what the card says, or is not clean.
-
-    Raises
-    ------
-    ConversionError
-        Naming the tensor or the nodes at fault.
-    """
-    try:
-        onnx.checker.check_model(graph, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"{card.name}: the ONNX graph is not valid: {error}") from error
-    for role, values, spec in (
-        ("input", graph.graph.input, card.input),
-        ("output", graph.graph.output, card.output),
-    ):
-        # tf2onnx ignores a name that it does not find, so nothing is taken on trust.
-        found = [_describe(value) for value in values]
-        if (expected := _expected(spec)) not in found or (role == "input" and len(found) > 1):
-            raise ConversionError(
-                f"{card.name}: the ONNX {role} is {', '.join(found)}, the card says {expected}"
-            )
-    if any(entry.key in (_AS_IT_IS, FOLDED) for entry in graph.metadata_props):
-        return
-    if left := _left(graph):
-        raise ConversionError(
-            f"{card.name}: {left} left in the ONNX graph, which slow it down; a layer works across"
-            " channels in a way that has no NCHW form"
-        )
-
-
-def inspect(content: bytes, card: UNetModel) -> dict[str, float]:
-    """Check an ONNX file as `check` does, whatever its precision; and count what is in it.
-
-    Raises
-    ------
-    ConversionError
-        If it is not an ONNX model, or `check` refuses it.
-    """
-    try:
-        graph = onnx.load_model_from_string(content)
-    except Exception as error:
-        raise ConversionError(f"not an ONNX model: {error}") from error
-    check(graph, card)
-    weights = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
-    return {
-        "onnx_opset": graph.opset_import[0].version,
-        "onnx_nodes": len(graph.graph.node),
-        "onnx_weights": weights,
-        "onnx_bytes": len(content),
-    }
 
 
 def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
@@ -154,46 +96,6 @@ def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
             f" {card.output.name!r}: name the one that is the probability in the card"
         )
     return names
-
-
-def further_outputs(content: bytes, card: UNetModel) -> dict[str, tuple[int, ...]]:
-    """Shapes of an ONNX file's outputs besides the card's, -1 for what is dynamic, by name.
-
-    Raises
-    ------
-    ConversionError
-        If one is not float32.
-    """
-    found = {}
-    for value in onnx.load_model_from_string(content).graph.output:
-        if value.name == card.output.name:
-            continue
-        tensor = value.type.tensor_type
-        if tensor.elem_type != onnx.TensorProto.FLOAT:
-            raise ConversionError(
-                f"{card.name}: the output {_describe(value)} is not float32: cast it in the Keras"
-                " model, or leave it out, keras.Model(model.inputs, the other outputs)"
-            )
-        found[value.name] = tuple(
-            dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim
-        )
-    return found
-
-
-def metadata(content: bytes) -> dict[str, str]:
-    """What `convert` noted in an ONNX file, by key; empty for a file of another making.
-
-    Raises
-    ------
-    ConversionError
-        If it is not an ONNX model.
-    """
-    try:
-        graph = onnx.load_model_from_string(content)
-    except Exception as error:
-        # protobuf's DecodeError has a different home in each of its implementations.
-        raise ConversionError(f"not an ONNX model: {error}") from error
-    return {entry.key: entry.value for entry in graph.metadata_props}
 
 
 def _check_source(model: "keras.Model", card: UNetModel) -> None:
@@ -359,12 +261,6 @@ def _culprit(model: "keras.Model", text: str) -> str:
     return ""
 
 
-def _left(graph: onnx.ModelProto) -> str:
-    """How many operators of a graph should not be in it; empty if it is clean."""
-    found = Counter(node.op_type for node in graph.graph.node if node.op_type in _UNWANTED)
-    return ", ".join(f"{count} {kind}" for kind, count in found.items())
-
-
 def _name_batch(graph: onnx.ModelProto) -> None:
     """Give the dynamic batch its name back, which onnxsim replaces by one of its own."""
     for values in (graph.graph.input, graph.graph.output):
@@ -374,18 +270,6 @@ def _name_batch(graph: onnx.ModelProto) -> None:
                 batch.dim_param = "N"
     # The shapes noted for inner tensors still use the old name; whoever loads the file infers them.
     del graph.graph.value_info[:]
-
-
-def _describe(value: onnx.ValueInfoProto) -> str:
-    tensor = value.type.tensor_type
-    dimensions = [dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim]
-    return (
-        f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type)}[{','.join(dimensions)}]"
-    )
-
-
-def _expected(spec: TensorSpec) -> str:
-    return f"{spec.name} FLOAT[{','.join(['N', *map(str, spec.shape[1:])])}]"
 
 
 def _keras_version() -> str:

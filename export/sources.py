@@ -7,7 +7,7 @@ import msgspec
 
 from astrotriton.detection.assurance.golden import GOLDEN_FILE
 from astrotriton.detection.card import UNetModel
-from astrotriton.export import convert, digests, registry
+from astrotriton.export import convert, digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
 from astrotriton.export.errors import ExportError, RepositoryError
 from astrotriton.export.gates.version import GoldenTiles, Progress, Trial, VersionUnderTest
@@ -66,7 +66,7 @@ def under_test(
         if profile == "cpu":  # what it brings on a GPU was not measured
             content = fold_upsampling(content)
         content = reduced(content, card, precision, tiles)
-        further = convert.further_outputs(content, card)
+        further = onnx_graph.further_outputs(content, card)
         card = msgspec.structs.replace(card, further_outputs=further)
         files = {MODEL_FILE: content}
     else:
@@ -130,7 +130,7 @@ def published_card(
         return None
     card = repository.read(name, version)
     _check_tile_size(card, settings)
-    noted = convert.metadata(repository.file(name, version, MODEL_FILE))
+    noted = onnx_graph.metadata(repository.file(name, version, MODEL_FILE))
     expected = registered.digest
     if expected is None:
         # Registered by something else, so its digest is not known without its weights.

@@ -92,7 +92,7 @@ def steps(device: str) -> Iterator[Step]:
     yield one("served", 75, **torch16, seconds=1, instances=2)
     yield one("bare", 60, **torch32, seconds=0.4)
     yield one("bare", 75, "onnxruntime", **onnx16, seconds=0.4)
-    yield one("whole", 90, "gateway", **torch32, seconds=1)
+    yield one("whole", 110, "gateway", **torch32, seconds=1)
     yield one("served", 60, **torch32, seconds=1, instances=2)
     yield one("served", 75, "onnxruntime", **onnx16, seconds=1, instances=2)
     yield one("bare", 45, **engine("wide", "pytorch", "fp16"), seconds=0.4)

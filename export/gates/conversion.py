@@ -1,7 +1,7 @@
 """Whether the ONNX file is what its card promises, and answers as Keras does."""
 
 from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
-from astrotriton.export import accuracy, convert, parity
+from astrotriton.export import accuracy, onnx_graph, parity
 from astrotriton.export.errors import ConversionError, ParityError
 from astrotriton.export.gates.version import VersionUnderTest
 from astrotriton.export.repository import MODEL_FILE
@@ -25,7 +25,7 @@ class Graph:
         """See `VersionGate`."""
         version.on_progress("checking the ONNX graph")
         try:
-            figures = convert.inspect(version.files[MODEL_FILE], version.card)
+            figures = onnx_graph.inspect(version.files[MODEL_FILE], version.card)
         except ConversionError as error:
             return Gate.of(self.name, [str(error)], "")
         return Gate.of(self.name, [], "a valid graph with the card's names and shapes", **figures)

@@ -17,7 +17,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from astrotriton.detection.card import UNetModel
-from astrotriton.export import convert, registry
+from astrotriton.export import convert, onnx_graph, registry
 from astrotriton.export.errors import ExportError, GateError, RegistryError, RepositoryError
 from astrotriton.export.pipeline import export, read_manifest
 from astrotriton.export.repository import Repository
@@ -138,7 +138,7 @@ def test_registered_model_becomes_a_served_folder(name, model, root):
         session = onnxruntime.InferenceSession(folder / "model.onnx")
         answer = session.run(["probability"], {"image": golden["image"]})[0]
         assert np.abs(answer - golden["probability"]).max() < 1e-4
-    made_of = convert.metadata((folder / "model.onnx").read_bytes())
+    made_of = onnx_graph.metadata((folder / "model.onnx").read_bytes())
     assert made_of["model_version"] == "1"
     assert made_of["source_digest"] == registry.resolve(f"models:/{name}/1").digest
 

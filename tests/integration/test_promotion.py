@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from astrotriton.cli import main
-from astrotriton.export import convert, pipeline, promotion, registry
+from astrotriton.export import convert, onnx_graph, pipeline, promotion, registry
 from astrotriton.export.errors import (
     GateError,
     RegistryError,
@@ -272,7 +272,7 @@ def test_other_precision_than_the_blessed_one_is_not_taken_for_it(site: Site):
     released = site.release(int(copy.version), precision="int8")
     assert released.manifest.precision == "int8"
     content = site.serving().repository.file(NAME, int(copy.version), "model.onnx")
-    assert convert.metadata(content)["precision"] == "int8"
+    assert onnx_graph.metadata(content)["precision"] == "int8"
     promotion.rollback(NAME, site.serving())
     reset(site, int(copy.version))
 

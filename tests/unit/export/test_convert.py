@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from astrotriton.detection.card import TensorSpec
-from astrotriton.export import convert, digests, parity, registry
+from astrotriton.export import convert, digests, onnx_graph, parity, registry
 from astrotriton.export.engine import KerasEngine, OnnxEngine
 from astrotriton.export.errors import ConversionError, ParityError
 from astrotriton.export.precision import reduced
@@ -35,14 +35,14 @@ def test_graph_is_clean_and_named(converted):
 
 
 def test_metadata_says_where_it_comes_from(converted):
-    assert convert.metadata(converted) == {
+    assert onnx_graph.metadata(converted) == {
         "model_name": "unet_small",
         "model_version": "None",
         "source_digest": "ab12",
         "keras_version": pytest.importorskip("keras").__version__,
     }
     with pytest.raises(ConversionError, match="not an ONNX model"):
-        convert.metadata(b"\xff\xff not a model")
+        onnx_graph.metadata(b"\xff\xff not a model")
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -143,17 +143,17 @@ def test_graph_other_than_promised_is_refused(converted):
         samples.card(), output=TensorSpec(name="mask", shape=(-1, 1, 64, 64))
     )
     with pytest.raises(ConversionError, match=r"output is probability FLOAT\[N,1,64,64\]"):
-        convert.check(graph, other)
+        onnx_graph.check(graph, other)
 
     graph.graph.node[0].input[0] = "turned"
     turn = onnx.helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 1, 3, 2])
     graph.graph.node.insert(0, turn)
     with pytest.raises(ConversionError, match="1 Transpose left"):
-        convert.check(graph, samples.card())
+        onnx_graph.check(graph, samples.card())
 
     del graph.graph.node[3:]
     with pytest.raises(ConversionError, match="not valid"):
-        convert.check(graph, samples.card())
+        onnx_graph.check(graph, samples.card())
 
 
 def test_a_transpose_that_tf2onnx_forgot_is_traced_again(monkeypatch):
@@ -236,7 +236,7 @@ def test_further_outputs_are_kept_and_each_is_compared():
     content = convert.convert(model, card, "")
     graph = onnx.load_model_from_string(content).graph
     assert [one.name for one in graph.output] == ["flux", "probability", "quality"]
-    assert convert.further_outputs(content, card) == {
+    assert onnx_graph.further_outputs(content, card) == {
         "flux": (-1, 2, 64, 64),
         "quality": (-1, 3),
     }
@@ -265,7 +265,7 @@ def test_outputs_that_triton_cannot_batch_or_type_are_refused():
     mask = keras.ops.cast(model.outputs[1] > 0.5, "int32")
     typed = keras.Model(model.inputs, [model.outputs[1], keras.layers.Identity(name="mask")(mask)])
     with pytest.raises(ConversionError, match=r"mask INT32.* is not float32: cast it"):
-        convert.further_outputs(convert.convert(typed, card, ""), card)
+        onnx_graph.further_outputs(convert.convert(typed, card, ""), card)
     total = keras.layers.Identity(name="total")(keras.ops.sum(model.outputs[0]))
     bare = keras.Model(model.inputs, [model.outputs[1], total])
     with pytest.raises(ConversionError, match=r"'total' is \(\), without a batch"):
@@ -365,7 +365,7 @@ def test_saved_model_is_converted_as_it_is(model, tmp_path):
     assert digests.of_source(one, card) == digests.of_source(two, card)
     content = convert.convert(one, card, "")
     assert_same(model, content, card)
-    assert convert.inspect(content, card)["onnx_opset"] == convert.OPSET
+    assert onnx_graph.inspect(content, card)["onnx_opset"] == convert.OPSET
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp16", 5e-3), ("int8", 0.3)])
@@ -374,9 +374,9 @@ def test_leaner_arithmetic_stays_close(model, converted, precision, most):
         return {"sky": samples.tiles(8)}
 
     lean = reduced(converted, samples.card(), precision, tiles)
-    noted = convert.metadata(lean)
+    noted = onnx_graph.metadata(lean)
     assert (noted["precision"], noted["source_digest"]) == (precision, "ab12")
-    figures = convert.inspect(lean, samples.card())
+    figures = onnx_graph.inspect(lean, samples.card())
     assert figures["onnx_nodes"] > 0
     engines = [OnnxEngine(one, samples.card()) for one in (converted, lean)]
     expected, answer = (engine(samples.tiles(3, seed=9)) for engine in engines)

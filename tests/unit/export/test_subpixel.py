@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from astrotriton.export import convert
+from astrotriton.export import convert, onnx_graph
 from astrotriton.export.subpixel import FOLDED, fold_upsampling
 from tests.unit.export import samples
 
@@ -129,9 +129,9 @@ def test_unet_answers_the_same_without_a_resize(converted):
     before = answer(converted, tiles)
     assert np.abs(answer(folded, tiles) - before).max() < 1e-5
     assert np.ptp(before) > 0.5
-    noted = convert.metadata(folded)
-    assert noted == convert.metadata(converted) | {FOLDED: "folded"}
-    assert convert.inspect(folded, samples.card())["onnx_nodes"] > 30
+    noted = onnx_graph.metadata(folded)
+    assert noted == onnx_graph.metadata(converted) | {FOLDED: "folded"}
+    assert onnx_graph.inspect(folded, samples.card())["onnx_nodes"] > 30
     # Once is enough.
     assert fold_upsampling(folded) is folded
 
@@ -148,7 +148,7 @@ def test_up_sampled_image_that_is_an_output_too_is_kept():
     content = convert.convert(model, card, "")
     folded = fold_upsampling(content)
     assert operators(folded)["Resize"] == 1
-    assert convert.further_outputs(folded, card) == convert.further_outputs(content, card)
+    assert onnx_graph.further_outputs(folded, card) == onnx_graph.further_outputs(content, card)
     session = onnxruntime.InferenceSession(folded, providers=["CPUExecutionProvider"])
     other = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for mine, theirs in zip(

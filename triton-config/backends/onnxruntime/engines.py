@@ -219,7 +219,7 @@ class OnnxRuntimeEngine:
     def take(self, tensor: Any) -> Any:
         """A tensor that speaks DLPack as an array."""
         if self._torch is not None and not _is_cpu(tensor):
-            return self._torch.from_dlpack(tensor).contiguous()
+            return self._torch.from_dlpack(tensor.to_dlpack()).contiguous()
         return np.ascontiguousarray(np.from_dlpack(tensor))
 
     def run(self, wanted: list[str], feeds: Mapping[str, list[Any]]) -> list[Any]:
@@ -280,7 +280,7 @@ class TorchEngine:
         import torch
         from torch_graph import TorchGraph
 
-        gpu = options.kind == "GPU"
+        self._gpu = gpu = options.kind == "GPU"
         if gpu and not torch.cuda.is_available():
             raise _UnavailableError(f"PyTorch {torch.__version__} finds no GPU")
         self._torch = torch
@@ -309,20 +309,21 @@ class TorchEngine:
         self._graphs = gpu and options.most > 0 and options.number("cuda_graphs", 1) == 1
         self._recorded: dict[tuple[Any, ...], _Recorded] = {}
         self._fetched: dict[str, Any] = {}
+        self._pool = torch.cuda.graph_pool_handle() if self._graphs else None
 
     def take(self, tensor: Any) -> Any:
         """A tensor that speaks DLPack as PyTorch's, on the CPU or the GPU as it is."""
         # Not `torch.from_dlpack`: numpy is known to read what the stub gives for a host tensor.
         if _is_cpu(tensor):
             return self._torch.from_numpy(np.ascontiguousarray(np.from_dlpack(tensor)))
-        return self._torch.from_dlpack(tensor)
+        return self._torch.from_dlpack(tensor.to_dlpack())
 
     def run(self, wanted: list[str], feeds: Mapping[str, list[Any]]) -> list[Any]:
         """Answer a batch."""
         torch = self._torch
         with torch.inference_mode():
             rows = _rows(feeds[self.inputs[0]])
-            if self._device.type == "cpu":
+            if not self._gpu:
                 joined = {name: torch.cat(parts) for name, parts in feeds.items()}
                 if rows == 1 or not self._one_by_one:
                     return self._on_host(wanted, joined)
@@ -351,7 +352,11 @@ class TorchEngine:
         rows = max(self._most, len(answer))
         kept = self._fetched.get(name)
         if kept is None or kept.shape[1:] != answer.shape[1:] or len(kept) < len(answer):
-            kept = self._torch.empty((rows, *answer.shape[1:]), dtype=answer.dtype, pin_memory=True)
+            kept = self._torch.empty(
+                (rows, *answer.shape[1:]),
+                dtype=answer.dtype,
+                pin_memory=self._torch.cuda.is_available(),
+            )
             self._fetched[name] = kept
         return kept[: len(answer)]
 
@@ -380,7 +385,9 @@ class TorchEngine:
             recorded.graph.replay()
             return recorded.answers
         if self._graphs:
-            self._recorded[shapes] = recorded = record(self._torch, self.forward, places)
+            self._recorded[shapes] = recorded = record(
+                self._torch, self.forward, places, self._pool
+            )
             recorded.graph.replay()
             return recorded.answers
         return self.forward(places)
@@ -415,7 +422,7 @@ class _Recorded:
     answers: tuple[Any, ...]
 
 
-def record(torch: Any, forward: Any, inputs: Sequence[Any]) -> _Recorded:
+def record(torch: Any, forward: Any, inputs: Sequence[Any], pool: Any = None) -> _Recorded:
     """Record as a CUDA graph what a function does with these inputs.
 
     Parameters
@@ -426,6 +433,8 @@ def record(torch: Any, forward: Any, inputs: Sequence[Any]) -> _Recorded:
         Takes the inputs, and answers a tuple of tensors.
     inputs
         Tensors on the GPU; each replay reads what is in them then.
+    pool
+        Memory that several graphs share, of which one is replayed at a time.
     """
     # cuDNN compares its algorithms before anything is recorded, as PyTorch's notes on CUDA graphs
     # ask for: on another stream.
@@ -436,7 +445,7 @@ def record(torch: Any, forward: Any, inputs: Sequence[Any]) -> _Recorded:
             forward(inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         answers = forward(inputs)
     return _Recorded(graph, inputs, answers)
 

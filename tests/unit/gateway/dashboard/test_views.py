@@ -8,7 +8,7 @@ import pytest
 
 from astrotriton.gateway.dashboard import exposure_plot, views
 from astrotriton.gateway.errors import NotFoundError
-from astrotriton.gateway.handlers.dashboard import _within
+from astrotriton.gateway.handlers.dashboard.session import _within
 from astrotriton.wire.detections import StoredDetection
 from astrotriton.wire.fields import Window
 from astrotriton.wire.models import ModelInfo, VersionRef

@@ -4,9 +4,22 @@ from pathlib import Path
 
 import pytest
 
+from astrotriton.detection.image.exposure import Limits
+from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.gateway.services.models import ModelService
+from astrotriton.gateway.services.routing import RoutingService
+from astrotriton.gateway.services.scoring import ScoringService
+from astrotriton.settings import ModelConfig
 from tests.unit.gateway.services.memory import Memory, keep_in_memory
-from tests.unit.gateway.services.stand_ins import Outbox, Tritons, model_service, network, publish
+from tests.unit.gateway.services.stand_ins import (
+    SOURCE,
+    Outbox,
+    Told,
+    Tritons,
+    model_service,
+    network,
+    publish,
+)
 
 
 @pytest.fixture
@@ -36,3 +49,38 @@ def models(folder: Path, triton: Tritons) -> ModelService:
 @pytest.fixture
 def outbox() -> Outbox:
     return Outbox()
+
+
+@pytest.fixture
+def inference(triton: Tritons) -> InferenceService:
+    return InferenceService(config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton)
+
+
+@pytest.fixture
+def told() -> Told:
+    """What recorder and sampler were told."""
+    return Told()
+
+
+@pytest.fixture
+def shadow() -> Told:
+    """What was offered to the shadow."""
+    return Told()
+
+
+@pytest.fixture
+def scoring(memory, models, inference, outbox, told, shadow) -> ScoringService:
+    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+    return ScoringService(
+        event_source=SOURCE,
+        event_detections=2,
+        cutouts=1,
+        inference=inference,
+        models=models,
+        routing=routing,
+        shadow=shadow,
+        database=memory,
+        outbox=outbox,
+        recorder=told,
+        sampler=told,
+    )

@@ -19,18 +19,25 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from astrotriton.detection.assurance.drift import FALSE_ALARMS
 from astrotriton.gateway import services
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
+from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
 from astrotriton.gateway.storage.outbox import Waiting
 from astrotriton.gateway.storage.performance import Counted, MeasuredMinute
 from astrotriton.gateway.storage.runs import RunSummary
 from astrotriton.gateway.storage.shadow import Comparison
 from astrotriton.gateway.storage.tracking import ServedRun
-from astrotriton.wire.models import ModelRef, Route, RouteIn
+from astrotriton.gateway.storage.validations import Result
+from astrotriton.wire.drift import DriftCheck, Report
+from astrotriton.wire.fields import Window
+from astrotriton.wire.models import ModelRef, Route, RouteIn, VersionRef
+from astrotriton.wire.problems import Problem
 from astrotriton.wire.runs import InferResponse
+from astrotriton.wire.validation import Validation
 
 _STORAGE = "astrotriton.gateway.storage."
 _STAND_INS: dict[str, Callable[..., Any]] = {}
@@ -62,8 +69,12 @@ class Memory:
     comparisons: list[tuple[UUID, UUID, Comparison]] = field(default_factory=list)
     measured: dict[tuple[UUID, datetime, int, str], MeasuredMinute] = field(default_factory=dict)
     counted: list[tuple[int, Counted]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    baselines: dict[int, Accepted] = field(default_factory=dict)
+    checks: dict[UUID, DriftCheck] = field(default_factory=dict)
     labelled: list[tuple[float, bool, str]] = field(default_factory=list)
     served: dict[int, ServedRun] = field(default_factory=dict)
+    under_way: dict[UUID, Validation] = field(default_factory=dict)
     validations: list[Any] = field(default_factory=list)
     logged: dict[UUID, str] = field(default_factory=dict)
     revision: str | None = field(default_factory=head)
@@ -125,7 +136,7 @@ class Memory:
 
 def keep_in_memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     """A `Memory`, which every service uses from now on until the test ends."""
-    for found in pkgutil.iter_modules(services.__path__, f"{services.__name__}."):
+    for found in pkgutil.walk_packages(services.__path__, f"{services.__name__}."):
         module = importlib.import_module(found.name)
         for name, value in list(vars(module).items()):
             place = getattr(value, "__module__", None) or ""
@@ -373,6 +384,28 @@ async def take_key(memory: Memory, caller: str, key: str, digest: str, run_id: U
     return memory.idempotency.setdefault((caller, key), (digest, run_id))[1] == run_id
 
 
+@_stands_in_for("jobs")
+async def beat(memory: Memory, progress: dict[UUID, tuple[int, int]]) -> None:
+    for run_id, (done, of) in progress.items():
+        told = {"done": done, "of": of, "heartbeat_at": datetime.now(UTC)}
+        memory.jobs[run_id] = memory.jobs[run_id] | told
+
+
+@_stands_in_for("jobs")
+async def find_abandoned_jobs(memory: Memory, silence: timedelta) -> list[UUID]:
+    silent = datetime.now(UTC) - silence
+    return [
+        run_id
+        for run_id, job in memory.jobs.items()
+        if job["finished_at"] is None and job["heartbeat_at"] < silent
+    ]
+
+
+@_stands_in_for("jobs")
+async def forget(memory: Memory, keys: timedelta, events: timedelta) -> None:
+    pass
+
+
 @_stands_in_for("shadow")
 async def insert_comparison(
     memory: Memory, run_id: UUID, model_id: UUID, comparison: Comparison
@@ -437,9 +470,140 @@ async def last_check(memory: Memory, name: str, version: int) -> None:
     return None
 
 
+@_stands_in_for("drift")
+async def insert_samples(memory: Memory, name: str, samples: list[Sample]) -> None:
+    memory.samples += samples
+
+
+@_stands_in_for("drift")
+async def find_samples(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime, most: int
+) -> list[Any]:
+    found = [s for s in memory.samples if s.version == version and since <= s.created_at < until]
+    return [one.described for one in found[-most:]]
+
+
+@_stands_in_for("drift")
+async def count_scored(
+    memory: Memory, name: str, version: int, since: datetime, until: datetime
+) -> int:
+    return len([s for s in memory.samples if s.version == version and since <= s.created_at])
+
+
+@_stands_in_for("drift")
+async def find_baseline(memory: Memory, name: str, version: int) -> Accepted | None:
+    return memory.baselines.get(version)
+
+
+@_stands_in_for("drift")
+async def set_baseline(memory: Memory, name: str, version: int, accepted: Accepted | None) -> None:
+    memory.baselines.pop(version, None)
+    if accepted is not None:
+        memory.baselines[version] = accepted
+
+
+@_stands_in_for("drift")
+async def hold_checks(memory: Memory, name: str) -> None:
+    pass
+
+
+@_stands_in_for("drift")
+async def insert_check(
+    memory: Memory,
+    check_id: UUID,
+    model: VersionRef,
+    window: Window,
+    status: Any,
+    found: Found,
+    report: Any,
+) -> None:
+    memory.checks[check_id] = DriftCheck(
+        id=check_id,
+        model=model,
+        created_at=window.until,
+        window=window,
+        status=status,
+        false_alarms=FALSE_ALARMS,
+        report=Report(status=report),
+        **msgspec.structs.asdict(found),
+    )
+
+
+@_stands_in_for("drift")
+async def find_check(memory: Memory, check_id: UUID) -> DriftCheck | None:
+    return memory.checks.get(check_id)
+
+
+@_stands_in_for("drift")
+async def list_checks(memory: Memory, name: str, version: int, limit: int) -> list[DriftCheck]:
+    found = [one for one in memory.checks.values() if one.model.version == version]
+    return found[::-1][:limit]
+
+
 @_stands_in_for("validations")
 async def last_validations(memory: Memory, *_: Any) -> list[Any]:
     return memory.validations
+
+
+@_stands_in_for("validations")
+async def insert_validation(
+    memory: Memory,
+    validation_id: UUID,
+    model: VersionRef,
+    compare_version: int | None,
+    dataset: str,
+    requested_by: str,
+) -> None:
+    memory.under_way[validation_id] = Validation(
+        id=validation_id,
+        model=model,
+        compare_with=compare_version and VersionRef(name=model.name, version=compare_version),
+        dataset=dataset,
+        status="queued",
+        progress=0.0,
+        fields=0,
+        created_at=datetime.now(UTC),
+        requested_by=requested_by,
+    )
+
+
+@_stands_in_for("validations")
+async def _beat(memory: Memory, validation_id: UUID, done: int, of: int) -> None:
+    _change(memory, validation_id, status="running", progress=done / max(of, 1), fields=of)
+
+
+@_stands_in_for("validations")
+async def complete(memory: Memory, validation_id: UUID, result: Result, passed: bool) -> bool:
+    told = {name: getattr(result, name) for name in Result.__struct_fields__ if name != "source"}
+    ended = {"status": "complete", "progress": 1.0, "passed": passed}
+    return _change(memory, validation_id, **ended, finished_at=datetime.now(UTC), **told)
+
+
+@_stands_in_for("validations")
+async def fail(memory: Memory, validation_id: UUID, problem: Problem) -> None:
+    ended = {"status": "failed", "finished_at": datetime.now(UTC), "problem": problem}
+    _change(memory, validation_id, **ended)
+
+
+def _change(memory: Memory, validation_id: UUID, **changes: Any) -> bool:
+    old = memory.under_way[validation_id]
+    if old.finished_at is not None:
+        return False
+    memory.under_way[validation_id] = msgspec.structs.replace(old, **changes)
+    return True
+
+
+@_stands_in_for("validations")
+async def find_validation(memory: Memory, validation_id: UUID) -> Validation | None:
+    return memory.under_way.get(validation_id)
+
+
+@_stands_in_for("validations")
+async def list_validations(
+    memory: Memory, name: str, version: int | None, limit: int
+) -> list[Validation]:
+    found = [one for one in memory.under_way.values() if version in (None, one.model.version)]
+    return found[::-1][:limit]
 
 
 @_stands_in_for("tracking")

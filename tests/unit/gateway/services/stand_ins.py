@@ -150,6 +150,24 @@ class Outbox:
         self.woken += 1
 
 
+@dataclass
+class Told:
+    """Stands in for what is told of a run: recorder, sampler and shadow."""
+
+    stored: list[Any] = field(default_factory=list)
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    offered: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def run_stored(self, run: Any, seconds: dict[str, float]) -> None:
+        self.stored.append((run, seconds))
+
+    def run_failed(self, version: int, code: str, seconds: float) -> None:
+        self.failed.append((version, code))
+
+    def offer(self, *what: Any) -> None:
+        self.offered.append(what)
+
+
 def publish(folder: Path, version: int, answer: Network, **changes: Any) -> UNetModel:
     """A version's card and golden tile where `ModelFiles` reads them."""
     image = np.random.default_rng(1).normal(size=(1, 1, TILE, TILE)).astype(np.float32)

@@ -9,69 +9,18 @@ from typing import Any
 import pytest
 
 from astrotriton.detection.errors import InputError
-from astrotriton.detection.image.exposure import Limits
 from astrotriton.gateway.errors import (
     DependencyError,
     KeyReusedError,
     RouteChangedError,
     RunGivenUpError,
 )
-from astrotriton.gateway.services.inference import InferenceService
-from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.gateway.services.scoring import ScoringService
-from astrotriton.settings import ModelConfig
 from astrotriton.wire.detections import CandidateIn
 from astrotriton.wire.models import Challenger, Route
-from tests.unit.gateway.services.stand_ins import NAME, SOURCE, exposure, submission
+from tests.unit.gateway.services.stand_ins import NAME, exposure, submission
 
 CALLER = "key:a"
-
-
-class Told:
-    """Stands in for what is told of a run: recorder, sampler and shadow."""
-
-    def __init__(self) -> None:
-        self.stored: list[Any] = []
-        self.failed: list[tuple[int, str]] = []
-        self.offered: list[tuple[Any, ...]] = []
-
-    def run_stored(self, run: Any, seconds: dict[str, float]) -> None:
-        self.stored.append((run, seconds))
-
-    def run_failed(self, version: int, code: str, seconds: float) -> None:
-        self.failed.append((version, code))
-
-    def offer(self, *what: Any) -> None:
-        self.offered.append(what)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def shadow() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def service(memory, models, triton, outbox, told, shadow) -> ScoringService:
-    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
-    inference = InferenceService(config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton)
-    return ScoringService(
-        event_source=SOURCE,
-        event_detections=2,
-        cutouts=1,
-        inference=inference,
-        models=models,
-        routing=routing,
-        shadow=shadow,
-        database=memory,
-        outbox=outbox,
-        recorder=told,
-        sampler=told,
-    )
 
 
 def routed(memory, champion: int, previous: int | None = None, **trial: Any) -> None:
@@ -89,8 +38,8 @@ async def score(service: ScoringService, given, key: str | None = None, **change
     return await service.score(given, replace(pending, **changes))
 
 
-async def test_what_is_answered_is_stored_with_its_event(service, memory, outbox, told):
-    run = await score(service, submission(exposure_id="night 1"))
+async def test_what_is_answered_is_stored_with_its_event(scoring, memory, outbox, told):
+    run = await score(scoring, submission(exposure_id="night 1"))
     assert memory.runs == {run.run_id: run}
     assert run.model.version == 4
     assert run.exposure.name == "night 1"
@@ -107,9 +56,9 @@ async def test_what_is_answered_is_stored_with_its_event(service, memory, outbox
     assert [offered[0] for offered in told.offered] == [run]
 
 
-async def test_merged_detections_name_the_one_that_they_are_in(service):
+async def test_merged_detections_name_the_one_that_they_are_in(scoring):
     given = [CandidateIn(id="a", x=60.0, y=50.0), CandidateIn(id="b", x=60.5, y=50.0)]
-    run = await score(service, submission(candidates=given))
+    run = await score(scoring, submission(candidates=given))
     found = {one.candidate_id: one for one in run.detections}
     assert {found["a"].outcome, found["b"].outcome} == {"kept", "merged"}
     merged = next(one for one in found.values() if one.outcome == "merged")
@@ -118,7 +67,7 @@ async def test_merged_detections_name_the_one_that_they_are_in(service):
 
 
 @pytest.mark.parametrize("fault", ["input", "triton", "database"])
-async def test_what_fails_leaves_nothing(service, memory, triton, outbox, told, fault):
+async def test_what_fails_leaves_nothing(scoring, memory, triton, outbox, told, fault):
     given = submission(b"no image") if fault == "input" else submission()
     if fault == "triton":
 
@@ -135,7 +84,7 @@ async def test_what_fails_leaves_nothing(service, memory, triton, outbox, told, 
 
         memory.outbox = Full(insert)
     with pytest.raises((InputError, DependencyError)):
-        await score(service, given)
+        await score(scoring, given)
     assert memory.runs == {}
     assert memory.models == {}
     assert memory.features == {}
@@ -146,7 +95,7 @@ async def test_what_fails_leaves_nothing(service, memory, triton, outbox, told, 
     assert told.failed == ([] if fault == "input" else [(4, "dependency-unavailable")])
 
 
-async def test_a_run_of_a_version_that_was_replaced_begins_again(service, memory, triton, told):
+async def test_a_run_of_a_version_that_was_replaced_begins_again(scoring, memory, triton, told):
     routed(memory, champion=3)
     real = triton.infer
 
@@ -155,7 +104,7 @@ async def test_a_run_of_a_version_that_was_replaced_begins_again(service, memory
         return await real(card, version, tiles)
 
     triton.infer = infer
-    run = await score(service, submission())
+    run = await score(scoring, submission())
     assert run.model.version == 4
     assert [one.model.version for one in memory.runs.values()] == [4]
     assert len(memory.outbox) == 1
@@ -163,7 +112,7 @@ async def test_a_run_of_a_version_that_was_replaced_begins_again(service, memory
 
 
 async def test_one_that_asks_for_a_version_by_name_is_told_that_it_was_replaced(
-    service, memory, triton
+    scoring, memory, triton
 ):
     routed(memory, champion=3, previous=2)
     real = triton.infer
@@ -174,72 +123,72 @@ async def test_one_that_asks_for_a_version_by_name_is_told_that_it_was_replaced(
 
     triton.infer = infer
     with pytest.raises((InputError, RouteChangedError)):
-        await score(service, submission(model_version=3))
+        await score(scoring, submission(model_version=3))
     assert memory.runs == {}
 
 
-async def test_a_shadow_is_offered_what_was_answered(service, memory, shadow):
+async def test_a_shadow_is_offered_what_was_answered(scoring, memory, shadow):
     routed(memory, champion=3, version=4, mode="shadow", fraction=1.0)
     given = submission()
-    run = await score(service, given)
+    run = await score(scoring, given)
     assert run.model.version == 3
     assert shadow.offered == [(given, run, 4)]
-    await score(service, submission(model_version="champion"))
+    await score(scoring, submission(model_version="champion"))
     assert len(shadow.offered) == 1
 
 
-async def test_augmentation_asks_the_other_versions_too(service, memory, triton):
+async def test_augmentation_asks_the_other_versions_too(scoring, memory, triton):
     routed(memory, champion=3)
-    await score(service, submission(tta=True))
+    await score(scoring, submission(tta=True))
     assert {version for version, _ in triton.asked} == {3, 4}
 
 
-async def test_a_key_is_the_caller_s_own_and_stands_for_one_request(service, memory):
+async def test_a_key_is_the_caller_s_own_and_stands_for_one_request(scoring, memory):
     given = submission()
-    pending = await service.pending(given, CALLER, "night")
-    assert await service.earlier(pending) is None
-    run = await service.score(given, pending)
-    again = await service.pending(given, CALLER, "night")
-    assert await service.earlier(again) == run.run_id
-    assert await service.earlier(await service.pending(given, "key:b", "night")) is None
+    pending = await scoring.pending(given, CALLER, "night")
+    assert await scoring.earlier(pending) is None
+    run = await scoring.score(given, pending)
+    again = await scoring.pending(given, CALLER, "night")
+    assert await scoring.earlier(again) == run.run_id
+    assert await scoring.earlier(await scoring.pending(given, "key:b", "night")) is None
     for other in (
         submission(exposure((20.0, 20.0))),
         submission(confidence_threshold=0.1),
         submission(exposure_id="another"),
     ):
         with pytest.raises(KeyReusedError, match="'night'"):
-            await service.earlier(await service.pending(other, CALLER, "night"))
+            await scoring.earlier(await scoring.pending(other, CALLER, "night"))
 
 
-async def test_of_two_at_once_under_a_key_one_is_stored(service, memory, told):
+async def test_of_two_at_once_under_a_key_one_is_stored(scoring, memory, told):
     given = submission()
-    found = await asyncio.gather(*(score(service, given, "night") for _ in range(2)))
+    found = await asyncio.gather(*(score(scoring, given, "night") for _ in range(2)))
     (stored,) = [run for run in found if run is not None]
     assert list(memory.runs) == [stored.run_id]
     assert len(memory.outbox) == 1
     assert len(told.stored) == 1
 
 
-async def test_a_job_that_was_given_up_stores_nothing(service, memory):
+async def test_a_job_that_was_given_up_stores_nothing(scoring, memory):
     given = submission()
-    pending = replace(await service.pending(given, CALLER, None), in_background=True)
+    pending = replace(await scoring.pending(given, CALLER, None), in_background=True)
     memory.jobs[pending.run_id] = {"finished_at": datetime.now(UTC)}
     with pytest.raises(RunGivenUpError):
-        await service.score(given, pending)
+        await scoring.score(given, pending)
     assert memory.runs == {}
     assert memory.outbox == []
 
 
-async def test_a_job_is_complete_when_its_run_is_stored(service, memory):
+async def test_a_job_is_complete_when_its_run_is_stored(scoring, memory):
     given = submission()
-    pending = replace(await service.pending(given, CALLER, None), in_background=True)
+    pending = replace(await scoring.pending(given, CALLER, None), in_background=True)
     memory.jobs[pending.run_id] = {"finished_at": None, "status": "queued"}
-    run = await service.score(given, pending)
+    run = await scoring.score(given, pending)
     assert run.run_id == pending.run_id
     assert memory.jobs[run.run_id]["status"] == "complete"
 
 
-async def test_the_digest_of_the_exposure_is_that_of_its_file(service):
+async def test_the_digest_of_the_exposure_is_that_of_its_file(scoring):
     given = submission()
-    run = await score(service, given)
+    run = await score(scoring, given)
     assert run.exposure.digest == hashlib.sha256(given.content).hexdigest()
