@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.gpu import bundles
 
-pytestmark = pytest.mark.gpu
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
