@@ -34,7 +34,7 @@ from tests.integration.gateway_parts import (
     npy,
     serve,
 )
-from tests.integration.monitoring_parts import OneTriton, object_store, predictor, publish
+from tests.integration.monitoring_parts import OneTriton, predictor, publish
 
 MODEL, BARE = f"{NAME}:3", f"{NAME}:4"
 CARD = UNetModel(
@@ -79,9 +79,9 @@ def own_triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
-    with object_store(tmp_path_factory.mktemp("s3"), "reports") as server:
-        yield server
+def store(object_store: ObjectStoreServer) -> ObjectStoreServer:
+    object_store.bucket("reports")
+    return object_store
 
 
 @pytest.fixture
