@@ -227,6 +227,11 @@ class Report:
     events_repeated: int = 0
     broken: list[str] = field(default_factory=list)
 
+    def answered(self, run: InferResponse, waited: float) -> None:
+        """Note a run that a client was answered, after so many seconds."""
+        self.answers[str(run.run_id)] = run
+        self.longest_wait = max(self.longest_wait, waited)
+
     def __str__(self) -> str:
         lines = [f"{'fault':<36} ready again after (s)"]
         for name, seconds in self.recoveries.items():

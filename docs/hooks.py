@@ -27,9 +27,11 @@ PUBLISHED = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/gpu/README.md": "gpu.md",
     "benchmarks/growth.png": "growth.png",
     "helm/astrotriton/README.md": "chart.md",
     "model_repository/README.md": "model-repository.md",
+    "tests/README.md": "tests.md",
     "triton-config/README.md": "triton-config.md",
 }
 _SOURCES = {page: source for source, page in PUBLISHED.items()}

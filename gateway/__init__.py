@@ -1,5 +1,6 @@
 """The service: exposures in over HTTP, scored detections out, kept in PostgreSQL, told on NATS.
 
-Handlers only translate between HTTP and services; services hold the logic; `storage` and `triton`
-talk to the outside. No TensorFlow here: the network runs in Triton.
+Handlers only translate between HTTP and services; services hold the logic; `storage` keeps what
+they tell it in PostgreSQL, and `backends` talks to Triton, object stores, the issuer and MLflow.
+No TensorFlow here: the network runs in Triton.
 """

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PLACES = (
     "*.md",
     "docs/**/*.md",
-    "benchmarks/*.md",
+    "benchmarks/**/*.md",
     "helm/*/README*.md",
     "model_repository/*.md",
     "tests/*.md",

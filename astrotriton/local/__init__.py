@@ -1,1 +1,5 @@
-"""All of astrotriton on one machine: brought up, and shown once from end to end."""
+"""What joins the rooms on one machine.
+
+`stack` starts servers and knows no model. This brings the stack up with the reference network
+exported and served, and shows the main job once from end to end.
+"""

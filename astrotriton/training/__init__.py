@@ -1,1 +1,1 @@
-"""The reference U-Net: a sky simulator with truth, its training, and the trained weights."""
+"""The reference U-Net: architecture, training, calibration, evaluation, trained weights."""

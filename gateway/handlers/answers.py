@@ -37,3 +37,10 @@ async def detections_as(
         return Response(body)
     written = await compute(WRITERS[kind], detections, row)
     return Response(written, media_type=kind)
+
+
+def picture(png: bytes) -> Response[bytes]:
+    """A PNG of what never changes: a caller's own browser may keep it for a day."""
+    return Response(
+        png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
+    )

@@ -15,7 +15,7 @@ from msgspec import Meta
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.handlers.access import caller_of, requires
-from astrotriton.gateway.handlers.answers import accepted, detections_as
+from astrotriton.gateway.handlers.answers import accepted, detections_as, picture
 from astrotriton.gateway.handlers.requests import patience, prefers_async, while_connected
 from astrotriton.gateway.http.forms import read_infer_form
 from astrotriton.gateway.http.openapi import (
@@ -199,10 +199,7 @@ class DetectionController(Controller):
         self, detection_id: FromPath[UUID], context: NamedDependency[Context]
     ) -> Response[bytes]:
         """63x63 pixels, the first row at the bottom. Kept for a run's most confident detections."""
-        png = await context.detections.cutout(detection_id)
-        return Response(
-            png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
-        )
+        return picture(await context.detections.cutout(detection_id))
 
     @patch(
         "/{detection_id:uuid}",

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Wanted = int | Literal["champion", "challenger"] | None
 
 # Seconds for which what was read still counts. A run of a version that has been replaced since
-# begins again, as `RoutingService.confirm` looks once more.
+# begins again, as `RoutingService.still_allows` looks once more.
 _RECENT = 1.0
 
 
@@ -125,7 +125,7 @@ class RoutingService:
             return Choice(wanted, route.champion, trial.version)
         return Choice(wanted, route.champion)
 
-    async def confirm(self, connection: Connection, choice: Choice) -> bool:
+    async def still_allows(self, connection: Connection, choice: Choice) -> bool:
         """Whether a run's version may be answered, which stays so until the transaction ends."""
         route = await hold_route(connection, self._models.name)
         return route is None or choice.version in _allowed(route, choice.wanted)

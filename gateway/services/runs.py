@@ -153,7 +153,7 @@ class RunService:
         return run_id
 
     async def _faster(self, pending: PendingRun) -> UUID:
-        """The run that took the ticket's key first."""
+        """The run that took the run's key first."""
         run_id = await self._scoring.earlier(pending)
         if run_id is None:
             raise RunGivenUpError("another run with this key has just failed; send it again")

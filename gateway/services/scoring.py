@@ -104,7 +104,7 @@ class ScoringService:
         ``source`` of an event, and how many detections it lists at most.
     cutouts
         How many pictures of a run's detections are kept.
-    scorer, models, routing, shadow, database, outbox
+    inference, models, routing, shadow, database, outbox
         What a run needs.
     recorder, sampler
         What is told of it.
@@ -138,7 +138,7 @@ class ScoringService:
         self._sampler = sampler
 
     async def pending(self, submission: Submission, caller: str, key: str | None) -> PendingRun:
-        """A ticket for a new run."""
+        """A new run, not yet scored."""
         began, parts = time.perf_counter(), measure_parts()
         exposure = asyncio.create_task(compute(_sha256, submission.content))
         digest = "" if key is None else await compute(_digest_of, submission, await exposure)
@@ -153,7 +153,7 @@ class ScoringService:
         )
 
     async def earlier(self, pending: PendingRun) -> UUID | None:
-        """The run that the ticket's key was used for before; None if it is new.
+        """The run that the run's key was used for before; None if it is new.
 
         Raises
         ------
@@ -185,14 +185,14 @@ class ScoringService:
         ----------
         submission
             The exposure, and how to score it.
-        ticket
+        pending
             The run.
         progress
             Told of every batch of tiles answered.
 
         Returns
         -------
-        The run; None if meanwhile another one was stored under the ticket's key.
+        The run; None if meanwhile another one was stored under the run's key.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class ScoringService:
                 connection, pending.caller, pending.key, pending.digest, run.run_id
             ):
                 return False
-            if not await self._routing.confirm(connection, choice):
+            if not await self._routing.still_allows(connection, choice):
                 raise RouteChangedError(
                     f"version {choice.version} was replaced while the exposure was scored"
                 )

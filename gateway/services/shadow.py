@@ -41,7 +41,7 @@ class ShadowService:
     ----------
     admission
         Says whether callers wait.
-    scorer, models, database
+    inference, models, database
         What scoring needs.
     """
 

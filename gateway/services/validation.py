@@ -82,7 +82,7 @@ class ValidationService:
         ``source`` of an event.
     limits
         Of the gates, those of promotion.
-    database, catalogue, models, datasets, scorer, admission, outbox
+    database, catalogue, models, datasets, inference, admission, outbox
         What a validation needs.
     """
 

@@ -270,10 +270,8 @@ async def load(release: Release, phase: Phase) -> AsyncIterator[None]:
                 phase.tries[f"{response.status_code}"] += 1
                 if response.status_code == 200:
                     run = msgspec.json.decode(response.content, type=InferResponse)
-                    phase.report.answers[str(run.run_id)] = run
+                    phase.report.answered(run, time.monotonic() - started)
                     phase.versions[run.model.version] += 1
-                    waited = time.monotonic() - started
-                    phase.report.longest_wait = max(phase.report.longest_wait, waited)
                     return
                 # The same key while its first try still runs elsewhere is a conflict.
                 if response.status_code not in (409, 503):

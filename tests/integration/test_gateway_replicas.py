@@ -159,9 +159,7 @@ async def test_one_of_each_may_be_killed_under_load(service, settings, second_tr
                     report.outcomes[f"{response.status_code}"] += 1
                     if response.status_code == 200:
                         run = msgspec.json.decode(response.content, type=InferResponse)
-                        report.answers[str(run.run_id)] = run
-                        waited = time.monotonic() - started
-                        report.longest_wait = max(report.longest_wait, waited)
+                        report.answered(run, time.monotonic() - started)
                         return
                     assert response.status_code == 503, response.text
                 await asyncio.sleep(0.1)

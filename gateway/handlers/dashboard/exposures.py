@@ -14,6 +14,7 @@ from astrotriton.gateway.context import Context
 from astrotriton.gateway.dashboard import charts, exposure_plot
 from astrotriton.gateway.dashboard.measurements import measurements
 from astrotriton.gateway.errors import NotFoundError
+from astrotriton.gateway.handlers.answers import picture
 from astrotriton.gateway.handlers.dashboard.page import HOME, LARGEST_FORM, PageController, page
 from astrotriton.gateway.handlers.dashboard.session import from_here, looks
 from astrotriton.gateway.services.access import Identity
@@ -98,10 +99,7 @@ class ExposurePages(PageController):
         self, detection_id: FromPath[UUID], context: NamedDependency[Context]
     ) -> Response[bytes]:
         """The picture of a detection."""
-        png = await context.detections.cutout(detection_id)
-        return Response(
-            png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
-        )
+        return picture(await context.detections.cutout(detection_id))
 
     @post(
         "/detections/{detection_id:uuid}/label",

@@ -11,7 +11,7 @@ from astrotriton.wire.flags import FLAGS
 from tests.documents import ROOT, documents
 
 # Of the tests alone.
-OURS = {"ASTROTRITON_SCREENSHOTS"}
+OURS = {"ASTROTRITON_SCREENSHOTS", "ASTROTRITON_TEST_SEED"}
 
 
 @pytest.fixture(scope="module")

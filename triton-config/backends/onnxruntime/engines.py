@@ -219,7 +219,7 @@ class OnnxRuntimeEngine:
     def take(self, tensor: Any) -> Any:
         """A tensor that speaks DLPack as an array."""
         if self._torch is not None and not _is_cpu(tensor):
-            return self._torch.from_dlpack(tensor).contiguous()
+            return self._torch.from_dlpack(tensor.to_dlpack()).contiguous()
         return np.ascontiguousarray(np.from_dlpack(tensor))
 
     def run(self, wanted: list[str], feeds: Mapping[str, list[Any]]) -> list[Any]:
@@ -309,13 +309,14 @@ class TorchEngine:
         self._graphs = gpu and options.most > 0 and options.number("cuda_graphs", 1) == 1
         self._recorded: dict[tuple[Any, ...], _Recorded] = {}
         self._fetched: dict[str, Any] = {}
+        self._pool = torch.cuda.graph_pool_handle() if self._graphs else None
 
     def take(self, tensor: Any) -> Any:
         """A tensor that speaks DLPack as PyTorch's, on the CPU or the GPU as it is."""
         # Not `torch.from_dlpack`: numpy is known to read what the stub gives for a host tensor.
         if _is_cpu(tensor):
             return self._torch.from_numpy(np.ascontiguousarray(np.from_dlpack(tensor)))
-        return self._torch.from_dlpack(tensor)
+        return self._torch.from_dlpack(tensor.to_dlpack())
 
     def run(self, wanted: list[str], feeds: Mapping[str, list[Any]]) -> list[Any]:
         """Answer a batch."""
@@ -384,7 +385,9 @@ class TorchEngine:
             recorded.graph.replay()
             return recorded.answers
         if self._graphs:
-            self._recorded[shapes] = recorded = record(self._torch, self.forward, places)
+            self._recorded[shapes] = recorded = record(
+                self._torch, self.forward, places, self._pool
+            )
             recorded.graph.replay()
             return recorded.answers
         return self.forward(places)
@@ -419,7 +422,7 @@ class _Recorded:
     answers: tuple[Any, ...]
 
 
-def record(torch: Any, forward: Any, inputs: Sequence[Any]) -> _Recorded:
+def record(torch: Any, forward: Any, inputs: Sequence[Any], pool: Any = None) -> _Recorded:
     """Record as a CUDA graph what a function does with these inputs.
 
     Parameters
@@ -430,6 +433,8 @@ def record(torch: Any, forward: Any, inputs: Sequence[Any]) -> _Recorded:
         Takes the inputs, and answers a tuple of tensors.
     inputs
         Tensors on the GPU; each replay reads what is in them then.
+    pool
+        Memory that several graphs share, of which one is replayed at a time.
     """
     # cuDNN compares its algorithms before anything is recorded, as PyTorch's notes on CUDA graphs
     # ask for: on another stream.
@@ -440,7 +445,7 @@ def record(torch: Any, forward: Any, inputs: Sequence[Any]) -> _Recorded:
             forward(inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         answers = forward(inputs)
     return _Recorded(graph, inputs, answers)
 

@@ -136,13 +136,13 @@ async def test_a_run_is_confirmed_only_if_its_version_may_still_answer(
         confirmed = {
             version
             for version in (1, 2, 3, 4)
-            if await service.confirm(connection, Choice(wanted, version))
+            if await service.still_allows(connection, Choice(wanted, version))
         }
         assert confirmed == allowed
         routed(memory, champion=3, previous=2, version=4, mode="shadow", fraction=0.5)
-        assert not await service.confirm(connection, Choice(None, 4))
+        assert not await service.still_allows(connection, Choice(None, 4))
         memory.routes.clear()
-        assert await service.confirm(connection, Choice(None, 1))
+        assert await service.still_allows(connection, Choice(None, 1))
 
 
 async def test_a_promotion_is_stored_told_and_counts_here_at_once(service, memory, outbox):
