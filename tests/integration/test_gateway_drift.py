@@ -219,6 +219,7 @@ async def test_a_person_may_call_a_camera_what_is_to_be_expected(gateway):
     assert (await gateway.put(f"/models/{NAME}:9/drift/baseline", json={"window": None})).is_error
 
 
+@pytest.mark.faults
 async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, store):
     await send(gateway, range(3000, 3025))
     check = await look(gateway)

@@ -144,7 +144,7 @@ async def test_the_figures_are_those_of_make_evaluate(gateway, store, network, s
     assert found["description"] == "as make evaluate has them"
 
     card = load_card()
-    scores = await asyncio.to_thread(_score, iter(simulated), card, predictor(network), full=False)
+    scores = await asyncio.to_thread(_score, iter(simulated), card, predictor(network), tta=False)
     expected = _class_figures(scores)
     expected["centroid_error_px"] = float(np.nanmedian(scores.plain.error))
     expected["false_positives_per_field"] = expected["false_positives_per_tile"]
