@@ -58,6 +58,8 @@ class Jobs:
 
     async def give_up(self) -> None:
         """End what is under way; that it was given up is stored."""
+        # One that is ended before it has begun could not store that.
+        await asyncio.sleep(0)
         tasks = list(self._tasks)
         if tasks:
             _log.info("%d jobs in the background are given up: %s", len(tasks), self._kind)

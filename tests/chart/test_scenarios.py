@@ -52,6 +52,7 @@ def test_helm_lints_it_strictly(name):
 
 
 @each_scenario
+@pytest.mark.chart
 def test_kubernetes_knows_every_field(name):
     for one in made(name):
         group = one["apiVersion"].rpartition("/")[0]

@@ -490,6 +490,12 @@ class ObjectStoreServer(Process):
         self._port = free_port()
         self.url = f"http://{host.address}:{self._port}"
 
+    def stop(self) -> int:
+        """End it at once: asked to, it takes a quarter of a minute; its data go with the folder."""
+        if self._process is not None:
+            self.kill()
+        return -signal.SIGKILL
+
     def bucket(self, name: str) -> Objects:
         """A bucket, made if it is not there."""
         bucket = open_bucket(

@@ -3,12 +3,8 @@
 import hashlib
 import io
 import json
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +19,6 @@ from astrotriton.detection.card import UNetModel
 from astrotriton.objects import Objects
 from tests.integration.gateway_parts import (
     NAME,
-    ObjectStoreServer,
     Process,
     TritonServer,
     free_port,
@@ -83,17 +78,6 @@ class OneTriton(TritonServer):
         super().launch([*kept, *mine], **environment)
 
 
-@contextmanager
-def object_store(folder: Path, bucket: str) -> Iterator[ObjectStoreServer]:
-    """A store with a bucket."""
-    with ObjectStoreServer(folder) as server:
-        server.bucket(bucket)
-        yield server
-        # Asked to end, it takes a quarter of a minute; its data go with the folder.
-        assert server._process is not None
-        os.killpg(server._process.pid, signal.SIGKILL)
-
-
 def put_fields(bucket: Objects, prefix: str, fields, description: str = "of the tests"):
     """A data set as `POST /models/{id}/validate` takes it."""
     truth = []
@@ -119,6 +103,7 @@ class MlflowServer(Process):
         super().__init__(folder / "log")
         self._folder = folder
         self._port = free_port()
+        self.artifacts = folder / "artifacts"
         self.url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
@@ -131,7 +116,7 @@ class MlflowServer(Process):
                 *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
                 *("--port", str(self._port), "--workers", "1"),
                 *("--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"),
-                *("--artifacts-destination", str(self._folder / "artifacts")),
+                *("--artifacts-destination", str(self.artifacts)),
             ],
             MLFLOW_DISABLE_TELEMETRY="true",
             MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",

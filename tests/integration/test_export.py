@@ -1,15 +1,12 @@
 """Registry to repository, on a real MLflow server."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import mlflow
 import numpy as np
 import onnxruntime
@@ -22,6 +19,7 @@ from astrotriton.export.errors import ExportError, GateError, RegistryError, Rep
 from astrotriton.export.pipeline import export, read_manifest
 from astrotriton.export.repository import Repository
 from astrotriton.settings import ModelConfig
+from tests.integration.monitoring_parts import MlflowServer
 from tests.unit.export import samples
 
 SETTINGS = ModelConfig(input_size=(64, 64))
@@ -49,46 +47,8 @@ class Server(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "artifacts")),
-    ]
-    environment = {
-        **os.environ,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                httpx.get(f"{address}/health", timeout=5, trust_env=False).raise_for_status()
-                break
-            except httpx.HTTPError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"MLflow did not start:\n{(folder / 'log').read_text()}")
-                time.sleep(0.2)
-        yield Server(address, folder / "artifacts")
-    finally:
-        # It and its workers; nothing of theirs is kept.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def server(mlflow_server: MlflowServer) -> Server:
+    return Server(mlflow_server.url, mlflow_server.artifacts)
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +120,7 @@ def test_run_holds_card_metrics_and_parity(name, model, root):
     assert not manifest.blessed
 
 
+@pytest.mark.export
 def test_registering_the_same_again_is_the_same_version(name, model):
     card = samples.card(name)
     assert registry.register(model, card) == 1
@@ -204,6 +165,7 @@ def test_unreachable_registry_is_named():
         registry.resolve("models:/unet_small/1")
 
 
+@pytest.mark.export
 def test_published_version_is_answered_without_converting(name, model, root):
     registry.register(model, samples.card(name))
     first = run(f"models:/{name}/1", root)
@@ -218,6 +180,7 @@ def test_published_version_is_answered_without_converting(name, model, root):
     assert content_of(root) == before
 
 
+@pytest.mark.export
 def test_published_version_is_answered_without_tensorflow(name, model, root, server):
     registry.register(model, samples.card(name))
     run(f"models:/{name}/1", root)
@@ -237,6 +200,7 @@ assert not {{"tensorflow", "keras"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120, env=environment)
 
 
+@pytest.mark.export
 def test_next_version_joins_the_one_before(name, model, root):
     for seed in (1, 2):
         registry.register(samples.unet(seed=seed), samples.card(name))
@@ -246,6 +210,7 @@ def test_next_version_joins_the_one_before(name, model, root):
     assert "versions: 2\n" in text
 
 
+@pytest.mark.export
 def test_parity_failure_leaves_the_repository_unchanged(name, model, root):
     registry.register(model, samples.card(name))
     run(f"models:/{name}/1", root)
@@ -263,6 +228,7 @@ def test_parity_failure_leaves_the_repository_unchanged(name, model, root):
     assert {path.name for path in (root / name).iterdir()} == {"1", "config.pbtxt"}
 
 
+@pytest.mark.export
 def test_damaged_folder_is_refused_even_if_published_before(name, model, root):
     registry.register(model, samples.card(name))
     run(f"models:/{name}/1", root)
@@ -274,6 +240,7 @@ def test_damaged_folder_is_refused_even_if_published_before(name, model, root):
         run(f"models:/{name}/1", root)
 
 
+@pytest.mark.export
 def test_folder_of_another_registry_is_refused(name, model, root):
     registry.register(model, samples.card(name))
     run(f"models:/{name}/1", root)
@@ -283,6 +250,7 @@ def test_folder_of_another_registry_is_refused(name, model, root):
         run(f"models:/{name}/1", root)
 
 
+@pytest.mark.export
 def test_model_that_something_else_registered_is_exported_once(name, model, root):
     import mlflow.keras
 
@@ -295,6 +263,7 @@ def test_model_that_something_else_registered_is_exported_once(name, model, root
     assert run(f"models:/{name}/1", root, converter=unneeded).published_before
 
 
+@pytest.mark.export
 def test_tensorflow_flavour_is_exported(name, model, root):
     import mlflow.tensorflow
 
@@ -307,6 +276,7 @@ def test_tensorflow_flavour_is_exported(name, model, root):
     assert exported.manifest.figures["parity_simulated_max_abs"] < 1e-4
 
 
+@pytest.mark.export
 def test_saved_model_is_exported_as_it_is(name, model, root):
     import mlflow.tensorflow
     import tensorflow as tf
@@ -339,6 +309,7 @@ def test_saved_model_is_exported_as_it_is(name, model, root):
     assert run(f"models:/{name}/1", root, converter=unneeded).published_before
 
 
+@pytest.mark.export
 def test_model_of_another_flavour_is_named(name):
     class Constant(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):
@@ -358,6 +329,7 @@ def test_model_of_another_flavour_is_named(name):
         registry.load_card(registered)
 
 
+@pytest.mark.export
 def test_weights_that_do_not_load_are_an_error(name, model, server, root):
     registry.register(model, samples.card(name))
     model_id = MlflowClient().get_model_version(name, "1").source.removeprefix("models:/")
@@ -373,6 +345,7 @@ def test_weights_that_do_not_load_are_an_error(name, model, server, root):
     assert not root.exists()
 
 
+@pytest.mark.export
 def test_contradicting_tile_size_is_refused(name, model, root):
     registry.register(model, samples.card(name))
     with pytest.raises(ExportError, match=r"ASTROTRITON_INPUT_SIZE='\[64, 64\]'"):

@@ -268,25 +268,19 @@ def test_keys_are_made_listed_and_revoked_by_the_command(database):
     keys("create", "pipeline", "--scope", "everything", code=2)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
-    with ObjectStoreServer(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
 @pytest.fixture
 async def reading(
-    settings: Settings, store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, object_store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway that may read the bucket `nights`; there is another one, `private`."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_key)
     for name in ("nights", "private"):
-        obstore.put(store.bucket(name), "2026/a.npy", npy(exposure()))
-    nights = store.bucket("nights")
+        obstore.put(object_store.bucket(name), "2026/a.npy", npy(exposure()))
+    nights = object_store.bucket("nights")
     obstore.put(nights, "mask.npy", npy(np.zeros(exposure().shape, np.uint8)))
     obstore.put(nights, "large", bytes(settings.max_bytes + 1))
-    may = {"s3_buckets": ["nights"], "s3_endpoint": store.url, "s3_region": "us-east-1"}
+    may = {"s3_buckets": ["nights"], "s3_endpoint": object_store.url, "s3_region": "us-east-1"}
     async with serve(settings.model_copy(update=may)) as client:
         yield client
 
@@ -353,14 +347,14 @@ async def test_answers_carry_headers_that_keep_browsers_safe(client):
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 
 
-async def test_no_secret_is_logged(guarded, issuer, caplog, store, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
+async def test_no_secret_is_logged(guarded, issuer, caplog, object_store, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_key)
     caplog.set_level(logging.DEBUG)
     for name in ("astrotriton", "uvicorn", "litestar", "httpx", "asyncio"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     key, token = await key_with(guarded, *SCOPES), issuer.token("infer read")
-    may = {"s3_buckets": ["nights"], "s3_endpoint": store.url}
+    may = {"s3_buckets": ["nights"], "s3_endpoint": object_store.url}
     async with serve(guarded.model_copy(update=may)) as client:
         for secret in (key, token, key[:-2], token[:-2]):
             headers = {"Authorization": f"Bearer {secret}"}
@@ -374,7 +368,7 @@ async def test_no_secret_is_logged(guarded, issuer, caplog, store, monkeypatch):
         f"{record.getMessage()} {record.exc_text or ''} {record.__dict__}"
         for record in caplog.records
     )
-    for secret in (key.split("_", 2)[2][:20], token.split(".")[2][:20], store.secret_key):
+    for secret in (key.split("_", 2)[2][:20], token.split(".")[2][:20], object_store.secret_key):
         assert secret not in text
 
 

@@ -1,6 +1,5 @@
 """A gateway that reads model cards and golden tiles from an S3 store, as Triton does there."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import obstore
@@ -17,19 +16,13 @@ from tests.integration.gateway_parts import (
     serve,
 )
 
-BUCKET, PREFIX = "models", "of/the/night"
+BUCKET, PREFIX = "published", "of/the/night"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
-    with ObjectStoreServer(tmp_path_factory.mktemp("s3")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def bucket(store: ObjectStoreServer, model_repository: Path) -> Objects:
+def bucket(object_store: ObjectStoreServer, model_repository: Path) -> Objects:
     """A bucket of the store, to which the model repository was copied."""
-    bucket = store.bucket(BUCKET)
+    bucket = object_store.bucket(BUCKET)
     for path in model_repository.rglob("*"):
         if path.is_file():
             key = f"{PREFIX}/{path.relative_to(model_repository)}"
@@ -40,17 +33,17 @@ def bucket(store: ObjectStoreServer, model_repository: Path) -> Objects:
 @pytest.fixture
 def in_store(
     settings: Settings,
-    store: ObjectStoreServer,
+    object_store: ObjectStoreServer,
     bucket: Objects,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Settings:
     """Settings of a gateway that has no folder of models."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_key)
     return settings.model_copy(
         update={
             "model_repository": f"s3://{BUCKET}/{PREFIX}/",
-            "s3_endpoint": store.url,
+            "s3_endpoint": object_store.url,
             "s3_region": "us-east-1",
         }
     )

@@ -34,7 +34,7 @@ from tests.integration.gateway_parts import (
     npy,
     serve,
 )
-from tests.integration.monitoring_parts import OneTriton, object_store, predictor, publish
+from tests.integration.monitoring_parts import OneTriton, predictor, publish
 
 MODEL, BARE = f"{NAME}:3", f"{NAME}:4"
 CARD = UNetModel(
@@ -79,9 +79,9 @@ def own_triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
-    with object_store(tmp_path_factory.mktemp("s3"), "reports") as server:
-        yield server
+def store(object_store: ObjectStoreServer) -> ObjectStoreServer:
+    object_store.bucket("reports")
+    return object_store
 
 
 @pytest.fixture
@@ -219,6 +219,7 @@ async def test_a_person_may_call_a_camera_what_is_to_be_expected(gateway):
     assert (await gateway.put(f"/models/{NAME}:9/drift/baseline", json={"window": None})).is_error
 
 
+@pytest.mark.faults
 async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, store):
     await send(gateway, range(3000, 3025))
     check = await look(gateway)

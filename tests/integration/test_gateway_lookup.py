@@ -163,6 +163,7 @@ async def test_a_key_gets_the_first_answer_again(client, settings):
     await connection.close()
 
 
+@pytest.mark.faults
 async def test_a_run_whose_gateway_is_killed_fails_and_can_be_sent_again(
     settings, tmp_path, deaf_triton
 ):

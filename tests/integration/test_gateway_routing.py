@@ -175,6 +175,7 @@ async def test_a_shadow_is_compared_and_never_answered(client, settings):
     assert rows[0]["largest_difference"] > 0.0
 
 
+@pytest.mark.faults
 async def test_changes_under_load_fail_no_request_and_store_no_retired_version(client, settings):
     await client.put(ROUTE, json={"champion": 3})
     answers: list[httpx.Response] = []
@@ -215,6 +216,7 @@ async def test_a_change_at_another_gateway_counts_here_at_once(client, settings)
         assert await version_of(client, model_version="challenger") == 3
 
 
+@pytest.mark.faults
 async def test_two_tritons_share_the_work_and_one_may_go(
     settings: Settings, model_repository: Path, triton: TritonServer, tmp_path: Path
 ):

@@ -32,9 +32,7 @@ from tests.integration.gateway_parts import (
     serve,
 )
 from tests.integration.monitoring_parts import (
-    MlflowServer,
     OneTriton,
-    object_store,
     predictor,
     publish,
     put_fields,
@@ -84,15 +82,9 @@ def own_triton(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStoreServer]:
-    with object_store(tmp_path_factory.mktemp("s3"), "labelled") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    with MlflowServer(tmp_path_factory.mktemp("tracking") / "mlflow") as server:
-        yield server
+def store(object_store: ObjectStoreServer) -> ObjectStoreServer:
+    object_store.bucket("labelled")
+    return object_store
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ async def test_requests_at_once_do_not_share_a_region(triton, card):
         assert len(await registered(replica)) == len(shown)
 
 
+@pytest.mark.faults
 async def test_a_server_started_anew_is_given_new_ones(model_repository, tmp_path, card):
     with TritonServer(model_repository, tmp_path / "triton") as server:
         async with sharing(server) as (client, replica):

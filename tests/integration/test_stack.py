@@ -268,6 +268,7 @@ async def test_a_part_that_dies_ends_the_block(tmp_path: Path) -> None:
     assert left_of(tmp_path / "var") == []
 
 
+@pytest.mark.faults
 async def test_golden_check_reaches_every_instance(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     version = publish_version(repository)
@@ -288,6 +289,7 @@ async def test_golden_check_reaches_every_instance(tmp_path: Path) -> None:
     assert left_of(site.data) == []
 
 
+@pytest.mark.faults
 async def test_a_server_that_keeps_a_golden_tile_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +313,7 @@ async def test_a_server_that_keeps_a_golden_tile_is_given_up(
     assert left_of(site.data) == []
 
 
+@pytest.mark.faults
 async def test_a_wrong_answer_names_its_figures(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     version = publish_version(repository, wrong_by=0.25)

@@ -68,9 +68,10 @@ async def test_what_is_under_way_in_the_end_is_given_up(jobs, store):
     ids = [uuid4(), uuid4()]
     for job_id in ids:
         jobs.start(job_id, asyncio.Event().wait)
-    await asyncio.sleep(0)
+    # Some of them may not have begun yet.
     await jobs.give_up()
-    assert list(store.failures) == ids
+    assert len(store.failures) == len(ids)
+    assert set(store.failures) == set(ids)
     for error in store.failures.values():
         assert isinstance(error, RunGivenUpError)
         assert "the gateway that worked on the run was stopped" in str(error)
