@@ -36,6 +36,9 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
         Figures that training reported, and the settings it ran with, by name.
     input, output
         What Triton takes and gives.
+    polarities
+        What the first channels of the output look for: 1, sources that brighten, or -1, that fade.
+        A candidate is as probable as the likelier of them says.
     further_outputs
         Shapes of what else it gives, by name, with -1 for what is dynamic: for those who ask Triton
         themselves. Export fills it in.
@@ -66,6 +69,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     training_parameters: dict[str, int | float] = {}
     input: TensorSpec
     output: TensorSpec
+    polarities: tuple[Literal[1, -1], ...] = (1,)
     further_outputs: dict[str, tuple[int, ...]] = {}
     normalisation: Normalisation = Normalisation()
     overlap: int = 96
@@ -127,6 +131,11 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
             check(
                 height >= 1 and width >= 1, f"{role} tiles are {height}x{width}: give a fixed size"
             )
+        check(
+            0 < len(set(self.polarities)) == len(self.polarities) <= self.output.shape[1],
+            f"polarities are {list(self.polarities)}: name 1, -1 or both, each once, for at most"
+            f" the {self.output.shape[1]} channels of the output",
+        )
         check(
             all(
                 seen >= answered and (seen - answered) % 2 == 0

@@ -19,7 +19,7 @@ from astrotriton.detection.assurance.evaluation import MATCH_RADIUS
 from astrotriton.detection.image.exposure import mute_astropy, read_exposure
 from astrotriton.local.bringup import bring_up, repository_of
 from astrotriton.local.picture import draw
-from astrotriton.simulation.fields import Source
+from astrotriton.simulation.truth import Source
 from astrotriton.stack import (
     Addresses,
     Stack,

@@ -10,6 +10,10 @@ from scipy import fft
 
 FloatArray = NDArray[np.float64]
 
+# Points along each axis of a pixel at which a PSF narrower than so many pixels is evaluated.
+_STEPS = ((2.0, 5), (4.0, 3))
+_CORE = 8.0  # radius of what is averaged, pixels
+
 
 class Psf(Protocol):
     """A PSF of unit flux, sampled at pixel centres or integrated over pixels as its family does."""
@@ -43,9 +47,10 @@ class GalaxyShape:
 
 
 class _Sampled:
-    """What the PSFs share that are a formula, sampled at the pixels' centres."""
+    """What the PSFs share that are a formula, averaged over pixels where they are sharp."""
 
     __slots__ = ()
+    fwhm: float
 
     def __call__(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Value per pixel at offsets from the centre, pixels."""
@@ -54,12 +59,30 @@ class _Sampled:
     def image(self, shape: tuple[int, int]) -> FloatArray:
         """The PSF centred on pixel (0, 0) of a periodic (H, W) image, as an FFT wants it."""
         y, x = (fft.fftfreq(n, 1.0 / n) for n in shape)
-        psf = self(*np.meshgrid(x, y))
+        psf = self._over_pixels(x[None, :], y[:, None])
         normalised: FloatArray = psf / psf.sum()
         return normalised
 
+    def _over_pixels(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Means over pixels at offsets (1, W) and (H, 1) from the centre, (H, W).
+
+        A sharp PSF changes within a pixel, in its core most of all.
+        """
+        values = self(dx, dy)
+        steps = next((steps for fwhm, steps in _STEPS if self.fwhm < fwhm), 1)
+        if steps > 1:
+            columns, rows = (np.flatnonzero(np.abs(one.ravel()) <= _CORE) for one in (dx, dy))
+            core_x, core_y = dx[:, columns], dy[rows]
+            within = (np.arange(steps) + 0.5) / steps - 0.5
+            total: FloatArray = np.zeros((len(rows), len(columns)))
+            for y in within:
+                for x in within:
+                    total += self(core_x + x, core_y + y)
+            values[np.ix_(rows, columns)] = total / steps**2
+        return values
+
     def add(self, image: FloatArray, x: float, y: float, flux: float, radius: int) -> None:
-        """Add a point source, sampled at the pixels' centres."""
+        """Add a point source, averaged over the pixels where it is sharp."""
         height, width = image.shape
         column, row = round(x), round(y)
         left, right = max(0, column - radius), min(width, column + radius + 1)
@@ -67,7 +90,7 @@ class _Sampled:
         if left < right and low < high:
             dx = np.arange(left, right, dtype=float)[None, :] - x
             dy = np.arange(low, high, dtype=float)[:, None] - y
-            image[low:high, left:right] += flux * self(dx, dy)
+            image[low:high, left:right] += flux * self._over_pixels(dx, dy)
 
 
 @dataclass(frozen=True, slots=True)

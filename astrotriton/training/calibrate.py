@@ -31,8 +31,9 @@ from astrotriton.detection.scoring.measured_sources import MeasuredSources, meas
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.detection.sources.matching import match
-from astrotriton.simulation.fields import Field, mixed_recipe, simulate
+from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.psf import random_double_gaussian, random_moffat
+from astrotriton.simulation.recipe import mixed_recipe
 from astrotriton.wire.confidence import CalibrationMap
 
 # Training uses the seeds from its own on, validation a million further.

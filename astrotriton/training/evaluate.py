@@ -28,15 +28,9 @@ from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.image.preprocess import normalise
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import Predict
-from astrotriton.simulation.fields import (
-    ARTEFACTS,
-    NOISE_ONLY,
-    Field,
-    Recipe,
-    mixed_recipe,
-    simulate,
-)
+from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov, use_one_thread
+from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
 from astrotriton.training.calibrate import score_field, transients_of
 from astrotriton.training.classical import (
     SEP_THRESHOLDS,

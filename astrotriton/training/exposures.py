@@ -12,14 +12,8 @@ from astrotriton.detection.arrays import Image
 from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.scoring.score import prepare
-from astrotriton.simulation.fields import (
-    ARTEFACTS,
-    NOISE_ONLY,
-    Field,
-    Recipe,
-    mixed_recipe,
-    simulate,
-)
+from astrotriton.simulation.fields import Field, simulate
+from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
 from astrotriton.training.calibrate import transients_of
 
 DEMO_SEED = 20_260_003

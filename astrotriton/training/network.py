@@ -25,7 +25,8 @@ def build_unet(
     Returns
     -------
     keras.Model
-        Input ``image`` float32 (N, H, W, 1), output ``probability`` float32 (N, H, W, 1).
+        Input ``image`` float32 (N, H, W, 1), output ``probability`` float32 (N, H, W, 2): that of
+        a source that brightens, and of one that fades. Both share all but the last layer.
     """
     import keras
     from keras import layers
@@ -50,7 +51,7 @@ def build_unet(
         x = block(x, filters * 2**level)
     # Sources are rare: start from a low probability instead of learning it from a large loss.
     probability = layers.Conv2D(
-        1,
+        2,
         1,
         activation="sigmoid",
         bias_initializer=keras.initializers.Constant(-5.0),

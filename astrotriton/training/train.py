@@ -1,7 +1,8 @@
 """Training of the reference U-Net on simulated fields.
 
 The target is 1 within `TARGET_RADIUS` of a transient's centre and 0 elsewhere, so the network's
-output means: the probability that a real source is centred within 2 px of this pixel.
+output means: the probability that a real source is centred within 2 px of this pixel. It has one
+channel for sources that brighten and one for those that fade.
 """
 
 import time
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +21,14 @@ from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.image.preprocess import normalise
-from astrotriton.simulation.fields import Field, mixed_recipe, simulate
+from astrotriton.simulation.fields import Field, simulate
+from astrotriton.simulation.recipe import mixed_recipe
 from astrotriton.training.calibrate import calibrated
 from astrotriton.training.network import build_unet
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 
 TARGET_RADIUS = 2.0
+POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the network's channels
 TILE = (512, 512)
 NORMALISATION = Normalisation()
 PEAK_THRESHOLD = 0.03
@@ -52,10 +56,10 @@ class Training:
         Peak of the cosine schedule.
     """
 
-    seed: int = 20261124
-    fields: int = 1600
+    seed: int = 20261128
+    fields: int = 2000
     validation_fields: int = 32
-    epochs: int = 200
+    epochs: int = 240
     steps: int = 40
     batch: int = 16
     crop: int = 128
@@ -64,14 +68,14 @@ class Training:
 
 
 def target(field: Field) -> NDArray[np.uint8]:
-    """uint8 (H, W): 1 within `TARGET_RADIUS` pixels of a transient."""
+    """uint8 (H, W, 2): 1 within `TARGET_RADIUS` pixels of a transient of each of `POLARITIES`."""
     height, width = field.difference.shape
-    wanted = np.zeros((height, width), np.uint8)
+    wanted = np.zeros((height, width, len(POLARITIES)), np.uint8)
     for source in field.of_kind("transient"):
         left, low = max(0, int(source.x) - 3), max(0, int(source.y) - 3)
         rows, columns = np.mgrid[low : min(height, low + 8), left : min(width, left + 8)]
         near = np.hypot(columns - source.x, rows - source.y) <= TARGET_RADIUS
-        wanted[rows[near], columns[near]] = 1
+        wanted[rows[near], columns[near], POLARITIES.index(source.polarity)] = 1
     return wanted
 
 
@@ -91,26 +95,34 @@ def _examples(count: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.ui
 def _crops(
     images: NDArray[np.float16], targets: NDArray[np.uint8], how: Training
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless batches of random crops, flipped and turned at random, (N, crop, crop, 1)."""
+    """Endless batches of random crops, (N, crop, crop, 1) and (N, crop, crop, 2).
+
+    They are flipped, turned and negated at random: what fades is what brightens with the epochs
+    exchanged.
+    """
     rng = np.random.default_rng(how.seed)
     shape = (how.batch, how.crop, how.crop)
     while True:
-        x, y = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        x = np.empty((*shape, 1), np.float32)
+        y = np.empty((*shape, len(POLARITIES)), np.float32)
         for i in range(how.batch):
             index = int(rng.integers(len(images)))
             row, column = rng.integers(0, images.shape[1] - how.crop + 1, size=2)
-            turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-            for source, batch in ((images, x), (targets, y)):
+            turns, flip, negate = int(rng.integers(4)), bool(rng.integers(2)), rng.integers(2)
+            for source, batch in ((images[..., None], x), (targets, y)):
                 crop = source[index, row : row + how.crop, column : column + how.crop]
                 crop = np.rot90(crop, turns)
                 batch[i] = crop[:, ::-1] if flip else crop
-        yield x[..., None], y[..., None]
+            if negate:
+                x[i], y[i] = -x[i], y[i, ..., ::-1].copy()
+        yield x, y
 
 
 def train(how: Training, folder: Path, on_progress: Callable[[str], None] = print) -> None:
     """Train, fit the confidence, and write the weights and their card into ``folder``."""
     import keras  # slow to import
 
+    folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(how.seed)
     on_progress(f"simulating {how.fields} fields")
     images, targets = _examples(how.fields, how.seed)
@@ -133,7 +145,11 @@ def train(how: Training, folder: Path, on_progress: Callable[[str], None] = prin
         epochs=how.epochs,
         steps_per_epoch=how.steps,
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=report)],
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_end=report),
+            # A training that was ended goes on where it was.
+            keras.callbacks.BackupAndRestore(str(folder / "unfinished")),
+        ],
     )
     full = build_unet(TILE, filters=how.filters)
     full.set_weights(network.get_weights())
@@ -141,7 +157,7 @@ def train(how: Training, folder: Path, on_progress: Callable[[str], None] = prin
     loss = float(
         full.evaluate(
             held_out[..., None].astype(np.float32),
-            held_out_targets[..., None].astype(np.float32),
+            held_out_targets.astype(np.float32),
             batch_size=4,
             verbose=0,
         )
@@ -153,11 +169,11 @@ def train(how: Training, folder: Path, on_progress: Callable[[str], None] = prin
         training_metrics={"held_out_loss": round(loss, 6)},
         training_parameters=asdict(how),
         input=TensorSpec(name="image", shape=(-1, 1, *TILE)),
-        output=TensorSpec(name="probability", shape=(-1, 1, *TILE)),
+        output=TensorSpec(name="probability", shape=(-1, len(POLARITIES), *TILE)),
+        polarities=POLARITIES,
         normalisation=NORMALISATION,
         threshold=PEAK_THRESHOLD,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     full.save_weights(folder / WEIGHTS_FILE)
     (folder / CARD_FILE).write_bytes(card.to_json())
     recalibrate(folder, on_progress)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.scoring.score import prepare
-from astrotriton.simulation.fields import Field, mixed_recipe, simulate
+from astrotriton.simulation.fields import Field, simulate
+from astrotriton.simulation.recipe import mixed_recipe
 from astrotriton.training.exposures import to_fits
 
 SIDE = 512

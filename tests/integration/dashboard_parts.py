@@ -29,7 +29,8 @@ from astrotriton.gateway.storage.api_keys import insert_key
 from astrotriton.gateway.storage.drift import Sample, insert_samples
 from astrotriton.gateway.storage.migrate import migrate
 from astrotriton.gateway.storage.performance import MeasuredMinute, store_measured
-from astrotriton.simulation.fields import Recipe, simulate
+from astrotriton.simulation.fields import simulate
+from astrotriton.simulation.recipe import Recipe
 from astrotriton.training.calibrate import transients_of
 from astrotriton.training.weights import load_card
 from tests.integration.conftest import new_database

@@ -17,8 +17,9 @@ from astrotriton.detection.assurance.labelled import LabelledField, ValidationSe
 from astrotriton.export import accuracy as validation
 from astrotriton.export.convert import convert
 from astrotriton.gateway.config import Settings
-from astrotriton.simulation.fields import mixed_recipe, simulate
+from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov
+from astrotriton.simulation.recipe import mixed_recipe
 from astrotriton.training.calibrate import transients_of
 from astrotriton.training.evaluate import _class_figures, _score
 from astrotriton.training.weights import load_card, load_network

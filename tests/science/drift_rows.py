@@ -15,7 +15,8 @@ from astrotriton.detection.assurance.drift import DESCRIPTORS, describe
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.scoring.score import finish, prepare_exposure
-from astrotriton.simulation.fields import Recipe, simulate
+from astrotriton.simulation.fields import simulate
+from astrotriton.simulation.recipe import Recipe
 
 FILE = Path(__file__).parent / "data" / "drift_rows.npz"
 STEADY, WINDOW, SLOW = 560, 40, 150

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from astrotriton.simulation.fields import Field as Sky
-from astrotriton.simulation.fields import Source
+from astrotriton.simulation.truth import Source
 from benchmarks.speed.contenders.base import Contender
 from benchmarks.speed.exposures import Exposure, repeated
 from benchmarks.speed.interleave import Field, interleave

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from astrotriton.detection.image.preprocess import Normalisation, normalise
-from astrotriton.simulation.fields import ARTEFACTS, NOISE_ONLY, Recipe, simulate
+from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.psf import DoubleGaussian, Moffat
+from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe
 from astrotriton.training.train import target
 
 SMALL = Recipe(shape=(256, 256))
