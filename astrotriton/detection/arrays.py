@@ -10,6 +10,7 @@ Positions   float64    (N, 2)      0-based pixels, x then y
 Values      float64    (N,), ...   one number a source, or a table of them
 Flags       bool       (N,)        one truth value a source
 Indices     intp       (N,)        places in another array; -1 for none where the docstring says so
+Polarities  int8       (N,)        1: lies above the background, -1: below it
 ==========  =========  ==========  ==============================================================
 """
 
@@ -23,6 +24,7 @@ Positions = NDArray[np.float64]
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
+Polarities = NDArray[np.int8]
 
 #: Of a stamp, pixels: from its middle to its edge, and its side.
 STAMP_RADIUS = 12

@@ -22,11 +22,18 @@ def warm_up() -> None:
     significance, mask, saturated = normalised.piece(everywhere, everywhere)
     probability = np.clip(normalised.view(significance), 0.0, 1.0)
     positions, _ = find_peaks(probability, mask, 0.5, 1.0)
-    positions, flags = centroids(significance, mask, positions)
     around = Surroundings(significance, mask, saturated)
-    count = len(positions)
+    positions, flags = centroids(significance, mask, positions, around.polarity(positions))
+    nobody = np.full(len(positions), -1)
     spots = around.read(
-        probability[None], positions, (0, 0), np.full(count, -1), np.zeros(count), flags
+        probability[None, None],
+        (1,),
+        positions,
+        (0, 0),
+        nobody,
+        nobody,
+        np.zeros(len(positions)),
+        flags,
     )
     stamps = around.stamps(positions).astype(np.float16)
     correlation = noise_correlation(

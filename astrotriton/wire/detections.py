@@ -192,8 +192,8 @@ class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
         float | None,
         Meta(
             title="trail (sigma)",
-            description="Significance of the strongest straight line through the source, sigma: "
-            "large for a trail.",
+            description="Significance of the strongest straight line through the source, less what "
+            "lies around it in all directions, sigma: large for a trail.",
             examples=[0.2],
         ),
     ] = None

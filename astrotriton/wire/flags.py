@@ -84,8 +84,8 @@ class Flag(StrEnum):
     NEGATIVE = (
         "negative",
         "source",
-        "The source has faded; the network looks for sources that have brightened, so score the "
-        "exposure with its sign turned to look for fading ones.",
+        "The source lies below the background: it has faded. A version that looks for fading "
+        "sources too is as sure of them as of others.",
     )
     OUT_OF_DISTRIBUTION = (
         "out_of_distribution",

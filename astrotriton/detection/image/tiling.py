@@ -99,7 +99,7 @@ def views_of(tile: Image, count: int) -> list[Image]:
 
 
 def undo_views(answers: Iterable[Image]) -> list[Image]:
-    """Answers to `views_of`, turned back."""
+    """Answers to `views_of`, float32 (..., H, W) each, turned back."""
     return [_turn_back(answer, view) for view, answer in enumerate(answers)]
 
 
@@ -109,5 +109,5 @@ def _turn(image: Image, view: int) -> Image:
 
 
 def _turn_back(image: Image, view: int) -> Image:
-    upright = image[:, ::-1] if view >= 4 else image
-    return np.rot90(upright, -(view % 4))
+    upright = image[..., ::-1] if view >= 4 else image
+    return np.rot90(upright, -(view % 4), axes=(-2, -1))

@@ -57,6 +57,8 @@ def build_detections(
         measured.candidates[i].id if i >= 0 else None for i in measured.sources.candidate[order]
     ]
     flags = _flags(tiled, measured, judged)
+    # Sources that fade are measured upside down.
+    sign = spots.polarity.astype(np.float64)
     # By column, since an exposure may have a hundred thousand of them.
     columns: dict[str, Iterable[Any]] = {
         "id": range(len(order)),
@@ -74,9 +76,9 @@ def build_detections(
         "entropy": _known(entropy(confidence)),
         "tta_std": _known(spots.spread) if tiled.views > 1 else [None] * len(order),
         "is_real": (scored & (confidence >= threshold)).tolist(),
-        "snr": _known(values.snr[order]),
+        "snr": _known(sign * values.snr[order]),
         "snr_err": _known(values.snr_err[order]),
-        "flux": _known(values.flux[order] * noise),
+        "flux": _known(sign * values.flux[order] * noise),
         "flux_err": _known(values.flux_err[order] * noise),
         "fwhm": _known(values.fwhm[order]),
         "elongation": _known(values.elongation[order]),
@@ -86,7 +88,7 @@ def build_detections(
         "trail": _known(values.trail[order]),
         "edge_distance": measured.edge_distance[order].tolist(),
         "sep_flags": spots.sep_flags.tolist(),
-        "polarity": np.where(values.amplitude[order] < 0, -1, 1).tolist(),
+        "polarity": np.where(sign * values.amplitude[order] < 0, -1, 1).tolist(),
         "outcome": np.where(scored, "kept", "unscored").tolist(),
         "merged_into": [None] * len(order),
         "flags": [flags[i] for i in order],
@@ -138,7 +140,7 @@ def _flags(
         Flag.BLENDED: isolation(spots.positions) < _BLENDED * fwhm,
         Flag.DIPOLE: values.negative_ratio > _DIPOLE,
         Flag.TRAIL: values.trail > _TRAIL,
-        Flag.NEGATIVE: values.amplitude < 0.0,
+        Flag.NEGATIVE: spots.polarity * values.amplitude < 0.0,
         Flag.OUT_OF_DISTRIBUTION: scored & judged.unlike,
         Flag.UNCALIBRATED: np.full(len(spots), tiled.card.confidence_for(tiled.views) is None),
     }

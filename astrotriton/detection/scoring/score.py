@@ -1,6 +1,7 @@
 """The way of one exposure: prepare, let the network answer tile by tile, finish."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit
@@ -31,6 +32,7 @@ def prepare(
     hdu: int | str | None = None,
     planes: Planes | None = None,
     tta: bool = False,
+    polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
 ) -> TiledInference:
     """Read an exposure, fit its background, and cut it into tiles.
@@ -50,6 +52,8 @@ def prepare(
     tta
         Show the network every tile in eight orientations, for a better confidence at eight times
         the cost.
+    polarity
+        1 or -1: look for sources that brighten, or that fade, alone; None: for both.
     limits
         Bounds on the exposure and the number of candidates.
 
@@ -62,7 +66,7 @@ def prepare(
     exposure = read_exposure(content, hdu=hdu, limits=limits)
     if planes is not None:
         exclude_planes(exposure, planes, content, limits)
-    return prepare_exposure(exposure, card, candidates, tta=tta, limits=limits)
+    return prepare_exposure(exposure, card, candidates, tta=tta, polarity=polarity, limits=limits)
 
 
 def prepare_exposure(
@@ -71,12 +75,15 @@ def prepare_exposure(
     candidates: Sequence[Candidate] | None = None,
     *,
     tta: bool = False,
+    polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
 ) -> TiledInference:
     """Do what `prepare` does, for an exposure that has been read already."""
     if candidates is not None:
         check_candidates(candidates, exposure.shape, (limits or Limits()).max_candidates)
-    return TiledInference(exposure, card, candidates, views=TTA_VIEWS if tta else 1)
+    return TiledInference(
+        exposure, card, candidates, views=TTA_VIEWS if tta else 1, polarity=polarity
+    )
 
 
 def finish(

@@ -4,13 +4,14 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import Image, Mask, Positions, Stamps, Values
+from astrotriton.detection.arrays import Image, Mask, Polarities, Positions, Stamps, Values
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.resize import resize
@@ -23,7 +24,10 @@ from astrotriton.detection.sources.spots import NOISE_RADIUS, Spots, Surrounding
 from astrotriton.wire.detections import Candidate
 
 Predict = Callable[[Image], Image]
-"""What answers tiles: float32 (N, C, H, W) normalised pixels to (N, 1, H, W) probabilities."""
+"""What answers tiles: float32 (N, C, H, W) normalised pixels to (N, P, H, W) probabilities.
+
+The first P are those of the card's ``polarities``.
+"""
 
 # Places at which the noise is sampled in a whole exposure, and at least in each tile.
 _NOISE_SAMPLES = 2000
@@ -37,7 +41,8 @@ class _Seen:
     """What is read off a tile whatever the network answers.
 
     The candidates that it answers for, where their centroids are, with SEP's flags and brightness,
-    and their stamps; and stamps of the noise, with the responses of a filter of `DEFAULT_FWHM`.
+    and their stamps as they are in the exposure; and stamps of the noise, with the responses of a
+    filter of `DEFAULT_FWHM`.
     """
 
     candidates: NDArray[np.intp]
@@ -63,7 +68,10 @@ class _Pending:
 
 @dataclass(frozen=True, slots=True)
 class _Harvest:
-    """What an answered tile had to say: spots and noise with their stamps, saturated pixels."""
+    """What an answered tile had to say: spots and noise with their stamps, saturated pixels.
+
+    The stamps of sources that fade are negated, so that every source is measured alike.
+    """
 
     spots: Spots
     stamps: Stamps
@@ -89,6 +97,9 @@ class TiledInference:
         Sources to score; None: SEP extracts them.
     views
         1, or 8: every tile is also shown turned and mirrored, and the answers are averaged.
+    polarity
+        1 or -1: look for sources that brighten, or that fade, alone; None: for all that the network
+        knows.
 
     Attributes
     ----------
@@ -96,6 +107,13 @@ class TiledInference:
         Where the tiles lie.
     normalised
         The exposure as the network sees it.
+    polarities
+        What is looked for: 1, sources that brighten, -1, sources that fade.
+
+    Raises
+    ------
+    InputError
+        ``polarity-unknown`` if the network does not look for sources of that polarity.
     """
 
     def __init__(
@@ -105,11 +123,24 @@ class TiledInference:
         candidates: Sequence[Candidate] | None,
         *,
         views: int = 1,
+        polarity: Literal[1, -1] | None = None,
     ) -> None:
         self.exposure = exposure
         self.card = card
         self.candidates = candidates
         self.views = views
+        self._channels = [
+            channel
+            for channel, one in enumerate(card.polarities)
+            if polarity is None or one == polarity
+        ]
+        self.polarities = [card.polarities[channel] for channel in self._channels]
+        if not self.polarities:
+            raise InputError(
+                "polarity-unknown",
+                "polarity",
+                f"{card.name} does not look for sources of polarity {polarity}; leave it out",
+            )
         self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)
@@ -165,8 +196,8 @@ class TiledInference:
             pending.seen = self._see(pending)
 
     def accept(self, start: int, probabilities: Image) -> None:
-        """Take the network's answers to the inputs from ``start`` on, float32 (N, 1, H, W)."""
-        for number, answer in enumerate(probabilities[:, 0], start):
+        """Take the network's answers to the inputs from ``start`` on, float32 (N, P, H, W)."""
+        for number, answer in enumerate(probabilities[:, self._channels], start):
             index, view = divmod(number, self.views)
             with self._lock:
                 pending = self._pending[index]
@@ -240,7 +271,8 @@ class TiledInference:
         ]
         with self._lock:
             if index not in self._pending:
-                answers = np.empty((self.views, *self.card.answer_size), np.float32)
+                channels = len(self._channels)
+                answers = np.empty((self.views, channels, *self.card.answer_size), np.float32)
                 around = Surroundings(
                     np.ascontiguousarray(significance[answered]),
                     np.ascontiguousarray(mask[answered]),
@@ -254,15 +286,23 @@ class TiledInference:
         around, tile = pending.surroundings, pending.tile
         origin = (tile.columns.start, tile.rows.start)
         if self.candidates is None:
-            asked, brightness, flags = extract(around.significance, around.mask)
+            found = [
+                extract(np.float32(one) * around.significance, around.mask)
+                for one in self.polarities
+            ]
+            asked, brightness, flags = (
+                np.concatenate(column) for column in zip(*found, strict=True)
+            )
+            polarity = np.repeat(self.polarities, [len(one[0]) for one in found]).astype(np.int8)
             inside = _answered(asked, tile, 0)
             asked, brightness, flags = asked[inside], brightness[inside], flags[inside]
-            number = np.arange(len(asked))
+            polarity, number = polarity[inside], np.arange(len(asked))
         else:
             number = np.flatnonzero(_answered(self._asked - origin, tile, 0))
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
             flags = np.zeros(len(number), np.int32)
-        asked, windows = centroids(around.significance, around.mask, asked)
+            polarity = self._allowed(around.polarity(asked))
+        asked, windows = centroids(around.significance, around.mask, asked, polarity)
         noise = around.stamps(self._noise_places(tile, around.mask), NOISE_RADIUS)
         return _Seen(
             candidates=number.astype(np.intp),
@@ -279,31 +319,50 @@ class TiledInference:
         around, tile = pending.surroundings, pending.tile
         seen = pending.seen or self._see(pending)
         height, width = around.mask.shape
-        whole = [resize(answer, self._answered) for answer in undo_views(pending.answers)]
-        answers = np.stack(whole)[:, :height, :width]
+        whole = [
+            np.stack([resize(channel, self._answered) for channel in answer])
+            for answer in undo_views(pending.answers)
+        ]
+        answers = np.stack(whole)[..., :height, :width]
         mean = answers[0] if self.views == 1 else answers.mean(axis=0)
 
-        peaks, _ = find_peaks(mean, around.mask, self.card.threshold, self.card.nms_radius)
-        peaks, flags = centroids(around.significance, around.mask, peaks)
+        found = [
+            find_peaks(channel, around.mask, self.card.threshold, self.card.nms_radius)[0]
+            for channel in mean
+        ]
+        peaks = np.concatenate(found)
+        channel = np.repeat(np.arange(len(found)), [len(one) for one in found])
+        polarity = np.array(self.polarities, np.int8)[channel]
+        peaks, flags = centroids(around.significance, around.mask, peaks, polarity)
         inside = _answered(peaks, tile, _MARGIN)
-        peaks, flags = peaks[inside], flags[inside]
+        peaks, flags, channel = peaks[inside], flags[inside], channel[inside]
         # Peaks first, which are nobody's candidates.
         nobody, unknown = np.full(len(peaks), -1, np.intp), np.full(len(peaks), np.nan)
         spots = around.read(
             answers,
+            self.polarities,
             np.concatenate([peaks, seen.positions]),
             (tile.columns.start, tile.rows.start),
+            np.concatenate([channel, np.full(len(seen.positions), -1)]),
             np.concatenate([nobody, seen.candidates]),
             np.concatenate([unknown, seen.brightness]),
             np.concatenate([flags, seen.flags]),
         )
         own = around.saturated[tile.rows.own, tile.columns.own]
+        stamps = np.concatenate([around.stamps(peaks).astype(np.float16), seen.stamps])
+        stamps[spots.polarity < 0] *= -1
         return _Harvest(
             spots=spots,
-            stamps=np.concatenate([around.stamps(peaks).astype(np.float16), seen.stamps]),
+            stamps=stamps,
             noise=seen.noise,
             responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
+        )
+
+    def _allowed(self, polarity: Polarities) -> Polarities:
+        """The polarities, of which those that are not looked for are replaced."""
+        return np.where(np.isin(polarity, self.polarities), polarity, self.polarities[0]).astype(
+            np.int8
         )
 
     def _noise_places(self, tile: Tile, mask: Mask) -> Positions:

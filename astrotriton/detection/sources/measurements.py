@@ -38,6 +38,8 @@ _MAD_ERROR = 1.167
 class Measurements:
     """One value a source, float64 (N,), NaN where it cannot be measured.
 
+    A source that fades is measured upside down, so its amplitude and flux are positive here.
+
     Attributes
     ----------
     snr
@@ -48,7 +50,8 @@ class Measurements:
         scatter adds in proportion to ``snr``. The source's own photon noise is not in it, since the
         gain is unknown.
     amplitude
-        Peak of the fitted Gaussian, in sigma of a pixel; negative for a fading source.
+        Peak of the fitted Gaussian, in sigma of a pixel; negative for what lies on the other side
+        of the background than the network holds it for.
     flux, flux_err
         Flux of the fitted Gaussian and its 1-sigma error, in sigma of a pixel.
     fwhm
@@ -65,7 +68,8 @@ class Measurements:
         height of the source: near 0 for a point source, near 1 for a dipole.
     trail
         Significance of the strongest straight line of 25 px through the source, the pixels within
-        one FWHM left out, in sigma: that of noise for a point source, large on a trail.
+        one FWHM and what is alike in all directions left out, in sigma: that of noise for a point
+        source, large on a trail.
     masked_fraction
         Share of unusable pixels within one FWHM.
     """

@@ -4,12 +4,13 @@ A spot is a place in the exposure where a source may be. Spots are all that is k
 exposure of any size is scored in the memory of the tiles that are under way.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import STAMP_RADIUS, Image, Mask, Positions, Values
+from astrotriton.detection.arrays import STAMP_RADIUS, Image, Mask, Polarities, Positions, Values
 from astrotriton.detection.compiled import compiled
 from astrotriton.detection.logits import logit
 
@@ -39,6 +40,8 @@ class Spots:
     ----------
     positions
         float64 (N, 2), x and y in the exposure, 0-based pixels.
+    polarity
+        int8 (N,), 1 for what the network holds for a source that brightens, -1 for one that fades.
     candidate
         intp (N,), index of the caller's candidate, or -1.
     brightness
@@ -58,6 +61,7 @@ class Spots:
     """
 
     positions: Positions
+    polarity: Polarities
     candidate: NDArray[np.intp]
     brightness: Values
     probability: Values
@@ -104,6 +108,11 @@ class Surroundings:
         self.mask = mask
         self.saturated = saturated
 
+    def polarity(self, positions: Positions) -> Polarities:
+        """Whether the 3x3 pixels around positions in the tile are bright, 1, or dark, -1; (N,)."""
+        near = np.nan_to_num(self.stamps(positions, radius=1))
+        return np.where(near.sum(axis=(1, 2)) < 0.0, -1, 1).astype(np.int8)
+
     def stamps(self, positions: Positions, radius: int = STAMP_RADIUS) -> Image:
         """Significance around the nearest pixels of positions in the tile, float32.
 
@@ -115,15 +124,19 @@ class Surroundings:
     def read(
         self,
         answers: Image,
+        polarities: Sequence[int],
         positions: Positions,
         origin: tuple[int, int],
+        channel: NDArray[np.intp],
         candidate: NDArray[np.intp],
         brightness: Values,
         sep_flags: NDArray[np.int32],
     ) -> Spots:
         """The spots at positions (N, 2) of the tile, whose corner is at ``origin`` (x, y).
 
-        ``answers``, float32 (views, H, W), are the network's probabilities.
+        ``answers``, float32 (views, C, H, W), are the network's probabilities, of which each
+        channel is for sources of one of the ``polarities``; ``channel``, intp (N,), says which one
+        to read, and -1 means the likeliest.
         """
         column, row = self._pixels(positions)
         columns, rows = column[:, None] + _NEAR[0], row[:, None] + _NEAR[1]
@@ -131,13 +144,17 @@ class Surroundings:
         rows, columns = np.where(inside, rows, 0), np.where(inside, columns, 0)
         known = inside & ~self.mask[rows, columns]
         scored = known[:, 0]
-        values = answers[:, rows, columns].astype(np.float64)
+        values = answers[:, :, rows, columns].astype(np.float64)
+        likeliest = np.where(known, values.mean(axis=0), -np.inf).max(axis=2).argmax(axis=0)
+        channel = np.where(channel < 0, likeliest, channel)
+        values = values[:, channel, np.arange(len(channel))]
         mean = values.mean(axis=0)
         highest = np.where(known, mean, -np.inf).max(axis=1, initial=-np.inf)
         each_view = np.where(known, values, -np.inf).max(axis=2, initial=-np.inf)
         average = np.where(known, mean, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
         return Spots(
             positions=positions + np.array(origin, dtype=np.float64),
+            polarity=np.array(polarities, np.int8)[channel],
             candidate=candidate,
             brightness=brightness,
             probability=np.where(scored, highest, np.nan),

@@ -9,12 +9,17 @@ from astrotriton.detection.arrays import STAMP_RADIUS, STAMP_SIDE, Image, Values
 from astrotriton.detection.compiled import compiled
 
 _ANGLES = 12
+# By how much a PSF may differ from a circle along a line: of a bright source that outweighs noise.
+_UNROUND = 0.5
 
 
 def trails(stamps: Image, inner: float) -> Values:
     """Significance of the best straight line through the middle of each stamp, float64 (N,).
 
-    A line is 3 px wide, and as significant as its weaker half: a neighbour alone is no trail.
+    A line is 3 px wide, and as significant as its weaker half: a neighbour alone is no trail. What
+    lies around the middle alike in all directions belongs to the source, however bright it is: of
+    every pixel the median of those that are as far away is taken off, and half of what was taken
+    off counts as its error.
 
     Parameters
     ----------
@@ -23,7 +28,8 @@ def trails(stamps: Image, inner: float) -> Values:
     inner
         What lies no farther from the middle than this is left out, pixels.
     """
-    return _trails(stamps.reshape(-1, STAMP_SIDE**2), _LINE_PIXELS, _LINE_DISTANCES, inner)
+    flat = stamps.reshape(-1, STAMP_SIDE**2)
+    return _trails(flat, _LINE_PIXELS, _LINE_DISTANCES, _RINGS, inner)
 
 
 def _lines() -> tuple[NDArray[np.intp], Image]:
@@ -53,23 +59,38 @@ def _lines() -> tuple[NDArray[np.intp], Image]:
 _LINE_PIXELS, _LINE_DISTANCES = _lines()
 
 
+_GRID = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
+#: Of each pixel of a stamp, its distance from the middle in whole pixels.
+_RINGS = np.rint(np.hypot(_GRID[:, None], _GRID[None, :])).astype(np.intp).ravel()
+
+
 @compiled
-def _trails(stamps: Image, pixels: NDArray[np.intp], distances: Image, inner: float) -> Values:
-    """What `trails` answers, of stamps (N, 625) and `_lines`."""
+def _trails(
+    stamps: Image, pixels: NDArray[np.intp], distances: Image, rings: NDArray[np.intp], inner: float
+) -> Values:
+    """What `trails` answers, of stamps (N, 625), `_lines` and `_RINGS`."""
     found = np.zeros(len(stamps))
+    profile = np.zeros(rings.max() + 1, np.float32)
     for k in range(len(stamps)):
+        for ring in range(STAMP_RADIUS + 1):
+            profile[ring] = np.median(stamps[k][rings == ring])
         for angle in range(len(pixels)):
-            before = after = 0.0
+            before = after = before_taken = after_taken = 0.0
             before_count = after_count = 0
             for i in range(pixels.shape[1]):
+                pixel = pixels[angle, i]
+                taken = max(profile[rings[pixel]], np.float32(0.0))
                 if distances[angle, i] > inner:
-                    after += stamps[k, pixels[angle, i]]
+                    after += stamps[k, pixel] - taken
+                    after_taken += taken
                     after_count += 1
                 elif distances[angle, i] < -inner:
-                    before += stamps[k, pixels[angle, i]]
+                    before += stamps[k, pixel] - taken
+                    before_taken += taken
                     before_count += 1
             weaker = min(
-                before / math.sqrt(max(before_count, 1)), after / math.sqrt(max(after_count, 1))
+                before / math.sqrt(max(before_count, 1) + (_UNROUND * before_taken) ** 2),
+                after / math.sqrt(max(after_count, 1) + (_UNROUND * after_taken) ** 2),
             )
             found[k] = max(found[k], weaker)
     return found * math.sqrt(2.0)
