@@ -6,13 +6,13 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.drift import (
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.drift import (
     BASELINE_FILE,
     DESCRIPTORS,
     LEAST_EXPOSURES,
     Baseline,
 )
-from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import DependencyError, NotFoundError, TooLittleDataError
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
