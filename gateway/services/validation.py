@@ -226,7 +226,7 @@ class ValidationService:
                     await asyncio.sleep(0.1)
         for left in reversed(range(_TRIES)):
             try:
-                _, scored = await self._inference.score(submission, model)
+                _, scored = await self._inference.infer(submission, model)
             except InputError as error:
                 raise InputError(error.code, exposure.name, error.detail) from error
             except RetryLaterError as error:
