@@ -56,7 +56,7 @@ def figures_of(
 ) -> dict[str, float]:
     """Figures of accuracy and calibration, by name, of fields that `score_all` has scored."""
     matched = [
-        ScoredField.of(one.detections, field.positions, field.snr)
+        ScoredField.of(one.detections, field.transients, card)
         for one, field in zip(scored, fields, strict=True)
     ]
     return figures(matched, card)

@@ -26,11 +26,11 @@ from astrotriton.detection.confidence.model import (
     standardised,
 )
 from astrotriton.detection.image.exposure import Exposure
-from astrotriton.detection.quality.evaluation import MATCH_RADIUS, false_discovery_proportions
+from astrotriton.detection.quality.evaluation import false_discovery_proportions, match_transients
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.detection.scoring.tiled_inference import Predict
-from astrotriton.detection.sources.matching import match
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.psf import random_double_gaussian, random_moffat
 from astrotriton.simulation.recipe import mixed_recipe
@@ -106,11 +106,17 @@ def score_field(field: Field, card: UNetModel, predict: Predict, *, tta: bool) -
     return measure_sources(tiled.answer(predict, tiled.views))
 
 
-def transients_of(field: Field) -> tuple[Values, Values]:
-    """Positions (N, 2), pixels, and signal-to-noise ratios (N,) of a field's true transients."""
+def transients_of(field: Field) -> Transients:
+    """A field's true transients."""
     sources = field.of_kind("transient")
-    positions = np.array([(one.x, one.y) for one in sources], dtype=np.float64).reshape(-1, 2)
-    return positions, np.array([one.snr for one in sources])
+    return Transients(
+        positions=np.array([(one.x, one.y) for one in sources], np.float64).reshape(-1, 2),
+        snr=np.array([one.snr for one in sources], np.float64),
+        polarity=np.array([one.polarity for one in sources], np.int8),
+        fwhm=np.full(len(sources), field.fwhm),
+        hosted=np.array([one.host != "" for one in sources], bool),
+        saturated=np.array([one.saturated for one in sources], bool),
+    )
 
 
 def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Labelled:
@@ -134,8 +140,12 @@ def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bo
         measured = score_field(field, card, predict, tta=tta)
         spots = measured.sources.spots
         scored = np.isfinite(spots.probability)
-        positions, _ = transients_of(field)
-        matched = match(spots.positions[scored], spots.probability[scored], positions, MATCH_RADIUS)
+        matched = match_transients(
+            spots.positions[scored],
+            spots.probability[scored],
+            transients_of(field).looked_for(card.polarities),
+            spots.polarity[scored],
+        )
         names = tuple(measured.features)
         tables.append(np.stack([measured.features[name] for name in names], axis=1)[scored])
         real.append(matched >= 0)

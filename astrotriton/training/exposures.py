@@ -78,5 +78,5 @@ def validation_set(count: int) -> ValidationSet:
     fields = []
     for i in range(count):
         field = simulate(_VALIDATION_SEEDS + i, mixed_recipe(i))
-        fields.append(LabelledField(field.difference, *transients_of(field)))
+        fields.append(LabelledField(field.difference, transients_of(field)))
     return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEEDS}")

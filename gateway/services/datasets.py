@@ -7,15 +7,15 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
-from astrotriton.detection.arrays import Positions, Values
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.objects import SCHEMES, is_object_location
@@ -36,6 +36,7 @@ class _Transient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     x: float
     y: float
     snr: Annotated[float, Meta(gt=0.0)]
+    polarity: Literal[1, -1] = 1
 
 
 class _Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,16 +62,15 @@ class LabelledExposure:
         Of the file.
     hdu
         The HDU to score; None: the first image.
-    truth, snr
-        float64 (N, 2), positions of the transients, 0-based pixels, and float64 (N,).
+    truth
+        Its transients.
     read
         Gives the file.
     """
 
     name: str
     hdu: int | str | None
-    truth: Positions
-    snr: Values
+    truth: Transients
     read: Callable[[], Awaitable[bytes]]
 
 
@@ -170,9 +170,7 @@ class Datasets:
             f"{self._models.name}:{version}/{VALIDATION_FILE}",
             hashlib.sha256(content).hexdigest(),
             [
-                LabelledExposure(
-                    f"{VALIDATION_FILE}[{i}]", None, one.positions, one.snr, reader(one.image)
-                )
+                LabelledExposure(f"{VALIDATION_FILE}[{i}]", None, one.transients, reader(one.image))
                 for i, one in enumerate(labelled.fields)
             ],
         )
@@ -206,8 +204,11 @@ class Datasets:
                 LabelledExposure(
                     field.file,
                     field.hdu,
-                    np.array([(t.x, t.y) for t in field.transients], np.float64).reshape(-1, 2),
-                    np.array([t.snr for t in field.transients], np.float64),
+                    Transients.of(
+                        np.array([(t.x, t.y) for t in field.transients], np.float64),
+                        np.array([t.snr for t in field.transients], np.float64),
+                        np.array([t.polarity for t in field.transients], np.int8),
+                    ),
                     reader(field.file),
                 )
                 for field in truth.fields

@@ -235,7 +235,7 @@ class ValidationService:
                 await asyncio.sleep(error.retry_after)
             else:
                 return await asyncio.to_thread(
-                    ScoredField.of, scored.detections, exposure.truth, exposure.snr
+                    ScoredField.of, scored.detections, exposure.truth, model.card
                 )
         raise AssertionError("unreachable")
 

@@ -137,7 +137,7 @@ def _repository(folder: Path) -> Path:
         overlap=32,
     )
     fields = [
-        LabelledField(one.difference, *transients_of(one))
+        LabelledField(one.difference, transients_of(one))
         for one in (simulate(100 + i, SKY) for i in range(_FIELDS))
     ]
     more = {

@@ -87,8 +87,13 @@ def put_fields(bucket: Objects, prefix: str, fields, description: str = "of the 
         name = f"{number:03}.npy"
         obstore.put(bucket, f"{prefix}/{name}", stream.getvalue())
         transients = [
-            {"x": float(x), "y": float(y), "snr": float(snr)}
-            for (x, y), snr in zip(field.positions, field.snr, strict=True)
+            {"x": float(x), "y": float(y), "snr": float(snr), "polarity": int(polarity)}
+            for (x, y), snr, polarity in zip(
+                field.transients.positions,
+                field.transients.snr,
+                field.transients.polarity,
+                strict=True,
+            )
         ]
         truth.append({"file": name, "transients": transients})
     content = json.dumps({"description": description, "fields": truth}).encode()

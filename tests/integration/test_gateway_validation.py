@@ -53,7 +53,7 @@ def simulated():
 
 @pytest.fixture(scope="module")
 def fields(simulated) -> list[LabelledField]:
-    return [LabelledField(one.difference, *transients_of(one)) for one in simulated]
+    return [LabelledField(one.difference, transients_of(one)) for one in simulated]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure, read_exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.quality.evaluation import Sample
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.score import Scored, prepare_exposure
 from astrotriton.detection.sources.measurements import filter_responses, noise_correlation
 from astrotriton.simulation.psf import Moffat
@@ -71,7 +72,9 @@ def test_transients_injected_into_a_real_difference_are_found(
     result = score(first - second)
     kept = [d for d in result.detections if d.outcome == "kept"]
     sample = Sample.of_field(
-        np.array([(d.x, d.y) for d in kept]), np.array([d.confidence for d in kept]), truth, snr
+        np.array([(d.x, d.y) for d in kept]),
+        np.array([d.confidence for d in kept]),
+        Transients.of(truth, snr),
     )
     tiles = first.size / 512**2
     false = sample.false_positives_per_field(0.5) / tiles

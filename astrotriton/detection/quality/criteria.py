@@ -5,6 +5,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from astrotriton.wire.validation import Gate
 
 _ACCURACY = ("average_precision", "completeness", "purity")
+# Figures of the transients of one SNR, PSF width, sign or place; of faint ones few can be found.
+_BIN = "completeness_"
+_FAINT = {f"{_BIN}snr_{low}" for low in (3, 5, 7, 10)}
 
 
 class GateLimits(BaseModel):
@@ -42,6 +45,23 @@ class GateLimits(BaseModel):
         title="Largest loss",
         description="Of average precision against the champion's, and largest gain of its "
         "calibration error.",
+        ge=0,
+        le=1,
+    )
+    # Of at least twenty transients: two lost of them are chance, three are not.
+    max_bin_loss: float = Field(
+        0.15,
+        title="Largest loss in a bin",
+        description="Of the completeness of transients of one SNR, PSF width, sign or place, "
+        "against the champion's.",
+        ge=0,
+        le=1,
+    )
+    min_bin_completeness: float = Field(
+        0.75,
+        title="Least completeness in a bin",
+        description="Share of the transients found with confidence 0.5, in every bin of SNR from "
+        "20 up, and of PSF width, sign and place from SNR 10 up.",
         ge=0,
         le=1,
     )
@@ -87,6 +107,12 @@ def accuracy(figures: dict[str, float], limits: GateLimits) -> Gate:
         *_at_least(figures, "average_precision", limits.min_average_precision),
         *_at_least(figures, "completeness", limits.min_completeness),
         *_at_least(figures, "purity", limits.min_purity),
+        *(
+            problem
+            for name in figures
+            if name.startswith(_BIN) and name not in _FAINT
+            for problem in _at_least(figures, name, limits.min_bin_completeness)
+        ),
     ]
     return Gate.of(
         "accuracy",
@@ -107,6 +133,14 @@ def accuracy_change(
         f" {allowed[name]:g} less is allowed"
         for name, change in changes.items()
         if not change >= -allowed[name]
+    ]
+    problems += [
+        f"{name} is {figures[name]:.3f}, the champion's is {champion[name]:.3f}; at most"
+        f" {limits.max_bin_loss:g} less is allowed"
+        for name in figures
+        if name.startswith(_BIN)
+        and name in champion
+        and not figures[name] >= champion[name] - limits.max_bin_loss
     ]
     return Gate.of(
         "accuracy_change",

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import Flags, Indices, Positions, Values
+from astrotriton.detection.arrays import Flags, Indices, Polarities, Positions, Values
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.sources.matching import match
 
 MATCH_RADIUS = 3.0  # pixels
+_FAR = 1e7  # pixels: beyond any exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,13 @@ class Sample:
     score
         float64 (N,), confidence or whatever else ranks the sources.
     real
-        bool (N,), matched to a transient.
+        bool (N,), matched to a transient of the same polarity.
     error
         float64 (N,), distance to the matched transient in pixels, NaN for a false one.
-    snr
-        float64 (N,), true signal-to-noise ratio of the matched transient, NaN for a false one.
-    missed_snr
-        float64 (M,), that of the transients that no source was matched to.
+    transients
+        M true transients.
+    found
+        float64 (M,), score of the source that each transient is matched to, -inf for none.
     fields
         Number of fields.
     """
@@ -41,19 +43,25 @@ class Sample:
     score: Values
     real: Flags
     error: Values
-    snr: Values
-    missed_snr: Values
+    transients: Transients
+    found: Values
     fields: int
 
     @classmethod
-    def of_field(cls, found: Positions, score: Values, truth: Positions, snr: Values) -> "Sample":
-        """Match the sources of one field to its transients."""
-        matched = match(found, score, truth, MATCH_RADIUS)
+    def of_field(
+        cls,
+        positions: Positions,
+        score: Values,
+        truth: Transients,
+        polarity: Polarities | None = None,
+    ) -> "Sample":
+        """Match the sources of one field to its transients; without a polarity, of any polarity."""
+        matched = match_transients(positions, score, truth, polarity)
         real = matched >= 0
-        error, found_snr = np.full(len(found), np.nan), np.full(len(found), np.nan)
-        error[real] = np.linalg.norm(found[real] - truth[matched[real]], axis=1)
-        found_snr[real] = snr[matched[real]]
-        return cls(score, real, error, found_snr, np.delete(snr, matched[real]), 1)
+        error, found = np.full(len(positions), np.nan), np.full(len(truth), -np.inf)
+        error[real] = np.linalg.norm(positions[real] - truth.positions[matched[real]], axis=1)
+        found[matched[real]] = score[real]
+        return cls(score, real, error, truth, found, 1)
 
     @classmethod
     def join(cls, samples: Iterable["Sample"]) -> "Sample":
@@ -67,25 +75,26 @@ class Sample:
             score=together("score"),
             real=together("real"),
             error=together("error"),
-            snr=together("snr"),
-            missed_snr=together("missed_snr"),
+            transients=Transients.join([part.transients for part in parts]),
+            found=together("found"),
             fields=sum(part.fields for part in parts),
         )
 
-    @property
-    def transients(self) -> int:
-        """Number of true transients, found or missed."""
-        return int(self.real.sum()) + len(self.missed_snr)
+    def between(self, low: float = 0.0, high: float = np.inf) -> Flags:
+        """Which transients have a true SNR in [low, high), bool (M,)."""
+        return (self.transients.snr >= low) & (self.transients.snr < high)
 
-    def completeness(self, threshold: float, low: float = 0.0, high: float = np.inf) -> float:
+    def completeness(
+        self, threshold: float, low: float = 0.0, high: float = np.inf, *, of: Flags | None = None
+    ) -> float:
         """Share of the transients with true SNR in [low, high) whose score reaches a threshold.
 
-        NaN if there are none.
+        ``of``, bool (M,), narrows down which ones. NaN if there are none.
         """
-        inside = (self.snr >= low) & (self.snr < high)
-        missed = np.count_nonzero((self.missed_snr >= low) & (self.missed_snr < high))
-        total = np.count_nonzero(inside) + missed
-        return np.count_nonzero(inside & (self.score >= threshold)) / total if total else np.nan
+        chosen = self.between(low, high)
+        if of is not None:
+            chosen = chosen & of
+        return float(np.mean(self.found[chosen] >= threshold)) if chosen.any() else np.nan
 
     def purity(self, threshold: float) -> float:
         """Share of real ones among the sources whose score reaches a threshold; NaN for none."""
@@ -99,14 +108,14 @@ class Sample:
     def threshold_of_completeness(self, wanted: float) -> float:
         """The highest threshold at which at least this share of all transients is found."""
         scores = np.sort(self.score[self.real])[::-1]
-        needed = int(np.ceil(wanted * self.transients))
+        needed = int(np.ceil(wanted * len(self.transients)))
         return float(scores[needed - 1]) if 0 < needed <= len(scores) else np.nan
 
     def precision_recall(self) -> tuple[Values, Values]:
         """Purity and completeness as the threshold falls, one point a source, float64 (N,)."""
         real = self.real[np.argsort(-self.score, kind="stable")]
         hits = np.cumsum(real)
-        return hits / np.arange(1, len(real) + 1), hits / max(self.transients, 1)
+        return hits / np.arange(1, len(real) + 1), hits / max(len(self.transients), 1)
 
     def average_precision(self) -> float:
         """Area under the precision-recall curve: the mean purity at each transient found.
@@ -115,7 +124,27 @@ class Sample:
         """
         precision, _ = self.precision_recall()
         real = self.real[np.argsort(-self.score, kind="stable")]
-        return float(precision[real].sum() / max(self.transients, 1))
+        return float(precision[real].sum() / max(len(self.transients), 1))
+
+
+def match_transients(
+    positions: Positions, score: Values, truth: Transients, polarity: Polarities | None = None
+) -> Indices:
+    """Which transient each source is, intp (N,), -1 for none.
+
+    A source matches a transient within `MATCH_RADIUS` and, where its ``polarity`` is given, of the
+    same polarity.
+    """
+    if polarity is None:
+        return match(positions, score, truth.positions, MATCH_RADIUS)
+    return match(
+        _apart(positions, polarity), score, _apart(truth.positions, truth.polarity), MATCH_RADIUS
+    )
+
+
+def _apart(positions: Positions, polarity: Polarities) -> Positions:
+    """Positions of which those that fade lie where none that brightens can be near."""
+    return positions + np.where(polarity < 0, _FAR, 0.0)[:, None]
 
 
 def brier(confidence: Values, real: Flags) -> float:

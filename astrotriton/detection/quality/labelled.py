@@ -2,7 +2,8 @@
 
 As one file it is FITS, ``validation.fits``: a primary HDU whose ``DESCR`` says what the fields are,
 a tile-compressed image ``FIELD`` for each, and a table ``TRUTH`` with the columns ``FIELD`` (from
-0), ``X``, ``Y`` (0-based pixels) and ``SNR``.
+0), ``X``, ``Y`` (0-based pixels), ``SNR``, ``POLARITY`` (1 or -1), ``FWHM`` (of the field's point
+sources, pixels), ``HOSTED`` and ``SATURATED``.
 """
 
 import io
@@ -13,6 +14,8 @@ from typing import Self
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+
+from astrotriton.detection.quality.transients import Transients
 
 VALIDATION_FILE = "validation.fits"
 
@@ -29,15 +32,12 @@ class LabelledField:
     ----------
     image
         float32 (H, W), counts; NaN where there is nothing.
-    positions
-        float64 (N, 2), x and y of the transients, 0-based pixels.
-    snr
-        float64 (N,), their true signal-to-noise ratio.
+    transients
+        What is to be found in it.
     """
 
     image: NDArray[np.float32]
-    positions: NDArray[np.float64]
-    snr: NDArray[np.float64]
+    transients: Transients
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,20 @@ class ValidationSet:
             )
             for field in self.fields
         ]
-        number = np.repeat(np.arange(len(self.fields)), [len(field.snr) for field in self.fields])
-        place = np.concatenate([field.positions for field in self.fields])
-        snr = np.concatenate([field.snr for field in self.fields])
+        number = np.repeat(
+            np.arange(len(self.fields)), [len(field.transients) for field in self.fields]
+        )
+        known = Transients.join([field.transients for field in self.fields])
         truth = fits.BinTableHDU.from_columns(
             [
                 fits.Column("FIELD", "J", array=number),
-                fits.Column("X", "D", unit="pix", array=place[:, 0]),
-                fits.Column("Y", "D", unit="pix", array=place[:, 1]),
-                fits.Column("SNR", "D", array=snr),
+                fits.Column("X", "D", unit="pix", array=known.positions[:, 0]),
+                fits.Column("Y", "D", unit="pix", array=known.positions[:, 1]),
+                fits.Column("SNR", "D", array=known.snr),
+                fits.Column("POLARITY", "I", array=known.polarity),
+                fits.Column("FWHM", "D", unit="pix", array=known.fwhm),
+                fits.Column("HOSTED", "L", array=known.hosted),
+                fits.Column("SATURATED", "L", array=known.saturated),
             ],
             name="TRUTH",
         )
@@ -93,12 +98,15 @@ class ValidationSet:
                 images = [np.asarray(h.data, np.float32) for h in hdus if h.name == "FIELD"]
                 truth = hdus["TRUTH"].data
                 number = np.asarray(truth["FIELD"])
-                place = np.stack([truth["X"], truth["Y"]], axis=1).astype(np.float64)
-                snr = np.asarray(truth["SNR"], np.float64)
+                known = Transients(
+                    positions=np.stack([truth["X"], truth["Y"]], axis=1).astype(np.float64),
+                    snr=np.asarray(truth["SNR"], np.float64),
+                    polarity=np.asarray(truth["POLARITY"], np.int8),
+                    fwhm=np.asarray(truth["FWHM"], np.float64),
+                    hosted=np.asarray(truth["HOSTED"], bool),
+                    saturated=np.asarray(truth["SATURATED"], bool),
+                )
         except (OSError, KeyError, TypeError) as error:
             raise ValueError(f"{VALIDATION_FILE} is not as written: {error}") from error
-        fields = [
-            LabelledField(image, place[number == i], snr[number == i])
-            for i, image in enumerate(images)
-        ]
+        fields = [LabelledField(image, known.take(number == i)) for i, image in enumerate(images)]
         return cls(fields, description)

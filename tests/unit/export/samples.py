@@ -151,6 +151,7 @@ def detector(seed: int = 1, *, spoiled: bool = False, width: int = 4) -> "keras.
 
 def field(seed: int, shape: tuple[int, int] = (96, 96)) -> "LabelledField":
     """An exposure of noise and point sources, with its truth."""
+    from astrotriton.detection.quality.transients import Transients
     from astrotriton.export.accuracy import LabelledField
 
     random = np.random.default_rng(seed)
@@ -161,4 +162,4 @@ def field(seed: int, shape: tuple[int, int] = (96, 96)) -> "LabelledField":
     for (x, y), ratio in zip(positions, snr, strict=True):
         peak = ratio / (np.sqrt(np.pi) * _SIGMA)
         image += peak * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * _SIGMA**2))
-    return LabelledField(image.astype(np.float32), positions, snr)
+    return LabelledField(image.astype(np.float32), Transients.of(positions, snr))

@@ -8,6 +8,7 @@ from astrotriton.detection.quality.evaluation import (
     reliability,
     risk_coverage_area,
 )
+from astrotriton.detection.quality.transients import Transients
 
 TRUTH = np.array([[10.0, 10.0], [50.0, 50.0], [90.0, 90.0]])
 SNR = np.array([5.0, 10.0, 20.0])
@@ -16,12 +17,12 @@ SCORE = np.array([0.9, 0.8, 0.7, 0.6])
 
 
 def sample() -> Sample:
-    return Sample.of_field(FOUND, SCORE, TRUTH, SNR)
+    return Sample.of_field(FOUND, SCORE, Transients.of(TRUTH, SNR))
 
 
 def test_counts() -> None:
     one = sample()
-    assert one.transients == 3
+    assert len(one.transients) == 3
     assert one.completeness(0.0) == pytest.approx(2 / 3)
     assert one.completeness(0.85) == pytest.approx(1 / 3)
     assert one.completeness(0.0, 15.0, 25.0) == 0.0
@@ -30,6 +31,15 @@ def test_counts() -> None:
     assert np.isnan(one.purity(0.99))
     assert one.false_positives_per_field(0.65) == 1.0
     np.testing.assert_allclose(one.error[:2], [0.5, 1.0])
+
+
+def test_a_source_of_the_other_sign_is_no_match() -> None:
+    truth = Transients.of(TRUTH, SNR, np.array([1, -1, 1]))
+    one = Sample.of_field(FOUND, SCORE, truth, np.array([1, 1, -1, 1]))
+    assert one.real.tolist() == [True, False, True, False]
+    assert one.found.tolist() == [0.9, 0.7, -np.inf]
+    assert one.error[2] == 0.0
+    assert one.completeness(0.0, of=truth.polarity < 0) == 1.0
 
 
 def test_average_precision_by_hand() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
+from astrotriton.detection.quality.transients import Transients
 
 
 def field(seed: int, transients: int) -> LabelledField:
@@ -9,7 +10,11 @@ def field(seed: int, transients: int) -> LabelledField:
     image = rng.normal(3.0, 2.0, (70, 90)).astype(np.float32)
     image[:5, :7] = np.nan
     image[30, 40] = 2e4
-    return LabelledField(image, rng.uniform(0, 60, (transients, 2)), rng.uniform(5, 30, transients))
+    polarity = rng.choice([1, -1], transients)
+    truth = Transients.of(
+        rng.uniform(0, 60, (transients, 2)), rng.uniform(5, 30, transients), polarity, fwhm=3.5
+    )
+    return LabelledField(image, truth)
 
 
 def test_a_set_comes_back_with_its_truth_and_pixels_within_a_share_of_the_noise():
@@ -19,8 +24,10 @@ def test_a_set_comes_back_with_its_truth_and_pixels_within_a_share_of_the_noise(
     assert again.description == made.description.strip()
     assert len(again.fields) == 3
     for one, other in zip(again.fields, made.fields, strict=True):
-        np.testing.assert_array_equal(one.positions, other.positions)
-        np.testing.assert_array_equal(one.snr, other.snr)
+        for name in ("positions", "snr", "polarity", "fwhm", "hosted", "saturated"):
+            np.testing.assert_array_equal(
+                getattr(one.transients, name), getattr(other.transients, name)
+            )
         np.testing.assert_array_equal(np.isnan(one.image), np.isnan(other.image))
         assert one.image.dtype == np.float32
         assert np.nanmax(np.abs(one.image - other.image)) < 2.0 / 16

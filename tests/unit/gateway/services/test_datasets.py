@@ -8,6 +8,7 @@ import pytest
 
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.services.datasets import Datasets, source_of
 from tests.unit.gateway.services.stand_ins import (
     Objects,
@@ -51,9 +52,10 @@ async def test_a_prefix_has_exposures_and_their_truth(models, objects):
     assert (found.description, found.source) == ("a good night", PREFIX)
     one, other = found.exposures
     assert (one.name, one.hdu, other.hdu) == ("a.npy", None, "SCI")
-    np.testing.assert_array_equal(one.truth, [[3.0, 4.0]])
-    np.testing.assert_array_equal(one.snr, [9.0])
-    assert other.truth.shape == (0, 2)
+    np.testing.assert_array_equal(one.truth.positions, [[3.0, 4.0]])
+    np.testing.assert_array_equal(one.truth.snr, [9.0])
+    np.testing.assert_array_equal(one.truth.polarity, [1])
+    assert other.truth.positions.shape == (0, 2)
     assert await other.read() == b"SIMPLE"
 
 
@@ -103,7 +105,7 @@ async def test_mlflow_says_where_a_set_lies(models, objects):
 
 async def test_the_default_travels_with_the_version(triton, tmp_path, objects):
     image = np.load(io.BytesIO(exposure((60.0, 50.0))))
-    field = LabelledField(image, np.array([[60.0, 50.0]]), np.array([30.0]))
+    field = LabelledField(image, Transients.of(np.array([[60.0, 50.0]]), np.array([30.0])))
     files = {"validation.fits": ValidationSet([field], "one field").to_fits()}
     publish(tmp_path, 3, network(), files=files)
     publish(tmp_path, 4, network())
@@ -112,7 +114,7 @@ async def test_the_default_travels_with_the_version(triton, tmp_path, objects):
     found = await opened.open("default", 3)
     assert found.description == "one field"
     (one,) = found.exposures
-    np.testing.assert_allclose(one.truth, [[60.0, 50.0]])
+    np.testing.assert_allclose(one.truth.positions, [[60.0, 50.0]])
     assert np.load(io.BytesIO(await one.read())).shape == image.shape
     for version, code in ((4, "no-dataset"), (5, "bad-dataset")):
         with pytest.raises(InputError) as refused:
