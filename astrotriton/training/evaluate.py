@@ -8,12 +8,14 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from astrotriton.detection.arrays import Values
+from astrotriton.detection.arrays import Image, Positions, Values
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.image.preprocess import normalise
@@ -25,7 +27,8 @@ from astrotriton.detection.quality.evaluation import (
     expected_calibration_error,
     false_discovery_proportions,
 )
-from astrotriton.detection.quality.figures import FDR_ASKED
+from astrotriton.detection.quality.figures import FDR_ASKED, SNR_EDGES, completeness_by_bin
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import Field, simulate
@@ -63,8 +66,28 @@ ARTEFACT_CLASSES: dict[str, Recipe] = {
 }
 # Lone sources around the limit, as the matched filter's own limit is defined: one that lies on
 # another or on the edge cannot be told apart by anything.
-LIMIT = replace(NOISE_ONLY, fwhm=(4.3, 4.3), transients=(25, 25), snr=(3.0, 13.0), separation=30.0)
+LIMIT = replace(
+    NOISE_ONLY,
+    fwhm=(4.3, 4.3),
+    transients=(25, 25),
+    snr=(3.0, 13.0),
+    bright=0.0,
+    fading=0.0,
+    separation=30.0,
+)
+# Lone sources of every brightness, in noise as it is in a difference, from undersampled to broad.
+ISOLATED = replace(
+    NOISE_ONLY,
+    fwhm=(1.5, 8.0),
+    transients=(12, 12),
+    bright=1.0,
+    bright_snr=(5.0, 2e4),
+    separation=50.0,
+    resampled=0.5,
+    uneven=0.5,
+)
 _CLASS_FIELDS = 32
+_LEAST_FOR_ECE = 200
 
 Progress = Callable[[str], None]
 
@@ -82,6 +105,8 @@ class Scores:
         By SEP at several thresholds.
     field
         intp (N,), field of each source of ``plain``.
+    measured_snr
+        float64 (N,), what each of them was measured to have.
     """
 
     plain: Sample
@@ -90,6 +115,7 @@ class Scores:
     matched_filter: Sample
     sep: dict[float, Sample]
     field: NDArray[np.intp]
+    measured_snr: Values
 
     @property
     def best_sep(self) -> Sample:
@@ -104,6 +130,7 @@ class Evaluation:
     figures: dict[str, object]
     mixed: Scores
     noise: Scores
+    isolated: Scores
 
 
 def evaluate(
@@ -139,6 +166,7 @@ def evaluate(
     plan: dict[str, list[Recipe]] = {
         "mixed": [mixed_recipe(i) for i in range(fields)],
         "noise": [LIMIT] * (fields // 3),
+        "isolated": [ISOLATED] * (fields // 2),
         **{name: [recipe] * _CLASS_FIELDS for name, recipe in ARTEFACT_CLASSES.items()},
     }
     scores = {}
@@ -148,10 +176,13 @@ def evaluate(
         fields_of = _simulated(seed, recipes)
         scores[name] = _score(fields_of, card, predict, tta=name == "mixed")
         seed += len(recipes)
-    mixed, noise = scores.pop("mixed"), scores.pop("noise")
+    mixed, noise, isolated = (scores.pop(name) for name in ("mixed", "noise", "isolated"))
     figures = _figures(mixed, noise, plain, seed)
+    figures["isolated"] = completeness_by_bin(isolated.plain)
+    figures["mixed"] = completeness_by_bin(mixed.plain)
+    figures["ece_by_snr"] = _ece_by_snr(mixed)
     figures["classes"] = {name: _class_figures(one) for name, one in scores.items()}
-    return Evaluation(figures, mixed, noise)
+    return Evaluation(figures, mixed, noise, isolated)
 
 
 def _simulated(seed: int, recipes: list[Recipe]) -> Iterator[Field]:
@@ -172,31 +203,31 @@ def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, tta: b
     network: list[Sample] = []
     filtered: list[Sample] = []
     sep: dict[float, list[Sample]] = {threshold: [] for threshold in SEP_THRESHOLDS}
-    index = []
+    index, ratios = [], []
     for number, field in enumerate(fields):
-        truth, snr = transients_of(field)
+        truth = transients_of(field).looked_for(card.polarities)
         measured = score_field(field, card, predict, tta=False)
         assert card.confidence is not None
         assert card.confidence_tta is not None
-        plain.append(_sample(measured, card.confidence, truth, snr))
+        plain.append(_sample(measured, card.confidence, truth))
         if tta:
             turned = score_field(field, card, predict, tta=True)
-            eightfold.append(_sample(turned, card.confidence_tta, truth, snr))
+            eightfold.append(_sample(turned, card.confidence_tta, truth))
         spots = measured.sources.spots
         known = np.isfinite(spots.probability)
         index.append(np.full(np.count_nonzero(known), number, np.intp))
-        network.append(
-            Sample.of_field(spots.positions[known], spots.probability[known], truth, snr)
-        )
+        ratios.append(measured.measurements.snr[known])
+        found = spots.take(known)
+        network.append(Sample.of_field(found.positions, found.probability, truth, found.polarity))
         mask = ~np.isfinite(field.difference)
         prepared = normalise(field.difference, mask, card.normalisation)
         significance, _, _ = prepared.piece(slice(0, mask.shape[0]), slice(0, mask.shape[1]))
         filtered.append(
-            Sample.of_field(*matched_filter_peaks(significance, field.fwhm), truth, snr)
+            _both_signs(partial(matched_filter_peaks, fwhm=field.fwhm), significance, truth)
         )
         for threshold, samples in sep.items():
-            found = sep_sources(significance, mask, field.fwhm, threshold)
-            samples.append(Sample.of_field(*found, truth, snr))
+            extract = partial(sep_sources, mask=mask, fwhm=field.fwhm, threshold=threshold)
+            samples.append(_both_signs(extract, significance, truth))
     return Scores(
         plain=Sample.join(plain),
         tta=Sample.join(eightfold) if tta else None,
@@ -204,16 +235,28 @@ def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, tta: b
         matched_filter=Sample.join(filtered),
         sep={threshold: Sample.join(samples) for threshold, samples in sep.items()},
         field=np.concatenate(index),
+        measured_snr=np.concatenate(ratios),
     )
 
 
-def _sample(
-    measured: MeasuredSources, model: ConfidenceModel, truth: Values, snr: Values
+def _both_signs(
+    find: Callable[[Image], tuple[Positions, Values]], significance: Image, truth: Transients
 ) -> Sample:
+    """What a finder of bright sources finds in an image and in its negative."""
+    found = [find(significance), find(-significance)]
+    return Sample.of_field(
+        np.concatenate([positions for positions, _ in found]),
+        np.concatenate([score for _, score in found]),
+        truth,
+        np.repeat(np.array([1, -1], np.int8), [len(score) for _, score in found]),
+    )
+
+
+def _sample(measured: MeasuredSources, model: ConfidenceModel, truth: Transients) -> Sample:
     spots = measured.sources.spots
     known = np.isfinite(spots.probability)
     confidence = confidence_of(measured, model)[known]
-    return Sample.of_field(spots.positions[known], confidence, truth, snr)
+    return Sample.of_field(spots.positions[known], confidence, truth, spots.polarity[known])
 
 
 def confidence_of(measured: MeasuredSources, model: ConfidenceModel) -> Values:
@@ -255,6 +298,18 @@ def _figures(mixed: Scores, noise: Scores, plain: ConfidenceModel, seed: int) ->
         "aurc_confidence": aurc(sample),
         "aurc_full": aurc(tta),
     }
+
+
+def _ece_by_snr(scores: Scores) -> dict[str, float]:
+    """Calibration error of sources by their measured signal-to-noise ratio, where there are 200."""
+    found = {}
+    for low, high in pairwise((*SNR_EDGES, np.inf)):
+        inside = (scores.measured_snr >= low) & (scores.measured_snr < high)
+        if np.count_nonzero(inside) >= _LEAST_FOR_ECE:
+            found[f"snr_{low:g}"] = expected_calibration_error(
+                scores.plain.score[inside], scores.plain.real[inside], bins=5
+            )
+    return found
 
 
 def _class_figures(scores: Scores) -> dict[str, float]:

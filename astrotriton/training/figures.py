@@ -84,8 +84,11 @@ def table(figures: dict[str, object]) -> str:
     """The figures of an evaluation as Markdown."""
     lines = ["| figure | value |", "|---|---|"]
     lines += [
-        f"| {name} | {_show(value)} |" for name, value in figures.items() if name != "classes"
+        f"| {name} | {_show(value)} |"
+        for name, value in figures.items()
+        if not isinstance(value, dict)
     ]
+    lines += _bins(figures)
     classes = figures["classes"]
     assert isinstance(classes, dict)
     lines += [
@@ -100,6 +103,23 @@ def table(figures: dict[str, object]) -> str:
         for name, one in classes.items()
     ]
     return "\n".join(lines)
+
+
+def _bins(figures: dict[str, object]) -> list[str]:
+    """Completeness of lone transients and of all, and the calibration error, by bin."""
+    columns = [figures[name] for name in ("isolated", "mixed", "ece_by_snr")]
+    names: dict[str, list[str]] = {}
+    for place, column in enumerate(columns):
+        assert isinstance(column, dict)
+        for name, value in column.items():
+            cells = names.setdefault(name.removeprefix("completeness_"), ["", "", ""])
+            cells[place] = f"{value:.3f}"
+    return [
+        "",
+        "| bin | found of lone ones | found with artefacts | ECE |",
+        "|---|---|---|---|",
+        *(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |" for name, cells in names.items()),
+    ]
 
 
 def _show(value: object) -> str:

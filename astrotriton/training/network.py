@@ -7,7 +7,12 @@ if TYPE_CHECKING:  # TensorFlow takes ten seconds to import: only what builds a 
 
 
 def build_unet(
-    size: tuple[int, int], *, filters: int = 8, levels: int = 4, name: str = "unet_astronomical"
+    size: tuple[int, int],
+    *,
+    filters: int = 8,
+    levels: int = 4,
+    answers: int = 2,
+    name: str = "unet_astronomical",
 ) -> "keras.Model":
     """A U-Net (Ronneberger et al. 2015) with batch normalisation and same padding.
 
@@ -21,12 +26,14 @@ def build_unet(
         Filters of the first level; each further level has twice as many.
     levels
         Number of resolutions, the first one included.
+    answers
+        Channels of the output: 2, or 1 for sources that brighten alone.
 
     Returns
     -------
     keras.Model
-        Input ``image`` float32 (N, H, W, 1), output ``probability`` float32 (N, H, W, 2): that of
-        a source that brightens, and of one that fades. Both share all but the last layer.
+        Input ``image`` float32 (N, H, W, 1), output ``probability`` float32 (N, H, W, answers):
+        that of a source that brightens, and of one that fades, which share all but the last layer.
     """
     import keras
     from keras import layers
@@ -51,7 +58,7 @@ def build_unet(
         x = block(x, filters * 2**level)
     # Sources are rare: start from a low probability instead of learning it from a large loss.
     probability = layers.Conv2D(
-        2,
+        answers,
         1,
         activation="sigmoid",
         bias_initializer=keras.initializers.Constant(-5.0),

@@ -22,6 +22,10 @@ def load_card(folder: Path = WEIGHTS) -> UNetModel:
 def load_network(folder: Path = WEIGHTS) -> "keras.Model":
     """The reference U-Net with its weights; takes float32 (N, 512, 512, 1)."""
     card = load_card(folder)
-    network = build_unet(card.tile_size, filters=int(card.training_parameters["filters"]))
+    network = build_unet(
+        card.tile_size,
+        filters=int(card.training_parameters["filters"]),
+        answers=card.output.shape[1],
+    )
     network.load_weights(folder / WEIGHTS_FILE)
     return network
