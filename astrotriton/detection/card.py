@@ -21,6 +21,21 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
     shape: tuple[int, int, int, int]
 
 
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """What a network was trained on, so that what lies outside is told.
+
+    Attributes
+    ----------
+    seeing_fwhm
+        Least and largest width of point sources, pixels of the exposure.
+    snr
+        Least and largest signal-to-noise ratio of a source.
+    """
+
+    seeing_fwhm: tuple[float, float]
+    snr: tuple[float, float]
+
+
 class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     """A version of the U-Net, checked when it is made.
 
@@ -50,7 +65,9 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
         Least probability of a pixel that can be a detection's peak.
     nms_radius
         Two peaks closer than this are one source, pixels of the exposure.
-    confidence, confidence_full
+    domain
+        What the network was trained on; None: not known, so nothing is told.
+    confidence, confidence_tta
         How probability and quality become a confidence, from one view of a tile or from all eight;
         None for a model never calibrated, whose confidence is then its probability, and flagged.
     digests
@@ -75,6 +92,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     overlap: int = 96
     threshold: float = 0.5
     nms_radius: float = 4.0
+    domain: Domain | None = None
     confidence: ConfidenceModel | None = None
     confidence_tta: ConfidenceModel | None = None
     digests: dict[str, str] = {}
@@ -148,6 +166,9 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
             0 <= self.overlap < min(self.answer_size),
             f"overlap of {self.overlap} px does not fit output tiles of {self.answer_size}",
         )
+        for name in ("seeing_fwhm", "snr"):
+            low, high = (0.0, 1.0) if self.domain is None else getattr(self.domain, name)
+            check(0.0 <= low < high, f"domain's {name} is {low} to {high}, which is no range")
         check(0.0 < self.threshold < 1.0, f"threshold is {self.threshold}, not between 0 and 1")
         check(self.nms_radius > 0.0, f"nms_radius is {self.nms_radius}, not above 0")
         check(

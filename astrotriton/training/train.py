@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.card import Domain, TensorSpec, UNetModel
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.image.preprocess import normalise
 from astrotriton.simulation.fields import Field, simulate
-from astrotriton.simulation.recipe import mixed_recipe
+from astrotriton.simulation.recipe import ARTEFACTS, mixed_recipe
 from astrotriton.training.calibrate import calibrated
 from astrotriton.training.network import build_unet
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
@@ -34,6 +34,7 @@ TARGET_RADIUS = 2.0
 POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the network's channels
 TILE = (512, 512)
 NORMALISATION = Normalisation()
+DOMAIN = Domain(seeing_fwhm=ARTEFACTS.fwhm, snr=ARTEFACTS.bright_snr)
 PEAK_THRESHOLD = 0.03
 # Seeds of training, validation and calibration fields never meet.
 VALIDATION_SEEDS = 1_000_000
@@ -187,6 +188,7 @@ def train(
         output=TensorSpec(name="probability", shape=(-1, len(POLARITIES), *TILE)),
         polarities=POLARITIES,
         normalisation=NORMALISATION,
+        domain=DOMAIN,
         threshold=PEAK_THRESHOLD,
     )
     full.save_weights(folder / WEIGHTS_FILE)

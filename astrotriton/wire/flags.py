@@ -84,14 +84,32 @@ class Flag(StrEnum):
     NEGATIVE = (
         "negative",
         "source",
-        "The source lies below the background: it has faded. A version that looks for fading "
-        "sources too is as sure of them as of others.",
+        "The source lies below the background: it has faded, and a version that looks for "
+        "fading sources scores it as it scores others.",
     )
     OUT_OF_DISTRIBUTION = (
         "out_of_distribution",
         "source",
         "The measurements of the source are unlike those that the confidence was fitted to, so "
         "that its confidence may be wrong.",
+    )
+    BRIGHTER_THAN_TRAINED = (
+        "brighter_than_trained",
+        "source",
+        "The signal-to-noise ratio of the source lies beyond the card's domain; it is out of "
+        "distribution for that.",
+    )
+    SEEING_OUTSIDE_TRAINING = (
+        "seeing_outside_training",
+        "exposure",
+        "The width of point sources lies outside the card's domain, so every source of the "
+        "exposure is out of distribution.",
+    )
+    SUBTRACTION_SUSPECT = (
+        "subtraction_suspect",
+        "exposure",
+        "Far more sources look real than a difference holds, and nearly all of them have the same "
+        "sign: the epochs were probably subtracted with the wrong flux scale, or not at all.",
     )
     UNCALIBRATED = (
         "uncalibrated",

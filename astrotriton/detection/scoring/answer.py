@@ -1,6 +1,6 @@
 """From judged sources to the detections that the caller gets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,18 @@ class Judged:
         float64 (N,), probabilities; NaN for a source that could not be scored.
     unlike
         bool (N,), out of distribution.
+    too_bright
+        bool (N,), for its signal-to-noise ratio.
+    seeing_outside
+        Whether all of them are, for the width of point sources.
     """
 
     confidence: Values
     low: Values
     high: Values
     unlike: NDArray[np.bool_]
+    too_bright: NDArray[np.bool_]
+    seeing_outside: bool
 
 
 def build_detections(
@@ -46,6 +52,7 @@ def build_detections(
     judged: Judged,
     order: NDArray[np.intp],
     threshold: float,
+    exposure_flags: Collection[Flag],
 ) -> list[Detection]:
     """The sources in ``order``, and after them the candidates that were merged into one of them."""
     spots, values = measured.sources.spots.take(order), measured.measurements
@@ -56,7 +63,7 @@ def build_detections(
     candidates = [
         measured.candidates[i].id if i >= 0 else None for i in measured.sources.candidate[order]
     ]
-    flags = _flags(tiled, measured, judged)
+    flags = _flags(tiled, measured, judged, exposure_flags)
     # Sources that fade are measured upside down.
     sign = spots.polarity.astype(np.float64)
     # By column, since an exposure may have a hundred thousand of them.
@@ -99,7 +106,7 @@ def build_detections(
     ]
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    return kept + _merged(tiled, measured, place)
+    return kept + _merged(tiled, measured, place, exposure_flags)
 
 
 def build_features(
@@ -125,9 +132,12 @@ def _known(values: Values) -> list[float | None]:
 
 
 def _flags(
-    tiled: TiledInference, measured: MeasuredSources, judged: Judged
+    tiled: TiledInference,
+    measured: MeasuredSources,
+    judged: Judged,
+    exposure_flags: Collection[Flag],
 ) -> list[tuple[Flag, ...]]:
-    """The flags of every source, sorted."""
+    """The flags of every source, with those of the exposure, sorted."""
     spots, values = measured.sources.spots, measured.measurements
     scored = np.isfinite(judged.confidence)
     fwhm = measured.seeing or DEFAULT_FWHM
@@ -142,11 +152,12 @@ def _flags(
         Flag.TRAIL: values.trail > _TRAIL,
         Flag.NEGATIVE: spots.polarity * values.amplitude < 0.0,
         Flag.OUT_OF_DISTRIBUTION: scored & judged.unlike,
+        Flag.BRIGHTER_THAN_TRAINED: scored & judged.too_bright,
         Flag.UNCALIBRATED: np.full(len(spots), tiled.card.confidence_for(tiled.views) is None),
     }
     names = sorted(raised)
     table = np.stack([raised[name] for name in names], axis=1)
-    own = sorted(tiled.exposure.flags)
+    own = sorted(exposure_flags)
     return [
         tuple(sorted([name for name, on in zip(names, row, strict=True) if on] + own))
         for row in table
@@ -154,7 +165,10 @@ def _flags(
 
 
 def _merged(
-    tiled: TiledInference, measured: MeasuredSources, place: NDArray[np.intp]
+    tiled: TiledInference,
+    measured: MeasuredSources,
+    place: NDArray[np.intp],
+    exposure_flags: Collection[Flag],
 ) -> list[Detection]:
     """The candidates that another one of the same source stands for."""
     sources = measured.sources
@@ -165,7 +179,7 @@ def _merged(
     ]
     positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
     sky = tiled.exposure.sky(positions[:, 0], positions[:, 1])
-    own = tuple(sorted(tiled.exposure.flags))
+    own = tuple(sorted(exposure_flags))
     return [
         Detection(
             **nothing_known(Detection)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import Domain, UNetModel
 from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
@@ -15,11 +15,13 @@ from astrotriton.detection.image.planes import Planes, exclude_planes
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
+from astrotriton.detection.scoring.subtraction import subtraction_is_suspect
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import check_candidates
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
 from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.flags import Flag
 
 TTA_VIEWS = 8
 
@@ -111,10 +113,18 @@ def finish(
     if guarantee is not None:
         threshold = guarantee.threshold
     model = tiled.card.confidence_for(tiled.views)
-    judged = _judge(model, measured)
+    judged = _judge(model, measured, tiled.card.domain)
+    flags = set(tiled.exposure.flags)
+    if judged.seeing_outside:
+        flags.add(Flag.SEEING_OUTSIDE_TRAINING)
+    both = len(tiled.polarities) > 1
+    if both and subtraction_is_suspect(
+        measured.sources.spots, judged.confidence, tiled.exposure.shape
+    ):
+        flags.add(Flag.SUBTRACTION_SUSPECT)
     # NaN, an unscored source, sorts last.
     order = np.argsort(-judged.confidence, kind="stable")
-    detections = build_detections(tiled, measured, judged, order, threshold)
+    detections = build_detections(tiled, measured, judged, order, threshold, flags)
     features: list[list[float] | None] = [None] * len(detections)
     if model is not None:
         features = build_features(measured, judged, model.names, order, len(detections))
@@ -137,7 +147,7 @@ def finish(
         extracted=tiled.candidates is None,
         threshold=threshold,
         guarantee=guarantee,
-        flags=tuple(sorted(tiled.exposure.flags)),
+        flags=tuple(sorted(flags)),
     )
 
 
@@ -160,13 +170,25 @@ def guarantee_of(tiled: TiledInference, level: float | None) -> Guarantee | None
     return model.risk.guarantee(level)
 
 
-def _judge(model: ConfidenceModel | None, measured: MeasuredSources) -> Judged:
+def _judge(
+    model: ConfidenceModel | None, measured: MeasuredSources, domain: Domain | None
+) -> Judged:
     probability = measured.sources.spots.probability
     unscored = np.isnan(probability)
+    too_bright, seeing_outside = np.zeros(len(probability), bool), False
+    if domain is not None:
+        too_bright = measured.measurements.snr > domain.snr[1]
+        least, most = domain.seeing_fwhm
+        seeing_outside = measured.seeing is not None and not least <= measured.seeing <= most
     if model is None:
         nothing = np.full_like(probability, np.nan)
-        return Judged(probability, nothing, nothing, np.zeros(len(probability), bool))
+        unlike = too_bright | seeing_outside
+        return Judged(probability, nothing, nothing, unlike, too_bright, seeing_outside)
     table = model.standardise(measured.features)
     logits = np.where(unscored, np.nan, model.logits(table))
+    unlike = model.outliers(table) | too_bright | seeing_outside
     low, high = interval(logits, model.scatter)
-    return Judged(np.asarray(expit(logits)), low, high, model.outliers(table))
+    # Of what is unlike all that was calibrated on, the interval does not exclude the contrary.
+    low, high = np.where(unlike, np.fmin(low, 0.5), low), np.where(unlike, np.fmax(high, 0.5), high)
+    low, high = (np.where(unscored, np.nan, one) for one in (low, high))
+    return Judged(np.asarray(expit(logits)), low, high, unlike, too_bright, seeing_outside)

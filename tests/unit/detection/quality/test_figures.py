@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 
 from astrotriton.detection.quality.figures import ScoredField, curves, figures
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.training.weights import load_card
 from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection
 
 TRUTH = np.array([(10.0, 10.0), (50.0, 50.0), (90.0, 20.0)])
 SNR = np.array([20.0, 9.0, 4.0])
+TRANSIENTS = Transients.of(TRUTH, SNR)
+NONE = Transients.of(np.empty((0, 2)), np.empty(0))
 
 
 def detection(x: float, y: float, confidence: float | None, **more) -> Detection:
@@ -29,8 +32,8 @@ def scored() -> list[ScoredField]:
         detection(0.0, 0.0, None),
     ]
     return [
-        ScoredField.of(found, TRUTH, SNR),
-        ScoredField.of([], np.empty((0, 2)), np.empty(0)),
+        ScoredField.of(found, TRANSIENTS, load_card()),
+        ScoredField.of([], NONE, load_card()),
     ]
 
 
@@ -50,7 +53,7 @@ def test_the_figures_are_those_of_the_matched_detections(scored):
 
 
 def test_without_a_detection_there_is_nothing_to_be_right_about():
-    empty = [ScoredField.of([], TRUTH, SNR)]
+    empty = [ScoredField.of([], TRANSIENTS, load_card())]
     found = figures(empty, load_card())
     assert found["average_precision"] == 0.0
     assert np.isnan(found["ece"])
