@@ -38,8 +38,8 @@ def table(answer: dict[str, Any], truth: Callable[[dict[str, Any]], str] | None 
     for detection in answer["detections"][:_SHOWN]:
         cells = [
             str(detection["rank"]),
-            f"{detection['x']:.2f}",
-            f"{detection['y']:.2f}",
+            _number(detection["x"], 2),
+            _number(detection["y"], 2),
             _number(detection["ra"], 6),
             _number(detection["dec"], 6),
             _number(detection["probability"], 4),

@@ -1,19 +1,30 @@
 """Detections: candidates in, scored sources out."""
 
 from datetime import datetime
+from math import inf, nan
 from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from astrotriton.wire.confidence import Derivation, Guarantee
 from astrotriton.wire.exposures import ExposureInfo
-from astrotriton.wire.fields import Name, PixelX, PixelY, Probability
+from astrotriton.wire.fields import FieldError, Name, PixelX, PixelY, Probability
 from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
 
 Outcome = Literal["kept", "merged", "unscored"]
+
+#: Why a candidate was not scored, and what each reason means.
+UnscoredReason = Literal["off_image", "not_a_number", "masked", "no_wcs"]
+
+UNSCORED_REASONS: dict[UnscoredReason, str] = {
+    "off_image": "The position lies off the exposure, or is none in the sky.",
+    "not_a_number": "A coordinate is missing, or is not a finite number.",
+    "masked": "The pixel that the source lies on is masked or missing.",
+    "no_wcs": "The position is given by RA and Dec, and the exposure has no WCS that can be used.",
+}
 
 Label = Literal["real", "artefact", "unsure"]
 
@@ -23,23 +34,75 @@ Id = TypeVar("Id", int, UUID)
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A source found upstream, with the caller's own id for it.
 
-    ``x`` and ``y`` are 0-based pixels, x along columns, (0, 0) the centre of the first pixel.
+    ``x`` and ``y`` are 0-based pixels, x along columns, (0, 0) the centre of the first pixel;
+    ``ra`` and ``dec`` are ICRS degrees. What was not given is NaN. Where there are both, the pixels
+    count.
     """
 
     id: str
-    x: float
-    y: float
+    x: float = nan
+    y: float = nan
+    ra: float = nan
+    dec: float = nan
+
+
+_IN_WORDS = "null, NaN and infinity are no position, and the candidate comes back `unscored`."
 
 
 class CandidateIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A source that the caller found in the exposure."""
+    """A source that the caller found in the exposure: by pixels, or by its place in the sky.
 
-    x: PixelX
-    y: PixelY
+    Raises
+    ------
+    FieldError
+        If one of the two coordinates is left out, or all of them.
+    """
+
+    x: Annotated[
+        PixelX | UnsetType | None,
+        Meta(
+            description="Column in pixels, 0-based: the centre of the first pixel is (0, 0). Give "
+            "`x` and `y`, or `ra` and `dec`; where there are both, the pixels count, unless they "
+            f"are no numbers. {_IN_WORDS}",
+            examples=[128.9],
+        ),
+    ] = UNSET
+    y: Annotated[
+        PixelY | UnsetType | None,
+        Meta(description="Row in pixels, 0-based.", examples=[127.7]),
+    ] = UNSET
+    ra: Annotated[
+        float | UnsetType | None,
+        Meta(
+            description="ICRS right ascension, degrees; the exposure's WCS makes pixels of it.",
+            examples=[318.10823],
+        ),
+    ] = UNSET
+    dec: Annotated[
+        float | UnsetType | None,
+        Meta(description="ICRS declination, degrees.", examples=[-66.01572]),
+    ] = UNSET
     id: Annotated[
         Name | int | None,
         Meta(description="Your own id, answered as text. Without one: its place in the list."),
     ] = None
+
+    def __post_init__(self) -> None:
+        for pair in (("x", "y"), ("ra", "dec")):
+            missing = [name for name in pair if getattr(self, name) is UNSET]
+            if len(missing) == 1:
+                raise FieldError(missing[0], f"give both {pair[0]} and {pair[1]}")
+        if self.x is UNSET and self.ra is UNSET:
+            raise FieldError("x", "a candidate needs x and y, or ra and dec")
+
+    def named(self, name: str) -> Candidate:
+        """The candidate as `detection` takes it, under a name if it has no id."""
+        places = {
+            axis: float(value)
+            for axis in ("x", "y", "ra", "dec")
+            if (value := getattr(self, axis)) not in (None, UNSET) and abs(value) < inf
+        }
+        return Candidate(id=name if self.id is None else str(self.id), **places)
 
 
 class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
@@ -60,8 +123,21 @@ class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
             examples=["sn-17"],
         ),
     ]
-    x: PixelX
-    y: PixelY
+    x: Annotated[
+        PixelX | None,
+        Meta(
+            description="Column in pixels, 0-based: the centre of the first pixel is (0, 0), as in "
+            "numpy and SEP. ds9, SExtractor and FITS count from 1: subtract 1. Null for an "
+            "`unscored` candidate without pixels.",
+            examples=[128.9],
+        ),
+    ]
+    y: Annotated[
+        PixelY | None,
+        Meta(
+            description="Row in pixels, 0-based, by the same convention as `x`.", examples=[127.7]
+        ),
+    ]
     ra: Annotated[
         float | None,
         Meta(
@@ -228,10 +304,19 @@ class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
     outcome: Annotated[
         Outcome,
         Meta(
-            description="`kept`, `merged` into a better detection, or `unscored` (see `flags`).",
+            description="`kept`, `merged` into a better detection, or `unscored` (see "
+            "`unscored_reason`).",
             examples=["kept"],
         ),
     ]
+    unscored_reason: Annotated[
+        UnscoredReason | None,
+        Meta(
+            description="Why an `unscored` one was not scored:\n\n"
+            + "\n".join(f"- `{name}`: {text}" for name, text in UNSCORED_REASONS.items()),
+            examples=[None],
+        ),
+    ] = None
     merged_into: Id | None
     flags: Annotated[
         tuple[str, ...],
@@ -247,7 +332,8 @@ class Detection(_Detection[int], frozen=True, kw_only=True):
 
     A candidate always comes back as one, whatever became of it. ``x`` and ``y`` are the sub-pixel
     centroid, or the candidate's own position where there is none within 2 px or the pixel is
-    masked. What cannot be told of an unscored or merged one is None.
+    masked. A candidate that lies nowhere on the exposure comes back with the position that it was
+    sent with, as far as that is one. What cannot be told of an unscored or merged one is None.
     """
 
 

@@ -24,8 +24,8 @@ class EventDetection(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     candidate_id: str | None
-    x: float
-    y: float
+    x: float | None
+    y: float | None
     ra: float | None
     dec: float | None
     confidence: float | None

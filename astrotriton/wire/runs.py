@@ -29,7 +29,9 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         list[CandidateIn] | None,
         Meta(
             description="Sources to score. Each comes back, whatever became of it. Null or left "
-            "out: the gateway extracts sources itself, and says so in `extracted`."
+            "out: the gateway extracts sources itself, and says so in `extracted`. A table can be "
+            "sent instead: as the part `candidates` of a form, or as `candidates_table` of an "
+            "exposure by reference."
         ),
     ] = None
     hdu: Annotated[
@@ -104,10 +106,7 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """The candidates as `detection` takes them, each with an id."""
         if self.candidates is None:
             return None
-        return [
-            Candidate(id=str(index if given.id is None else given.id), x=given.x, y=given.y)
-            for index, given in enumerate(self.candidates)
-        ]
+        return [given.named(str(index)) for index, given in enumerate(self.candidates)]
 
 
 class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +128,18 @@ class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_f
         Annotated[str, Meta(max_length=1024)] | None,
         Meta(description="`s3://bucket/key` of a weight map."),
     ] = None
+    candidates_table: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(
+            description="`s3://bucket/key` of a table of candidates: CSV, ECSV, VOTable, FITS or a "
+            "catalogue of SExtractor. Not together with `candidates`."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidates is not None and self.candidates_table is not None:
+            raise FieldError("candidates_table", "leave it out, or leave out candidates")
 
 
 class InferResponse(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from astrotriton.wire.detections import ScoredDetection
 # What the page says in other places, or in words of its own.
 _ELSEWHERE = {
     *("id", "rank", "candidate_id", "x", "y", "ra", "dec", "is_real", "polarity", "outcome"),
+    "unscored_reason",
     *("probability", "probability_mean", "confidence", "confidence_low", "confidence_high"),
     *("entropy", "tta_std", "ensemble_std", "merged_into", "flags"),
 }

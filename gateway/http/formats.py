@@ -51,14 +51,14 @@ def _ecsv(detections: Sequence[ScoredDetection], kind: type[ScoredDetection]) ->
 
 
 def _ds9(detections: Sequence[ScoredDetection], kind: type[ScoredDetection]) -> bytes:
-    """Circles, in the sky where it is known: green for real ones."""
+    """Circles, in the sky where it is known: green for real ones. What has no place has none."""
     circles = []
     for d in detections:
         text, colour = {"text": f"{d.rank}"}, {"color": "green" if d.is_real else "red"}
         if d.ra is not None and d.dec is not None:
             centre = SkyCoord(d.ra * u.deg, d.dec * u.deg, frame="icrs")
             circles.append(CircleSkyRegion(centre, _RADIUS, meta=text, visual=colour))
-        else:
+        elif d.x is not None and d.y is not None:
             circles.append(CirclePixelRegion(PixCoord(d.x, d.y), 4.0, meta=text, visual=colour))
     return str(Regions(circles).serialize(format="ds9")).encode()
 

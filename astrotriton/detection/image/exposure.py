@@ -19,7 +19,7 @@ from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
-from astrotriton.detection.image.wcs import read_wcs, to_icrs
+from astrotriton.detection.image.wcs import from_icrs, read_wcs, to_icrs
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
@@ -131,6 +131,19 @@ class Exposure:
         try:
             return to_icrs(self.wcs, x, y)
         except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
+            return nowhere
+
+    def pixels_of(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The 0-based x and y, pixels (2, N), of ICRS positions in degrees.
+
+        NaN where there is no WCS, or it has no pixel for the position.
+        """
+        nowhere = np.full((2, ra.size), np.nan)
+        if self.wcs is None or ra.size == 0:
+            return nowhere
+        try:
+            return from_icrs(self.wcs, ra, dec)
+        except Exception:  # as above
             return nowhere
 
 

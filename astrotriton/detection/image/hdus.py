@@ -65,6 +65,21 @@ def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any
     raise InputError("no-such-hdu", "hdu", detail)
 
 
+def tables(content: bytes) -> Iterator[Any]:
+    """The tables of a FITS file, their rows not yet read.
+
+    Raises
+    ------
+    Exception
+        Of almost any kind, if the file is broken.
+    """
+    for hdu in _read(content):
+        if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+            if hdu.header["NAXIS1"] * hdu.header["NAXIS2"] > len(content):
+                raise ValueError(f"{name(hdu)} says that it has more rows than the file holds")
+            yield hdu
+
+
 def name(hdu: Any) -> str:
     """EXTNAME, with EXTVER where that is not 1; PRIMARY without a name."""
     if not hdu.name:

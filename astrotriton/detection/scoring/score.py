@@ -15,7 +15,7 @@ from astrotriton.detection.scoring.answer import Judged, build_detections, build
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
-from astrotriton.detection.sources.candidates import check_candidates
+from astrotriton.detection.sources.candidates import Unplaced, place_candidates
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
 from astrotriton.wire.exposures import ImageQuality
@@ -56,7 +56,8 @@ def prepare(
     Raises
     ------
     InputError
-        If the exposure, a plane or a candidate cannot be scored; the field says which.
+        If the exposure or a plane cannot be scored, or an id is used twice; the field says which.
+        A candidate that lies nowhere on the exposure is answered as ``unscored``.
     """
     limits = limits or Limits()
     exposure = read_exposure(content, hdu=hdu, limits=limits)
@@ -74,9 +75,12 @@ def prepare_exposure(
     limits: Limits | None = None,
 ) -> TiledInference:
     """Do what `prepare` does, for an exposure that has been read already."""
+    unplaced: list[Unplaced] = []
     if candidates is not None:
-        check_candidates(candidates, exposure.shape, (limits or Limits()).max_candidates)
-    return TiledInference(exposure, card, candidates, views=TTA_VIEWS if tta else 1)
+        most = (limits or Limits()).max_candidates
+        candidates, unplaced = place_candidates(candidates, exposure, most)
+    views = TTA_VIEWS if tta else 1
+    return TiledInference(exposure, card, candidates, views=views, unplaced=unplaced)
 
 
 def finish(

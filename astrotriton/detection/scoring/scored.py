@@ -14,7 +14,8 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     detections
-        Kept ones by falling confidence, then those that could not be scored, then merged ones.
+        Kept ones by falling confidence, then masked ones that could not be scored, then merged
+        ones, then candidates that lie nowhere on the exposure.
     features
         For each of them what its confidence is a function of, in the order of the card's confidence
         model, NaN where unknown; None for one that has no confidence, and without such a model.

@@ -15,7 +15,7 @@ from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.resize import resize
 from astrotriton.detection.image.tiling import Tile, padded, plan, undo_views, views_of
-from astrotriton.detection.sources.candidates import extract
+from astrotriton.detection.sources.candidates import Unplaced, extract
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses
 from astrotriton.detection.sources.peaks import find_peaks
@@ -89,6 +89,8 @@ class TiledInference:
         Sources to score; None: SEP extracts them.
     views
         1, or 8: every tile is also shown turned and mirrored, and the answers are averaged.
+    unplaced
+        What else the caller sent, and lies nowhere on the exposure: no tile answers for it.
 
     Attributes
     ----------
@@ -105,11 +107,13 @@ class TiledInference:
         candidates: Sequence[Candidate] | None,
         *,
         views: int = 1,
+        unplaced: Sequence[Unplaced] = (),
     ) -> None:
         self.exposure = exposure
         self.card = card
         self.candidates = candidates
         self.views = views
+        self.unplaced = unplaced
         self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)
