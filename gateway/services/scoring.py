@@ -360,6 +360,7 @@ def _answer(
             height=height,
             width=width,
             digest=exposure_digest,
+            **msgspec.structs.asdict(scored.observation),
         ),
         image=scored.image,
         tiles=scored.tiles,

@@ -4,7 +4,7 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
+from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.image.wcs import from_icrs, read_wcs, to_icrs
 from astrotriton.wire.flags import Flag
 
@@ -52,6 +53,10 @@ class Exposure:
         What is odd about it, of those that are raised for an exposure.
     saturation
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
+    headers
+        What describes it, the nearest first: its own header, and the file's first one.
+    observation
+        How it was taken, as far as the headers say.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Exposure:
         name: str,
         flags: frozenset[Flag],
         saturation: float | None = None,
+        headers: Sequence[fits.Header] = (),
     ) -> None:
         self._read = read
         self._lock = threading.Lock()  # a FITS file has one position to read from
@@ -72,6 +78,8 @@ class Exposure:
         self.name = name
         self.flags = flags
         self.saturation = saturation
+        self.headers = headers
+        self.observation = observation_of(headers)
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
@@ -267,6 +275,7 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         place = chosen.fileinfo()
         cards = content[place["hdrLoc"] : place["datLoc"]] if hdus.is_plain(chosen) else None
         read = _reader(chosen, content)
+        headers = [header, hdus.first_header(content)] if place["hdrLoc"] > 0 else [header]
     except InputError:
         raise
     except Exception as error:  # astropy raises almost anything on a broken file
@@ -279,6 +288,7 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         name=name,
         flags=flags,
         saturation=_saturation(header),
+        headers=headers,
     )
 
 

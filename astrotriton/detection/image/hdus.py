@@ -80,6 +80,17 @@ def tables(content: bytes) -> Iterator[Any]:
             yield hdu
 
 
+def first_header(content: bytes) -> fits.Header:
+    """The header of a file's first HDU, which often says what is true of all of them.
+
+    Raises
+    ------
+    Exception
+        Of almost any kind, if the file is broken.
+    """
+    return next(_read(content)).header
+
+
 def name(hdu: Any) -> str:
     """EXTNAME, with EXTVER where that is not 1; PRIMARY without a name."""
     if not hdu.name:

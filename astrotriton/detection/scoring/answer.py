@@ -14,6 +14,7 @@ from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.matching import isolation
+from astrotriton.detection.sources.photometry import magnitudes
 from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection
 from astrotriton.wire.flags import Flag
@@ -93,6 +94,9 @@ def build_detections(
         "merged_into": [None] * len(order),
         "flags": [flags[i] for i in order],
     }
+    columns |= magnitudes(
+        columns["flux"], columns["flux_err"], tiled.exposure.observation.zero_point
+    )
     kept = [
         Detection(**dict(zip(columns, row, strict=True)))
         for row in zip(*columns.values(), strict=True)

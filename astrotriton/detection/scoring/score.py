@@ -10,15 +10,17 @@ from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
+from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.image.planes import Planes, exclude_planes
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import Unplaced, place_candidates
+from astrotriton.detection.sources.photometry import magnitude
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
-from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.exposures import ImageQuality, Observation
 
 TTA_VIEWS = 8
 
@@ -32,6 +34,7 @@ def prepare(
     planes: Planes | None = None,
     tta: bool = False,
     limits: Limits | None = None,
+    observation: Observation | None = None,
 ) -> TiledInference:
     """Read an exposure, fit its background, and cut it into tiles.
 
@@ -52,6 +55,8 @@ def prepare(
         the cost.
     limits
         Bounds on the exposure and the number of candidates.
+    observation
+        What the sender says of how it was taken; the headers say the rest.
 
     Raises
     ------
@@ -61,6 +66,8 @@ def prepare(
     """
     limits = limits or Limits()
     exposure = read_exposure(content, hdu=hdu, limits=limits)
+    if observation is not None:
+        exposure.observation = observation_of(exposure.headers, observation)
     if planes is not None:
         exclude_planes(exposure, planes, content, limits)
     return prepare_exposure(exposure, card, candidates, tta=tta, limits=limits)
@@ -127,7 +134,11 @@ def finish(
             seeing_fwhm=measured.seeing,
             masked_fraction=image.masked_fraction,
             saturated_fraction=tiled.saturated_fraction(),
+            limiting_magnitude=magnitude(
+                measured.depth * image.noise, tiled.exposure.observation.zero_point
+            ),
         ),
+        observation=tiled.exposure.observation,
         hdu=tiled.exposure.name,
         shape=tiled.exposure.shape,
         tiles=len(tiled.tiles),

@@ -4,7 +4,7 @@ import msgspec
 
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Detection
-from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.exposures import ImageQuality, Observation
 from astrotriton.wire.flags import Flag
 
 
@@ -21,6 +21,8 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
         model, NaN where unknown; None for one that has no confidence, and without such a model.
     image
         Quality of the exposure as a whole.
+    observation
+        How it was taken.
     hdu
         The HDU that was scored.
     shape
@@ -40,6 +42,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     detections: list[Detection]
     features: list[list[float] | None]
     image: ImageQuality
+    observation: Observation = Observation()
     hdu: str
     shape: tuple[int, int]
     tiles: int

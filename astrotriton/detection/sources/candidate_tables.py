@@ -6,19 +6,20 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import yaml
 from astropy import units as u
-from astropy.io import ascii as astropy_ascii
 from astropy.io import votable
 
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
+from astrotriton.detection.image.units import PLAIN, parsed
 from astrotriton.wire.detections import CandidateIn
 
 FIELD = "candidates"
@@ -72,6 +73,8 @@ _XML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:\?xml|VOTABLE|\w+:VOTABLE)", re.
 # bound.
 _REFUSED_XML = re.compile(rb"<!(?:DOCTYPE|ENTITY)|<(?:\w+:)?STREAM\b|\x00")
 _SIZES = re.compile(rb"\b(nrows|arraysize|width)\s*=\s*[\"']([^\"']*)[\"']")
+_UNIT_ATTRIBUTE = re.compile(rb"""\bunit\s*=\s*(?:"([^"]*)"|'[^']*')""")
+_SEXTRACTOR_COLUMN = re.compile(r"#\s*(\d+)\s+(\S+)(?:.*\[(.+)\])?")
 _LONGEST_TEXT = 10_000  # of a cell of a VOTable or FITS table
 _SCALAR = re.compile(r"1?[LBIJKED]|\d*A|[IFED]\d+(\.\d+)?|A\d+")  # TFORM of one value
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
@@ -181,7 +184,7 @@ def _positions(table: _Table, name: str, pair: PositionColumns) -> list[float | 
     factor, first = 1.0, float(pair.first)
     if pair.sky and unit:
         try:
-            factor = float(u.Unit(unit).to(u.deg))
+            factor = float(parsed(unit).to(u.deg))
         except (ValueError, u.UnitConversionError):
             raise _unreadable(f"{name} is in {unit}; give degrees") from None
     found: list[float | None] = []
@@ -223,9 +226,9 @@ def _open(content: bytes, most: int) -> _Table:
     if _XML.match(content):
         return _of_votable(content, most)
     if content.startswith(_ECSV):
-        return _of_text(content, "ecsv", most)
+        return _of_ecsv(content, most)
     if _SEXTRACTOR.match(content):
-        return _of_text(content, "sextractor", most)
+        return _of_sextractor(content, most)
     return _of_csv(content, most)
 
 
@@ -260,18 +263,15 @@ def _of_votable(content: bytes, most: int) -> _Table:
         bound = most if kind == b"nrows" else _LONGEST_TEXT
         if math.prod(sizes) > bound:
             raise TooLargeError(FIELD, f"{kind.decode()} of {value.decode()[:40]}; over {bound}")
+    # Astropy parses the unit of every column, and some keep it busy without end.
+    content = _UNIT_ATTRIBUTE.sub(lambda m: m[0] if PLAIN.fullmatch(_ascii(m[1])) else b"", content)
     file = votable.parse(io.BytesIO(content), verify="ignore")
     tables = [table.to_table(use_names_over_ids=True) for table in file.iter_tables()]
     return _first_with_positions(tables)
 
 
-def _of_text(content: bytes, kind: str, most: int) -> _Table:
-    text = content.decode("utf-8")
-    # Counted first: Astropy reads all of it at once.
-    rows = sum(1 for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    if rows > most + 1:
-        raise TooLargeError(FIELD, f"{rows} rows; at most {most} are taken")
-    return _first_with_positions([astropy_ascii.read(text, format=kind)])
+def _ascii(text: bytes | None) -> str:
+    return (text or b"").decode("ascii", "replace")
 
 
 def _first_with_positions(tables: Sequence[Any]) -> _Table:
@@ -292,10 +292,25 @@ def _column(table: Any, name: str) -> tuple[Iterable[Any], str | None]:
 
 def _of_csv(content: bytes, most: int) -> _Table:
     lines = io.StringIO(content.decode("utf-8-sig"), newline="")
-    rows = _uncommented(lines)
+    rows = itertools.dropwhile(lambda line: not line.strip() or line.startswith("#"), lines)
     header = next(rows, "")
     delimiter = max(",\t;", key=header.count)
-    reader = csv.reader(itertools.chain([header], rows), delimiter=delimiter, strict=True)
+    return _of_rows(itertools.chain([header], rows), delimiter, {}, most)
+
+
+def _of_ecsv(content: bytes, most: int) -> _Table:
+    """By its header, of which units alone are wanted: Astropy would make objects of the rest."""
+    lines = content.decode("utf-8").splitlines(keepends=True)
+    head = "".join(line[2:] for line in lines if line.startswith("# ") and "%ECSV" not in line)
+    said = yaml.load(head, Loader=yaml.BaseLoader)
+    units = {one["name"]: one["unit"] for one in said["datatype"] if "unit" in one}
+    rows = (line for line in lines if not line.startswith("#"))
+    return _of_rows(rows, said.get("delimiter", " "), units, most)
+
+
+def _of_rows(lines: Iterable[str], delimiter: str, units: Mapping[str, str], most: int) -> _Table:
+    """A header and rows, apart by a delimiter."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     names = [name.strip() for name in next(reader, [])]
     found = list(itertools.islice((row for row in reader if row), most + 1))
     if len(found) > most:
@@ -303,15 +318,38 @@ def _of_csv(content: bytes, most: int) -> _Table:
     for number, row in enumerate(found, 1):
         if len(row) > len(names):
             raise _unreadable(f"row {number} has {len(row)} cells, the header {len(names)}")
-    place: Mapping[str, int] = {name: i for i, name in reversed(list(enumerate(names)))}
+    place: dict[str, int] = {}
+    for i, name in enumerate(names):
+        place.setdefault(name, i)
+    return _of_cells(place, found, units)
+
+
+def _of_sextractor(content: bytes, most: int) -> _Table:
+    """``ASCII_HEAD``: its comments number the columns, of which some take several cells."""
+    place: dict[str, int] = {}
+    units: dict[str, str] = {}
+    rows: list[list[str]] = []
+    for line in content.decode("utf-8", "replace").splitlines():
+        if line.startswith("#"):
+            if said := _SEXTRACTOR_COLUMN.match(line):
+                place.setdefault(said[2], int(said[1]) - 1)
+                if said[3]:
+                    units[said[2]] = said[3]
+        elif cells := line.split():
+            if len(rows) >= most:
+                raise TooLargeError(FIELD, f"over {most} rows")
+            rows.append(cells)
+    return _of_cells(place, rows, units)
+
+
+def _of_cells(
+    place: Mapping[str, int], rows: Sequence[Sequence[str]], units: Mapping[str, str]
+) -> _Table:
+    """A table of texts, by the place of each column in a row; a row may end too early."""
 
     def read(name: str) -> tuple[Iterable[Any], str | None]:
         column = place[name]
-        return [row[column] if column < len(row) else None for row in found], None
+        cells = [row[column] if column < len(row) else None for row in rows]
+        return cells, units.get(name)
 
-    return _Table(names, len(found), read)
-
-
-def _uncommented(lines: Iterable[str]) -> Iterator[str]:
-    """The lines from the first on that is not a comment."""
-    return itertools.dropwhile(lambda line: not line.strip() or line.startswith("#"), lines)
+    return _Table(list(place), len(rows), read)

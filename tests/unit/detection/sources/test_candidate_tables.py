@@ -141,6 +141,7 @@ def test_a_votable_is_read():
         (votable(XY).replace(b"TABLEDATA", b"STREAM"), "TABLEDATA"),
         (b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b 'c'>]><VOTABLE/>", "DOCTYPE"),
         (b"# %ECSV 1.0\n# ---\n# datatype: [\nx y\n", "Error"),
+        (b"# %ECSV 1.0\n# ---\n# - a\nx y\n1 2\n", "Error"),
         (gzip.compress(b"x,y\n1,2\n")[:-9], "too early"),
     ],
 )
@@ -200,3 +201,20 @@ def test_an_id_that_cannot_be_one():
     with pytest.raises(InputError) as refused:
         read(b"id,x,y\na,1,2\n" + 201 * b"b" + b",1,2\n")
     assert refused.value.field == "candidates[1].id"
+
+
+_ENDLESS = "10**999999999 deg"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        votable(f'<FIELD name="ra" datatype="double" unit="{_ENDLESS}"/>' + XY),
+        f"# %ECSV 1.0\n# ---\n# datatype:\n# - {{name: x, unit: {_ENDLESS}}}\nx y\n1 2\n".encode(),
+        f"# 1 X_IMAGE text [{_ENDLESS}]\n# 2 Y_IMAGE text\n2 3\n".encode(),
+    ],
+)
+def test_a_unit_cannot_keep_the_reader_busy(content):
+    if content.startswith(b"<"):
+        content = content.replace(b"<TR>", b"<TR><TD>3</TD>")
+    assert [(one.x, one.y) for one in read(content)] == [(1.0, 2.0)]
