@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from astrotriton.cli import fail
 from astrotriton.client import FORMATS, Client, ClientError, InferRequest, Options
+from astrotriton.wire.exposures import TimeScale
+from astrotriton.wire.fields import FieldError
 
 
 @click.command()
@@ -33,6 +35,16 @@ from astrotriton.client import FORMATS, Client, ClientError, InferRequest, Optio
     help="Choose the threshold so that at most this share of the real ones is expected to be false;"
     " not together with --threshold.",
 )
+@click.option("--zero-point", type=float, help="Magnitude of a flux of 1; else the header's.")
+@click.option("--flux-unit", help="Unit of the pixels; else the header's BUNIT.")
+@click.option("--mjd-mid", type=float, help="Mid-exposure, MJD; else made of the header.")
+@click.option(
+    "--time-scale",
+    type=click.Choice(get_args(TimeScale)),
+    help="Scale of --mjd-mid; UTC without it.",
+)
+@click.option("--exposure-time", type=float, help="Seconds; else the header's.")
+@click.option("--filter", "filter_name", help="Filter; else the header's.")
 @click.option(
     "--format",
     "form",
@@ -52,17 +64,32 @@ def score(
     hdu: str | None,
     threshold: float | None,
     max_false_discovery_rate: float | None,
+    zero_point: float | None,
+    flux_unit: str | None,
+    mjd_mid: float | None,
+    time_scale: TimeScale | None,
+    exposure_time: float | None,
+    filter_name: str | None,
     form: str,
     deadline: float,
 ) -> None:
     """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
     if threshold is not None and max_false_discovery_rate is not None:
         fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
-    request = InferRequest(
-        hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
-        confidence_threshold=threshold,
-        max_false_discovery_rate=max_false_discovery_rate,
-    )
+    try:
+        request = InferRequest(
+            hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
+            confidence_threshold=threshold,
+            max_false_discovery_rate=max_false_discovery_rate,
+            zero_point=zero_point,
+            flux_unit=flux_unit,
+            mjd_mid=mjd_mid,
+            time_scale=time_scale,
+            exposure_time=exposure_time,
+            filter=filter_name,
+        )
+    except FieldError as error:
+        fail("score", error)
     try:
         with Client(url or _own_gateway(), token=token, deadline=deadline) as client:
             options: Options = {} if candidates is None else {"candidates": candidates}

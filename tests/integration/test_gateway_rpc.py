@@ -78,6 +78,21 @@ async def test_the_answer_is_that_of_http(client, channel):
     assert abs((answer.run.created_at.ToDatetime(UTC) - written).total_seconds()) < 0.001
 
 
+async def test_how_an_exposure_was_taken(client, channel):
+    request = pb.InferRequest(
+        exposure=npy(exposure()), zero_point=25.0, mjd_mid=60000.5, filter="r", exposure_time=30.0
+    )
+    answer = await DetectionsStub(channel).Infer(request)
+    taken = answer.run.exposure
+    assert (taken.mjd_mid, taken.time_scale, taken.filter) == (60000.5, "UTC", "r")
+    assert taken.observed_at.ToDatetime(UTC) == datetime(2023, 2, 25, 12, tzinfo=UTC)
+    assert (taken.zero_point, taken.zero_point_source) == (25.0, "request")
+    assert not taken.HasField("flux_unit")
+    best = answer.detections[0]
+    assert best.mag == pytest.approx(25.0 - 2.5 * np.log10(best.flux))
+    assert answer.run.image.limiting_magnitude > best.mag
+
+
 async def test_a_candidate_that_lies_nowhere_comes_back_unscored(client, channel):
     given = {
         "here": pb.Candidate(id="here", x=SOURCES[0][0], y=SOURCES[0][1]),
@@ -120,6 +135,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "1-D": ({"exposure": npy(np.zeros(9))}, "exposure"),
     "too large": ({"exposure": bytes(4_000_001)}, "exposure"),
     "no y": ({"candidates": pb.Candidates(items=[pb.Candidate(x=1)])}, "candidates[0].y"),
+    "Julian date": ({"mjd_mid": 2458334.75}, "mjd_mid"),
+    "NaN zero point": ({"zero_point": float("nan")}, "zero_point"),
     "no table": ({"candidates_table": b"a,b\n1,2\n"}, "candidates"),
     "threshold": ({"confidence_threshold": 2.0}, "confidence_threshold"),
     "NaN threshold": ({"confidence_threshold": float("nan")}, "confidence_threshold"),
