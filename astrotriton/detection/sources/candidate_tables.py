@@ -65,7 +65,7 @@ POSITION_COLUMNS = (
 )
 
 #: Columns that hold an id; the first that a table has counts.
-ID_COLUMNS = ("id", "NUMBER", "candid", "diaSourceId")
+ID_COLUMNS = ("id", "NUMBER", "candid", "diaSourceId", "source_id")
 
 _FITS, _ECSV, _SEXTRACTOR = b"SIMPLE  =", b"# %ECSV", re.compile(rb"#\s*1\s+\w+")
 _XML = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:\?xml|VOTABLE|\w+:VOTABLE)", re.IGNORECASE)
