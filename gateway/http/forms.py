@@ -21,10 +21,10 @@ from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.sources.candidate_tables import read_candidates
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.compute import compute
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Submission
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.fields import FieldError, printable
 from astrotriton.wire.runs import InferByReference, InferRequest
 
@@ -41,7 +41,7 @@ class _Part:
 
 
 async def read_infer_form(
-    request: Request[Any, Any, Any], settings: Settings, objects: ObjectStore, place: Place
+    request: Request[Any, Any, Any], settings: GatewaySettings, objects: ObjectStore, place: Place
 ) -> Submission:
     """What a request's body wants scored: the parts of a form, or objects that it names.
 
@@ -111,7 +111,9 @@ async def read_infer_form(
     )
 
 
-def with_candidates_of(request: InferRequest, table: bytes, settings: Settings) -> InferRequest:
+def with_candidates_of(
+    request: InferRequest, table: bytes, settings: GatewaySettings
+) -> InferRequest:
     """A request with the candidates of a table.
 
     Raises
@@ -128,7 +130,7 @@ def with_candidates_of(request: InferRequest, table: bytes, settings: Settings) 
 
 
 async def _holding(
-    request: Request[Any, Any, Any], settings: Settings, place: Place
+    request: Request[Any, Any, Any], settings: GatewaySettings, place: Place
 ) -> AsyncIterator[bytes]:
     """The body, which the place holds: at once if its length is said, or else as it comes."""
     said = request.headers.get("content-length")
@@ -142,7 +144,7 @@ async def _holding(
 
 
 async def _fetch(
-    given: InferByReference, settings: Settings, objects: ObjectStore, place: Place
+    given: InferByReference, settings: GatewaySettings, objects: ObjectStore, place: Place
 ) -> Submission:
     async def read(field: str, url: str) -> bytes:
         return await objects.read(url, field, settings.max_bytes, place.hold)

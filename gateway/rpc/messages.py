@@ -9,10 +9,10 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from astrotriton.detection.errors import InputError, TooLargeError
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.http.forms import validated, with_candidates_of
 from astrotriton.gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
 from astrotriton.gateway.services.inference import Submission
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.detections import ScoredDetection
 from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferRequest as Request
@@ -22,7 +22,7 @@ _FILES = ("exposure", "mask", "weight")
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "model_version")
 
 
-def to_submission(content: bytes, settings: Settings) -> Submission:
+def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
     """What a request wants scored, checked as over HTTP.
 
     Parameters

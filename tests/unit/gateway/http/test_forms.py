@@ -3,8 +3,8 @@
 import pytest
 
 from astrotriton.detection.errors import InputError
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.http.forms import decode_request, validated, with_candidates_of
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.detections import CandidateIn
 from astrotriton.wire.runs import InferByReference, InferRequest
 
@@ -46,7 +46,7 @@ def test_faults_are_named(content, code, field):
 
 
 def test_candidates_come_once(tmp_path):
-    settings = Settings(database_url="postgresql://nobody@127.0.0.1/nothing")
+    settings = GatewaySettings(database_url="postgresql://nobody@127.0.0.1/nothing")
     table = b"id,X_IMAGE,Y_IMAGE\na,1,2\nb,nan,3\n"
     read = with_candidates_of(InferRequest(tta=True), table, settings)
     assert read == InferRequest(
