@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
 from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.image.wcs import from_icrs, read_wcs, to_icrs
+from astrotriton.wire.exposures import Observation
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
@@ -55,8 +57,6 @@ class Exposure:
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
     headers
         What describes it, the nearest first: its own header, and the file's first one.
-    observation
-        How it was taken, as far as the headers say.
     """
 
     def __init__(
@@ -79,12 +79,16 @@ class Exposure:
         self.flags = flags
         self.saturation = saturation
         self.headers = headers
-        self.observation = observation_of(headers)
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
         """Make an exposure without WCS of real values (H, W)."""
         return _of_array(values, "array")
+
+    @cached_property
+    def observation(self) -> Observation:
+        """How it was taken, as far as the headers say."""
+        return observation_of(self.headers)
 
     def exclude(self, plane: Callable[[slice, slice], Mask]) -> None:
         """Mask further pixels: ``plane`` gives bool for some rows and columns, True to ignore."""
@@ -267,7 +271,7 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
 
 def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
-        chosen = hdus.find_image(content, hdu, limits.max_pixels)
+        chosen, headers = hdus.find_image(content, hdu, limits.max_pixels)
         name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
@@ -275,7 +279,6 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         place = chosen.fileinfo()
         cards = content[place["hdrLoc"] : place["datLoc"]] if hdus.is_plain(chosen) else None
         read = _reader(chosen, content)
-        headers = [header, hdus.first_header(content)] if place["hdrLoc"] > 0 else [header]
     except InputError:
         raise
     except Exception as error:  # astropy raises almost anything on a broken file

@@ -52,7 +52,7 @@ _NOTHING = {"", "NONE", "N/A", "NA", "NULL", "UNKNOWN", "UNDEFINED"}
 _OPEN = _NOTHING | {"OPEN", "CLEAR", "FREE", "EMPTY", "BLANK", "CLEAR1L", "CLEAR2L", "CLEAR1S"}
 
 _FIRST_MJD, _LAST_MJD = 15020.0, 88069.0  # 1900 and 2100
-_LONGEST = 1e7  # seconds
+_SHORTEST, _LONGEST = 1e-9, 1e7  # seconds
 _BRIGHTEST, _FAINTEST = 5.0, 50.0  # of the zero points that can be meant
 _DAY = 86_400.0
 
@@ -158,7 +158,7 @@ def _of_flux_density(unit: str) -> float | None:
 def _exposure_time(cards: _Headers) -> _Found | None:
     """In seconds."""
     for keyword in _EXPOSURE_TIME:
-        seconds = cards.number(keyword, 0.0, _LONGEST)
+        seconds = cards.number(keyword, _SHORTEST, _LONGEST)
         if seconds is not None:
             comment = cards.comment(keyword)
             factor = 60.0 if _MINUTES.search(comment) else 1.0

@@ -108,6 +108,7 @@ def test_scales_of_time(stated, scale, late):
         ({"EXPTIME": 330}, 330.0),
         ({"EXPTIME": "12.5"}, 12.5),
         ({"EXPTIME": 0.0}, None),
+        ({"EXPTIME": [5e-324, "ms"]}, None),
         ({"EXPTIME": -1.0, "EXPOSURE": 5.0}, 5.0),
         ({"EXPTIME": True}, None),
         ({"EXPOSURE": [50.0, "Exposure time minutes"]}, 3000.0),
