@@ -112,9 +112,9 @@ async def read_infer_form(
 
 
 def with_candidates_of(
-    request: InferRequest, table: bytes, settings: GatewaySettings
+    request: InferRequest, table: bytes, settings: GatewaySettings, field: str = "candidates"
 ) -> InferRequest:
-    """A request with the candidates of a table.
+    """A request with the candidates of a table, which came in a field or part of this name.
 
     Raises
     ------
@@ -123,10 +123,15 @@ def with_candidates_of(
     """
     if request.candidates is not None:
         raise InputError(
-            "invalid-request", "candidates", "send them in the request or as a table, not as both"
+            "invalid-request", field, "send candidates in the request or as a table, not as both"
         )
     most, size = settings.max_candidates, settings.max_request_part
-    return msgspec.structs.replace(request, candidates=read_candidates(table, most, size))
+    try:
+        candidates = read_candidates(table, most, size)
+    except InputError as error:
+        error.field = error.field.replace("candidates", field, 1)
+        raise
+    return msgspec.structs.replace(request, candidates=candidates)
 
 
 async def _holding(
@@ -154,7 +159,7 @@ async def _fetch(
         table = await objects.read(
             given.candidates_table, "candidates_table", settings.max_request_part, place.hold
         )
-        how = await compute(with_candidates_of, how, table, settings)
+        how = await compute(with_candidates_of, how, table, settings, "candidates_table")
     return Submission(
         content=await read("exposure", given.exposure),
         filename=printable(given.exposure.rpartition("/")[2]),

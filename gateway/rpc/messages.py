@@ -58,7 +58,7 @@ def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
             raise InputError("invalid-request", name, "give a finite number")
     how = validated(request, Request)
     if table is not None:
-        how = with_candidates_of(how, table, settings)
+        how = with_candidates_of(how, table, settings, "candidates_table")
     return Submission(
         content=message.exposure,
         filename=printable(message.filename),

@@ -137,7 +137,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no y": ({"candidates": pb.Candidates(items=[pb.Candidate(x=1)])}, "candidates[0].y"),
     "Julian date": ({"mjd_mid": 2458334.75}, "mjd_mid"),
     "NaN zero point": ({"zero_point": float("nan")}, "zero_point"),
-    "no table": ({"candidates_table": b"a,b\n1,2\n"}, "candidates"),
+    "no table": ({"candidates_table": b"a,b\n1,2\n"}, "candidates_table"),
     "threshold": ({"confidence_threshold": 2.0}, "confidence_threshold"),
     "NaN threshold": ({"confidence_threshold": float("nan")}, "confidence_threshold"),
     "threshold and rate": (
