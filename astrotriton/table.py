@@ -32,19 +32,23 @@ def table(answer: dict[str, Any], truth: Callable[[dict[str, Any]], str] | None 
     made = Table(title=title if count <= _SHOWN else f"The {_SHOWN} most confident of {title}")
     for name in ("rank", "x", "y", "RA", "Dec", "probability", "confidence", "real?"):
         made.add_column(name, justify="right", no_wrap=True)
+    known = any(detection["mag"] is not None for detection in answer["detections"][:_SHOWN])
+    if known:
+        made.add_column("mag", justify="right", no_wrap=True)
     made.add_column("flags")
     if truth is not None:
         made.add_column("truth", no_wrap=True)
     for detection in answer["detections"][:_SHOWN]:
         cells = [
             str(detection["rank"]),
-            f"{detection['x']:.2f}",
-            f"{detection['y']:.2f}",
+            _number(detection["x"], 2),
+            _number(detection["y"], 2),
             _number(detection["ra"], 6),
             _number(detection["dec"], 6),
             _number(detection["probability"], 4),
             _number(detection["confidence"], 4),
             "yes" if detection["is_real"] else "no",
+            *([_number(detection["mag"], 2)] if known else []),
             ", ".join(detection["flags"]),
         ]
         if truth is not None:

@@ -243,7 +243,10 @@ class GatewaySettings(BaseSettings):
         100_000, title="Most candidates", description="Candidates in one request.", ge=1
     )
     max_request_part: int = Field(
-        16 * _MIB, title="Largest JSON part", description="Bytes of the part `request`.", ge=1
+        16 * _MIB,
+        title="Largest JSON part",
+        description="Bytes of the part `request`, and of a table of candidates.",
+        ge=1,
     )
     upload_timeout: float = Field(
         300.0, title="Upload timeout", description="Seconds in which a body must arrive.", gt=0
@@ -350,7 +353,7 @@ class GatewaySettings(BaseSettings):
     @property
     def max_body(self) -> int:
         """Most bytes of a whole request body, multipart headers included."""
-        return 3 * self.max_bytes + self.max_request_part + _MIB
+        return 3 * self.max_bytes + 2 * self.max_request_part + _MIB
 
 
 def _bucket_of(location: str) -> list[str]:

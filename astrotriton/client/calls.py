@@ -39,6 +39,9 @@ class Options(TypedDict, total=False):
     ----------
     mask, weight
         Files with a data-quality plane or a weight map, if the exposure does not hold them.
+    candidates
+        A table of candidates, in place of those in the request: CSV, ECSV, VOTable, FITS or a
+        catalogue of SExtractor.
     idempotency_key
         Names the call: a repetition gets the first answer. Without one, each call has its own, so
         that its retries score the exposure once.
@@ -46,6 +49,7 @@ class Options(TypedDict, total=False):
 
     mask: File
     weight: File
+    candidates: File
     idempotency_key: str
 
 
@@ -60,10 +64,9 @@ def infer(
 ) -> httpx.Request:
     """``POST /detections/infer``; however often it is sent, the exposure is scored once."""
     files = {"exposure": _part("exposure", exposure)}
-    if "mask" in options:
-        files["mask"] = _part("mask", options["mask"])
-    if "weight" in options:
-        files["weight"] = _part("weight", options["weight"])
+    for name in ("mask", "weight", "candidates"):
+        if name in options:
+            files[name] = _part(name, options[name])
     if request is not None:
         files["request"] = ("request.json", msgspec.json.encode(request))
     key = options.get("idempotency_key") or str(uuid4())

@@ -1,14 +1,15 @@
 """The command that scores an exposure through a gateway."""
 
-import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from astrotriton.cli import fail
-from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferRequest
+from astrotriton.client import FORMATS, Client, ClientError, InferRequest, Options
+from astrotriton.wire.exposures import TimeScale
+from astrotriton.wire.fields import FieldError
 
 
 @click.command()
@@ -22,7 +23,8 @@ from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferR
 @click.option(
     "--candidates",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Table with columns x and y (0-based pixels) and perhaps id: CSV, ECSV, VOTable or FITS. "
+    help="Table of candidates: CSV, ECSV, VOTable, FITS or a catalogue of SExtractor, with columns "
+    "x and y (0-based pixels), X_IMAGE and Y_IMAGE (1-based), ra and dec (degrees) or the like. "
     "Without it, the gateway extracts the sources.",
 )
 @click.option("--hdu", help="HDU by index or EXTNAME; without it, the first image.")
@@ -33,6 +35,16 @@ from astrotriton.client import FORMATS, CandidateIn, Client, ClientError, InferR
     help="Choose the threshold so that at most this share of the real ones is expected to be false;"
     " not together with --threshold.",
 )
+@click.option("--zero-point", type=float, help="Magnitude of a flux of 1; else the header's.")
+@click.option("--flux-unit", help="Unit of the pixels; else the header's BUNIT.")
+@click.option("--mjd-mid", type=float, help="Mid-exposure, MJD; else made of the header.")
+@click.option(
+    "--time-scale",
+    type=click.Choice(get_args(TimeScale)),
+    help="Scale of --mjd-mid; UTC without it.",
+)
+@click.option("--exposure-time", type=float, help="Seconds; else the header's.")
+@click.option("--filter", "filter_name", help="Filter; else the header's.")
 @click.option(
     "--format",
     "form",
@@ -52,21 +64,38 @@ def score(
     hdu: str | None,
     threshold: float | None,
     max_false_discovery_rate: float | None,
+    zero_point: float | None,
+    flux_unit: str | None,
+    mjd_mid: float | None,
+    time_scale: TimeScale | None,
+    exposure_time: float | None,
+    filter_name: str | None,
     form: str,
     deadline: float,
 ) -> None:
     """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
     if threshold is not None and max_false_discovery_rate is not None:
         fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
-    request = InferRequest(
-        candidates=None if candidates is None else _read(candidates),
-        hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
-        confidence_threshold=threshold,
-        max_false_discovery_rate=max_false_discovery_rate,
-    )
+    try:
+        request = InferRequest(
+            hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
+            confidence_threshold=threshold,
+            max_false_discovery_rate=max_false_discovery_rate,
+            zero_point=zero_point,
+            flux_unit=flux_unit,
+            mjd_mid=mjd_mid,
+            time_scale=time_scale,
+            exposure_time=exposure_time,
+            filter=filter_name,
+        )
+    except FieldError as error:
+        fail("score", error)
     try:
         with Client(url or _own_gateway(), token=token, deadline=deadline) as client:
-            answer = client.score_as("json" if form == "table" else form, exposure, request)
+            options: Options = {} if candidates is None else {"candidates": candidates}
+            answer = client.score_as(
+                "json" if form == "table" else form, exposure, request, **options
+            )
     except ClientError as error:
         fail("score", error)
     if form == "table":
@@ -86,43 +115,6 @@ def _own_gateway() -> str:
     if addresses is None:
         fail("score", "no gateway: give --url, or start one with `astrotriton up`")
     return addresses.gateway_url
-
-
-def _read(path: Path) -> list[CandidateIn]:
-    """The candidates of a table: CSV, or what Astropy reads where it is installed."""
-    try:
-        columns = _csv(path) if path.suffix == ".csv" else _by_astropy(path)
-    except Exception as error:  # Astropy raises almost anything on a file that is no table
-        fail("score", f"{path} is no table that can be read: {error}")
-    missing = {"x", "y"} - set(columns)
-    if missing:
-        fail("score", f"{path} has no column {' and no column '.join(sorted(missing))}")
-    ids = columns.get("id", [None] * len(columns["x"]))
-    try:
-        return [
-            CandidateIn(x=float(x), y=float(y), id=None if name is None else str(name))
-            for x, y, name in zip(columns["x"], columns["y"], ids, strict=True)
-        ]
-    except (TypeError, ValueError) as error:
-        fail("score", f"{path}: a position is not a number: {error}")
-
-
-def _csv(path: Path) -> dict[str, list[Any]]:
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        names = [name.strip() for name in rows.fieldnames or ()]
-        rows.fieldnames = names
-        table = list(rows)
-    return {name: [row[name] for row in table] for name in names}
-
-
-def _by_astropy(path: Path) -> dict[str, list[Any]]:
-    try:
-        from astropy.table import Table
-    except ModuleNotFoundError:
-        raise ValueError("give a .csv, or `pip install astropy` for other tables") from None
-    table = Table.read(path)
-    return {name: list(table[name]) for name in table.colnames}
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 A field says once, in its ``Meta``, all that a table needs of it: ``description`` and ``examples``;
 ``title``, what people call it, if that is not its name; and in ``extra`` its ``unit`` (as VOUnits
-spells it) and its ``dtype``, where that is narrower than its type. The writers of files, the
-dashboard and the example in the OpenAPI document are made of that.
+spells it), its ``ucd`` and its ``dtype``, where that is narrower than its type. The writers of
+files, the dashboard and the example in the OpenAPI document are made of that.
 """
 
 from functools import cache
@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 from msgspec import inspect
+
+#: In place of a unit: that of the exposure's pixels.
+FLUX_UNIT = "flux_unit"
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +28,9 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     nullable
         Whether it may be unknown.
     unit
-        As VOUnits spells it; None without one.
+        As VOUnits spells it, or `FLUX_UNIT`; None without one.
+    ucd
+        What kind of quantity it is, as UCD1+ names it; None if nothing fits.
     example
         A value of it, as JSON has it.
     """
@@ -36,6 +41,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     nullable: bool
     unit: str | None
+    ucd: str | None
     example: Any
 
 
@@ -79,6 +85,7 @@ def _column(name: str, declared: inspect.Type) -> Column | None:
         dtype=dtype,
         nullable=nullable,
         unit=extra.get("unit"),
+        ucd=extra.get("ucd"),
         example=said.get("examples", [None])[0],
     )
 

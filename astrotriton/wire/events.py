@@ -24,10 +24,12 @@ class EventDetection(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     candidate_id: str | None
-    x: float
-    y: float
+    x: float | None
+    y: float | None
     ra: float | None
     dec: float | None
+    mag: float | None
+    mag_err: float | None
     confidence: float | None
     is_real: bool
 
@@ -47,6 +49,7 @@ class ScoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     run_id: UUID
     model: ModelRef
     exposure: ExposureInfo
+    limiting_magnitude: float | None
     threshold: float
     extracted: bool
     counts: Counts

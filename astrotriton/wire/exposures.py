@@ -1,13 +1,93 @@
-"""Exposures: what was scored, and its quality as a whole."""
+"""Exposures: what was scored, how it was taken, and its quality as a whole."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+#: Of a time. UTC stands for any kind of it that a header names (UT, GMT).
+TimeScale = Literal["UTC", "UT1", "TAI", "TT", "TDB", "TCG", "TCB"]
 
-class ExposureInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The exposure that was scored."""
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """When, through what and how an exposure was taken; null: neither header nor request say."""
+
+    mjd_mid: Annotated[
+        float | None,
+        Meta(
+            description="Mid-exposure, MJD in the scale `time_scale`. It is the beginning where "
+            "`time_source` names nothing else.",
+            examples=[58334.39324765],
+            extra={"unit": "d", "ucd": "time.epoch;obs.exposure"},
+        ),
+    ] = None
+    time_scale: Annotated[
+        TimeScale | None,
+        Meta(
+            description="Scale of `mjd_mid`: that of the request or of TIMESYS, else UTC.",
+            examples=["UTC"],
+            extra={"ucd": "meta.code;time.scale"},
+        ),
+    ] = None
+    observed_at: Annotated[
+        datetime | None,
+        Meta(description="Mid-exposure, UTC.", examples=["2018-08-04T09:26:16.597Z"]),
+    ] = None
+    time_source: Annotated[
+        str | None,
+        Meta(
+            description="What says so: `request`, or the keywords that the time was made of.",
+            examples=["MJD-OBS + EXPTIME/2"],
+            extra={"ucd": "meta.note"},
+        ),
+    ] = None
+    exposure_time: Annotated[
+        float | None,
+        Meta(
+            description="Seconds.",
+            examples=[330.0],
+            extra={"unit": "s", "ucd": "time.duration;obs.exposure"},
+        ),
+    ] = None
+    filter: Annotated[
+        str | None,
+        Meta(
+            description="As the request or the header names it.",
+            examples=["i DECam SDSS c0003 7835.0 1470.0"],
+            extra={"ucd": "meta.id;instr.filter"},
+        ),
+    ] = None
+    flux_unit: Annotated[
+        str | None,
+        Meta(
+            description="Unit of the pixels, and so of every flux: that of the request, or BUNIT. "
+            "Null: neither says.",
+            examples=["adu"],
+            extra={"ucd": "meta.unit"},
+        ),
+    ] = None
+    zero_point: Annotated[
+        float | None,
+        Meta(
+            description="Magnitude of a flux of 1 `flux_unit`, in whatever system it was given in; "
+            "AB where it follows from a unit of flux density.",
+            examples=[30.2],
+            extra={"unit": "mag", "ucd": "phot.mag;arith.zp"},
+        ),
+    ] = None
+    zero_point_source: Annotated[
+        str | None,
+        Meta(
+            description="What says so: `request`, `flux_unit` (of the request), or the keywords.",
+            examples=["MAGZERO"],
+            extra={"ucd": "meta.note"},
+        ),
+    ] = None
+
+
+class ExposureInfo(Observation, frozen=True, kw_only=True):
+    """The exposure that was scored, and how it was taken."""
 
     name: Annotated[str | None, Meta(description="`exposure_id`, or the file's name.")]
     hdu: Annotated[str, Meta(description="The HDU that was scored, or `npy`.")]
@@ -35,6 +115,8 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
         Share of pixels that are NaN, infinite, blank or excluded by a plane.
     saturated_fraction
         Share of pixels from the header's ``SATURATE`` on; None without it.
+    limiting_magnitude
+        ``depth`` as a magnitude: of a point source of SNR 5. None without a zero point.
     """
 
     background: float
@@ -44,3 +126,4 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
     seeing_fwhm: float | None
     masked_fraction: float
     saturated_fraction: float | None
+    limiting_magnitude: float | None = None

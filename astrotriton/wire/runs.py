@@ -9,11 +9,16 @@ from msgspec import Meta
 
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, CandidateIn, ScoredDetection
-from astrotriton.wire.exposures import ExposureInfo, ImageQuality
+from astrotriton.wire.exposures import ExposureInfo, ImageQuality, Observation, TimeScale
 from astrotriton.wire.fields import FieldError, Hdu, Name, Probability, Version
 from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
 from astrotriton.wire.problems import Problem
+
+_BRIGHTEST, _FAINTEST = -20.0, 60.0  # zero points
+_FIRST_MJD, _LAST_MJD = 15020.0, 88069.0
+_LONGEST = 1e7  # seconds
+_OF_OBSERVATION = ("mjd_mid", "time_scale", "exposure_time", "filter", "flux_unit", "zero_point")
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,14 +27,17 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Raises
     ------
     FieldError
-        If both a threshold and a false discovery rate are given: the rate chooses the threshold.
+        If both a threshold and a false discovery rate are given (the rate chooses the threshold),
+        or a zero point, a time or an exposure time cannot be meant.
     """
 
     candidates: Annotated[
         list[CandidateIn] | None,
         Meta(
             description="Sources to score. Each comes back, whatever became of it. Null or left "
-            "out: the gateway extracts sources itself, and says so in `extracted`."
+            "out: the gateway extracts sources itself, and says so in `extracted`. A table can be "
+            "sent instead: as the part `candidates` of a form, or as `candidates_table` of an "
+            "exposure by reference."
         ),
     ] = None
     hdu: Annotated[
@@ -84,7 +92,40 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             examples=["decam_difference"],
         ),
     ] = None
-
+    zero_point: Annotated[
+        float | None,
+        Meta(
+            description="Magnitude of a flux of 1, for `mag` and the limiting magnitude. Left out: "
+            "what the header says.",
+            extra_json_schema={"minimum": _BRIGHTEST, "maximum": _FAINTEST},
+        ),
+    ] = None
+    flux_unit: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[ -~]*[!-~][ -~]*$")] | None,
+        Meta(description="Unit of the pixels. Left out: BUNIT.", examples=["adu", "nJy"]),
+    ] = None
+    mjd_mid: Annotated[
+        float | None,
+        Meta(
+            description="Mid-exposure, MJD. Left out: what the header says.",
+            extra_json_schema={"minimum": _FIRST_MJD, "maximum": _LAST_MJD},
+        ),
+    ] = None
+    time_scale: Annotated[
+        TimeScale | None,
+        Meta(description="Scale of `mjd_mid`. Left out: UTC."),
+    ] = None
+    exposure_time: Annotated[
+        float | None,
+        Meta(
+            description="Seconds. Left out: what the header says.",
+            extra_json_schema={"exclusiveMinimum": 0.0, "maximum": _LONGEST},
+        ),
+    ] = None
+    filter: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] | None,
+        Meta(description="Left out: what the header says.", examples=["r"]),
+    ] = None
     model_version: Annotated[
         Version | Literal["champion", "challenger"] | None,
         Meta(
@@ -99,15 +140,34 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 "confidence_threshold",
                 "leave it out, or leave out max_false_discovery_rate, which chooses the threshold",
             )
+        if self.zero_point is not None and not _BRIGHTEST <= self.zero_point <= _FAINTEST:
+            raise FieldError(
+                "zero_point",
+                f"give the magnitude of a flux of 1, between {_BRIGHTEST:g} and {_FAINTEST:g}",
+            )
+        if self.mjd_mid is not None and not _FIRST_MJD <= self.mjd_mid <= _LAST_MJD:
+            raise FieldError(
+                "mjd_mid",
+                "give a modified Julian date, which is the Julian date less 2400000.5, between "
+                f"{_FIRST_MJD:g} (1900) and {_LAST_MJD:g} (2100)",
+            )
+        if self.time_scale is not None and self.mjd_mid is None:
+            raise FieldError(
+                "time_scale", "it is that of mjd_mid: give that too, or leave this out"
+            )
+        if self.exposure_time is not None and not 0.0 < self.exposure_time <= _LONGEST:
+            raise FieldError("exposure_time", f"give seconds, above 0 and at most {_LONGEST:g}")
+
+    def to_observation(self) -> Observation:
+        """What it says of how the exposure was taken."""
+        given = {name: getattr(self, name) for name in _OF_OBSERVATION}
+        return Observation(**given)
 
     def to_candidates(self) -> list[Candidate] | None:
         """The candidates as `detection` takes them, each with an id."""
         if self.candidates is None:
             return None
-        return [
-            Candidate(id=str(index if given.id is None else given.id), x=given.x, y=given.y)
-            for index, given in enumerate(self.candidates)
-        ]
+        return [given.named(str(index)) for index, given in enumerate(self.candidates)]
 
 
 class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +189,18 @@ class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_f
         Annotated[str, Meta(max_length=1024)] | None,
         Meta(description="`s3://bucket/key` of a weight map."),
     ] = None
+    candidates_table: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(
+            description="`s3://bucket/key` of a table of candidates: CSV, ECSV, VOTable, FITS or a "
+            "catalogue of SExtractor. Not together with `candidates`."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidates is not None and self.candidates_table is not None:
+            raise FieldError("candidates_table", "leave it out, or leave out candidates")
 
 
 class InferResponse(msgspec.Struct, frozen=True, kw_only=True):

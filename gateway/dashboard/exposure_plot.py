@@ -71,6 +71,8 @@ def plot(height: int, width: int, detections: Sequence[StoredDetection]) -> Plot
                 f"#{one.rank}: {_described(one)}",
             )
             for one in reversed(detections)
+            if one.x is not None and -0.5 <= one.x <= width - 0.5
+            if one.y is not None and -0.5 <= one.y <= height - 0.5
         ],
     )
 

@@ -10,6 +10,7 @@ from astrotriton.gateway.dashboard import charts, written
 from astrotriton.gateway.dashboard.charts import Chart
 from astrotriton.gateway.dashboard.exposure_plot import KINDS, kind_of
 from astrotriton.gateway.errors import NotFoundError
+from astrotriton.wire.detections import UNSCORED_REASONS
 from astrotriton.wire.flags import FLAGS, meaning_of
 from astrotriton.wire.models import ModelInfo
 from astrotriton.wire.validation import Curves, Validation
@@ -167,4 +168,5 @@ def environment() -> Environment:
     }
     found.filters.update(filters)
     found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS, "FLAGS": FLAGS})
+    found.globals["UNSCORED_REASONS"] = UNSCORED_REASONS
     return found

@@ -7,8 +7,9 @@ from litestar import Request, Response
 
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotAcceptableError
-from astrotriton.gateway.http.formats import WRITERS
+from astrotriton.gateway.http.formats import WRITERS, Listing
 from astrotriton.wire.detections import ScoredDetection
+from astrotriton.wire.runs import InferResponse
 
 _Body = TypeVar("_Body")
 _JSON = "application/json"
@@ -30,12 +31,16 @@ def accepted(request: Request[Any, Any, Any]) -> str:
 
 
 async def detections_as(
-    kind: str, body: _Body, detections: Sequence[ScoredDetection], row: type[ScoredDetection]
+    kind: str,
+    body: _Body,
+    detections: Sequence[ScoredDetection],
+    row: type[ScoredDetection],
+    run: InferResponse | None = None,
 ) -> Response[Any]:
-    """A body that lists detections, or only these in another format."""
+    """A body that lists detections; or, in another format, only these and what their run says."""
     if kind == _JSON:
         return Response(body)
-    written = await compute(WRITERS[kind], detections, row)
+    written = await compute(WRITERS[kind], Listing(detections, row, run))
     return Response(written, media_type=kind)
 
 

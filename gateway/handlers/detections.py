@@ -83,9 +83,8 @@ class DetectionController(Controller):
                     asked = await context.runs.run_now(form, place, caller.subject, key)
                 if asked.result is None:
                     return await _see_run(context, asked.run_id)
-                return await detections_as(
-                    kind, asked.result, asked.result.detections, ScoredDetection
-                )
+                run = asked.result
+                return await detections_as(kind, run, run.detections, ScoredDetection, run)
 
     @get(
         "/",
@@ -121,6 +120,27 @@ class DetectionController(Controller):
             str | None,
             QueryParameter(description="Scored before this time, RFC 3339.", format="date-time"),
         ] = None,
+        observed_since: Annotated[
+            str | None,
+            QueryParameter(
+                description="Mid-exposure at this time or later, RFC 3339.", format="date-time"
+            ),
+        ] = None,
+        observed_until: Annotated[
+            str | None,
+            QueryParameter(
+                description="Mid-exposure before this time, RFC 3339.", format="date-time"
+            ),
+        ] = None,
+        taken_through: Annotated[
+            str | None,
+            QueryParameter(
+                name="filter",
+                description="Filter of the exposure, as its header or the request names it.",
+                max_length=200,
+                pattern=r"^[^\x00-\x1f\x7f]*$",
+            ),
+        ] = None,
         ra: Annotated[
             float | None,
             QueryParameter(
@@ -149,6 +169,9 @@ class DetectionController(Controller):
             label=label,
             since=_time("since", since),
             until=_time("until", until),
+            observed_since=_time("observed_since", observed_since),
+            observed_until=_time("observed_until", observed_until),
+            filter=taken_through,
             cone=_cone(ra, dec, radius),
         )
         page = await context.detections.find(wanted, after, limit)

@@ -39,4 +39,4 @@ class RunController(Controller):
         kind = accepted(request)
         run = await context.runs.get(run_id)
         found = [] if run.result is None else run.result.detections
-        return await detections_as(kind, run, found, ScoredDetection)
+        return await detections_as(kind, run, found, ScoredDetection, run.result)

@@ -18,7 +18,9 @@ from multipart import (  # type: ignore[import-untyped]
 )
 
 from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.detection.sources.candidate_tables import read_candidates
 from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Submission
@@ -69,6 +71,7 @@ async def read_infer_form(
         "mask": settings.max_bytes,
         "weight": settings.max_bytes,
         "request": settings.max_request_part,
+        "candidates": settings.max_request_part,
     }
     try:
         async with asyncio.timeout(settings.upload_timeout):
@@ -93,15 +96,42 @@ async def read_infer_form(
     planes = {
         name: parts[name].body.getvalue() if name in parts else None for name in ("mask", "weight")
     }
+    how = InferRequest()
+    if "request" in parts:
+        how = decode_request(parts["request"].body.getvalue())
+    if "candidates" in parts:
+        table = parts["candidates"].body.getvalue()
+        how = await compute(with_candidates_of, how, table, settings)
     return Submission(
         content=parts["exposure"].body.getvalue(),
         filename=printable(parts["exposure"].filename),
         mask=planes["mask"],
         weight=planes["weight"],
-        request=decode_request(parts["request"].body.getvalue())
-        if "request" in parts
-        else InferRequest(),
+        request=how,
     )
+
+
+def with_candidates_of(
+    request: InferRequest, table: bytes, settings: GatewaySettings, field: str = "candidates"
+) -> InferRequest:
+    """A request with the candidates of a table, which came in a field or part of this name.
+
+    Raises
+    ------
+    InputError
+        If the request has candidates already, or the table has none that can be read.
+    """
+    if request.candidates is not None:
+        raise InputError(
+            "invalid-request", field, "send candidates in the request or as a table, not as both"
+        )
+    most, size = settings.max_candidates, settings.max_request_part
+    try:
+        candidates = read_candidates(table, most, size)
+    except InputError as error:
+        error.field = error.field.replace("candidates", field, 1)
+        raise
+    return msgspec.structs.replace(request, candidates=candidates)
 
 
 async def _holding(
@@ -124,14 +154,18 @@ async def _fetch(
     async def read(field: str, url: str) -> bytes:
         return await objects.read(url, field, settings.max_bytes, place.hold)
 
+    how = InferRequest(**{name: getattr(given, name) for name in InferRequest.__struct_fields__})
+    if given.candidates_table is not None:
+        table = await objects.read(
+            given.candidates_table, "candidates_table", settings.max_request_part, place.hold
+        )
+        how = await compute(with_candidates_of, how, table, settings, "candidates_table")
     return Submission(
         content=await read("exposure", given.exposure),
         filename=printable(given.exposure.rpartition("/")[2]),
         mask=None if given.mask is None else await read("mask", given.mask),
         weight=None if given.weight is None else await read("weight", given.weight),
-        request=InferRequest(
-            **{name: getattr(given, name) for name in InferRequest.__struct_fields__}
-        ),
+        request=how,
     )
 
 
@@ -189,7 +223,7 @@ def _decode(content: bytes, kind: type[_Request]) -> _Request:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(
-            "invalid-json", "request", f"{error}; numbers must be finite: JSON knows no NaN"
+            "invalid-json", "request", f"{error}; JSON knows no NaN and no infinity: send null"
         ) from error
 
 
@@ -209,10 +243,11 @@ def validated(fields: dict[str, Any], kind: type[_Request]) -> _Request:
 
 def _invalid(error: msgspec.ValidationError) -> InputError:
     message = str(error)
-    if isinstance(error.__cause__, FieldError):
-        return InputError("invalid-request", error.__cause__.field, error.__cause__.detail)
     path = _PATH.search(message)
     field = path["path"] if path else ""
+    if isinstance(cause := error.__cause__, FieldError):
+        within = f"{field}.{cause.field}" if field else cause.field
+        return InputError("invalid-request", within, cause.detail)
     if missing := _MISSING.search(message):
         field = f"{field}.{missing['name']}" if field else missing["name"]
     return InputError("invalid-request", field or "request", _PATH.sub("", message))

@@ -27,6 +27,7 @@ from litestar.openapi.spec import (
 )
 from litestar.static_files import create_static_files_router
 
+from astrotriton.detection.sources.candidate_tables import ID_COLUMNS, POSITION_COLUMNS
 from astrotriton.gateway.http.examples import REQUEST, RESPONSE
 from astrotriton.gateway.http.formats import WRITERS
 from astrotriton.wire.detections import LabelIn
@@ -49,6 +50,12 @@ After a 503, come back when `Retry-After` says.
 """
 
 _ASSETS = "/assets"
+
+_PAIRS = ", ".join(
+    f"`{'`/`'.join(pair.names)}`"
+    + (" (degrees)" if pair.sky else f" (the first pixel is {pair.first})")
+    for pair in POSITION_COLUMNS
+)
 
 _PROBLEMS = {
     400: "The request is malformed.",
@@ -112,6 +119,14 @@ class InferOperation(Operation):
                                 content_media_type="application/octet-stream",
                                 description="A weight map of the same shape, FITS or `.npy`: "
                                 "pixels are left out where it is not above 0.",
+                            ),
+                            "candidates": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="A table of candidates, in place of those in the "
+                                "request: CSV, ECSV, VOTable, FITS or a catalogue of SExtractor. "
+                                f"It has one of the pairs of columns {_PAIRS}, and perhaps an id "
+                                f"({', '.join(f'`{name}`' for name in ID_COLUMNS)}).",
                             ),
                             "request": Reference(ref="#/components/schemas/InferRequest"),
                         },

@@ -10,14 +10,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Candidate(_message.Message):
-    __slots__ = ("x", "y", "id")
+    __slots__ = ("x", "y", "id", "ra", "dec")
     X_FIELD_NUMBER: _ClassVar[int]
     Y_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    RA_FIELD_NUMBER: _ClassVar[int]
+    DEC_FIELD_NUMBER: _ClassVar[int]
     x: float
     y: float
     id: str
-    def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., id: _Optional[str] = ...) -> None: ...
+    ra: float
+    dec: float
+    def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., id: _Optional[str] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ...) -> None: ...
 
 class Candidates(_message.Message):
     __slots__ = ("items",)
@@ -42,7 +46,7 @@ class Model(_message.Message):
     def __init__(self, version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version")
+    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter")
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +61,13 @@ class InferRequest(_message.Message):
     TTA_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_TABLE_FIELD_NUMBER: _ClassVar[int]
+    ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    FLUX_UNIT_FIELD_NUMBER: _ClassVar[int]
+    MJD_MID_FIELD_NUMBER: _ClassVar[int]
+    TIME_SCALE_FIELD_NUMBER: _ClassVar[int]
+    EXPOSURE_TIME_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     exposure: bytes
     filename: str
     mask: bytes
@@ -71,7 +82,14 @@ class InferRequest(_message.Message):
     tta: bool
     exposure_id: str
     model_version: Model
-    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+    candidates_table: bytes
+    zero_point: float
+    flux_unit: str
+    mjd_mid: float
+    time_scale: str
+    exposure_time: float
+    filter: str
+    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -84,21 +102,39 @@ class ModelRef(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class ExposureInfo(_message.Message):
-    __slots__ = ("name", "hdu", "height", "width", "digest")
+    __slots__ = ("name", "hdu", "height", "width", "digest", "mjd_mid", "time_scale", "observed_at", "time_source", "exposure_time", "filter", "flux_unit", "zero_point", "zero_point_source")
     NAME_FIELD_NUMBER: _ClassVar[int]
     HDU_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MJD_MID_FIELD_NUMBER: _ClassVar[int]
+    TIME_SCALE_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    TIME_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    EXPOSURE_TIME_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    FLUX_UNIT_FIELD_NUMBER: _ClassVar[int]
+    ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
+    ZERO_POINT_SOURCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     hdu: str
     height: int
     width: int
     digest: str
-    def __init__(self, name: _Optional[str] = ..., hdu: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+    mjd_mid: float
+    time_scale: str
+    observed_at: _timestamp_pb2.Timestamp
+    time_source: str
+    exposure_time: float
+    filter: str
+    flux_unit: str
+    zero_point: float
+    zero_point_source: str
+    def __init__(self, name: _Optional[str] = ..., hdu: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., digest: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., time_source: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ..., flux_unit: _Optional[str] = ..., zero_point: _Optional[float] = ..., zero_point_source: _Optional[str] = ...) -> None: ...
 
 class ImageQuality(_message.Message):
-    __slots__ = ("background", "background_gradient", "noise", "depth", "seeing_fwhm", "masked_fraction", "saturated_fraction")
+    __slots__ = ("background", "background_gradient", "noise", "depth", "seeing_fwhm", "masked_fraction", "saturated_fraction", "limiting_magnitude")
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +142,7 @@ class ImageQuality(_message.Message):
     SEEING_FWHM_FIELD_NUMBER: _ClassVar[int]
     MASKED_FRACTION_FIELD_NUMBER: _ClassVar[int]
     SATURATED_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    LIMITING_MAGNITUDE_FIELD_NUMBER: _ClassVar[int]
     background: float
     background_gradient: float
     noise: float
@@ -113,7 +150,8 @@ class ImageQuality(_message.Message):
     seeing_fwhm: float
     masked_fraction: float
     saturated_fraction: float
-    def __init__(self, background: _Optional[float] = ..., background_gradient: _Optional[float] = ..., noise: _Optional[float] = ..., depth: _Optional[float] = ..., seeing_fwhm: _Optional[float] = ..., masked_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ...) -> None: ...
+    limiting_magnitude: float
+    def __init__(self, background: _Optional[float] = ..., background_gradient: _Optional[float] = ..., noise: _Optional[float] = ..., depth: _Optional[float] = ..., seeing_fwhm: _Optional[float] = ..., masked_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., limiting_magnitude: _Optional[float] = ...) -> None: ...
 
 class Guarantee(_message.Message):
     __slots__ = ("max_false_discovery_rate", "threshold", "confidence_level", "exposures", "assumption")
@@ -130,7 +168,7 @@ class Guarantee(_message.Message):
     def __init__(self, max_false_discovery_rate: _Optional[float] = ..., threshold: _Optional[float] = ..., confidence_level: _Optional[float] = ..., exposures: _Optional[int] = ..., assumption: _Optional[str] = ...) -> None: ...
 
 class Detection(_message.Message):
-    __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "tta_std", "ensemble_std", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags", "snr_err", "sep_flags")
+    __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "tta_std", "ensemble_std", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags", "snr_err", "sep_flags", "unscored_reason", "mag", "mag_err")
     ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +201,9 @@ class Detection(_message.Message):
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     SNR_ERR_FIELD_NUMBER: _ClassVar[int]
     SEP_FLAGS_FIELD_NUMBER: _ClassVar[int]
+    UNSCORED_REASON_FIELD_NUMBER: _ClassVar[int]
+    MAG_FIELD_NUMBER: _ClassVar[int]
+    MAG_ERR_FIELD_NUMBER: _ClassVar[int]
     id: str
     rank: int
     candidate_id: str
@@ -195,7 +236,10 @@ class Detection(_message.Message):
     flags: _containers.RepeatedScalarFieldContainer[str]
     snr_err: float
     sep_flags: int
-    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., tta_std: _Optional[float] = ..., ensemble_std: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., snr_err: _Optional[float] = ..., sep_flags: _Optional[int] = ...) -> None: ...
+    unscored_reason: str
+    mag: float
+    mag_err: float
+    def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., tta_std: _Optional[float] = ..., ensemble_std: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., snr_err: _Optional[float] = ..., sep_flags: _Optional[int] = ..., unscored_reason: _Optional[str] = ..., mag: _Optional[float] = ..., mag_err: _Optional[float] = ...) -> None: ...
 
 class Run(_message.Message):
     __slots__ = ("run_id", "created_at", "model", "exposure", "image", "tiles", "threshold", "tta", "guarantee", "extracted", "flags")

@@ -9,9 +9,10 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from astrotriton.detection.errors import InputError, TooLargeError
-from astrotriton.gateway.http.forms import validated
+from astrotriton.gateway.http.forms import validated, with_candidates_of
 from astrotriton.gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
 from astrotriton.gateway.services.inference import Submission
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.detections import ScoredDetection
 from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferRequest as Request
@@ -21,15 +22,15 @@ _FILES = ("exposure", "mask", "weight")
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "model_version")
 
 
-def to_submission(content: bytes, most: int) -> Submission:
+def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
     """What a request wants scored, checked as over HTTP.
 
     Parameters
     ----------
     content
         An `InferRequest` as it came.
-    most
-        Bytes that a file may have.
+    settings
+        Have the bytes that a file may have, and the candidates.
 
     Raises
     ------
@@ -42,8 +43,9 @@ def to_submission(content: bytes, most: int) -> Submission:
         raise InputError("invalid-message", "request", f"no InferRequest: {error}") from error
     fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     for name in _FILES:
-        if len(fields.get(name, b"")) > most:
-            raise TooLargeError(name, f"over {most} bytes")
+        if len(fields.get(name, b"")) > settings.max_bytes:
+            raise TooLargeError(name, f"over {settings.max_bytes} bytes")
+    table = fields.pop("candidates_table", None)
     request = {name: value for name, value in fields.items() if name not in (*_FILES, "filename")}
     for name in _CHOICES:
         if name in request:
@@ -54,18 +56,20 @@ def to_submission(content: bytes, most: int) -> Submission:
     for name, value in request.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError("invalid-request", name, "give a finite number")
+    how = validated(request, Request)
+    if table is not None:
+        how = with_candidates_of(how, table, settings, "candidates_table")
     return Submission(
         content=message.exposure,
         filename=printable(message.filename),
         mask=fields.get("mask"),
         weight=fields.get("weight"),
-        request=validated(request, Request),
+        request=how,
     )
 
 
 def _candidate(given: Candidate) -> dict[str, Any]:
-    place: dict[str, Any] = {"x": given.x, "y": given.y}
-    return place | {"id": given.id} if given.HasField("id") else place
+    return {field.name: value for field, value in given.ListFields()}
 
 
 def from_run(run: InferResponse) -> Run:

@@ -60,6 +60,7 @@ def scored_event(run: InferResponse, event_id: UUID, source: EventSource, most: 
         run_id=run.run_id,
         model=run.model,
         exposure=run.exposure,
+        limiting_magnitude=run.image.limiting_magnitude,
         threshold=run.threshold,
         extracted=run.extracted,
         counts=Counts(

@@ -128,6 +128,7 @@ class InferenceService:
                 planes=submission.planes,
                 tta=request.tta,
                 limits=self._limits,
+                observation=request.to_observation(),
             )
             # Before Triton is asked: what cannot be vouched for costs nothing.
             guarantee = guarantee_of(tiled, request.max_false_discovery_rate)

@@ -323,10 +323,14 @@ def _digest_of(submission: Submission, exposure: str) -> str:
 
 
 def _pictures(tiled: TiledInference, run: InferResponse, most: int) -> dict[UUID, bytes]:
-    shown = [d for d in run.detections[:most] if d.outcome != "merged"]
-    places = [(d.x, d.y) for d in shown]
-    found = cut_out(tiled.exposure, places, run.image.background, run.image.noise)
-    return {d.id: pixels.tobytes() for d, pixels in zip(shown, found, strict=True)}
+    places = {
+        d.id: (d.x, d.y)
+        for d in run.detections[:most]
+        if d.outcome == "kept" or d.unscored_reason == "masked"
+        if d.x is not None and d.y is not None
+    }
+    found = cut_out(tiled.exposure, list(places.values()), run.image.background, run.image.noise)
+    return {name: pixels.tobytes() for name, pixels in zip(places, found, strict=True)}
 
 
 def _answer(
@@ -356,6 +360,7 @@ def _answer(
             height=height,
             width=width,
             digest=exposure_digest,
+            **msgspec.structs.asdict(scored.observation),
         ),
         image=scored.image,
         tiles=scored.tiles,

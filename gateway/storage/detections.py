@@ -10,15 +10,15 @@ from asyncpg import Record
 
 from astrotriton.gateway.storage.database import Connection
 from astrotriton.gateway.storage.healpix import cells, cone
-from astrotriton.gateway.storage.runs import exposure_of, model_of
+from astrotriton.gateway.storage.runs import EXPOSURE, exposure_of, model_of
 from astrotriton.wire.detections import Label, ScoredDetection, StoredDetection
 
 # The columns are the answer's fields, by the same names.
 _COLUMNS = ScoredDetection.__struct_fields__
 
-_SELECT = """
+_SELECT = f"""
     SELECT d.*, r.created_at, r.threshold, r.tta, r.guarantee,
-           r.exposure_name, r.exposure_hdu, r.exposure_digest, r.height, r.width,
+           {", ".join(f"r.{name}" for name in EXPOSURE)},
            m.name AS model_name, m.version AS model_version, m.digest AS model_digest, r.model_id
 """
 _JOINS = "JOIN runs r ON r.id = d.run_id JOIN models m ON m.id = r.model_id"
@@ -28,7 +28,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which detections are looked for; None: any.
 
     ``cone`` is a position and a radius in ICRS degrees; ``first_id`` and ``last_id`` bound the ids,
-    which begin with the time that they were made.
+    which begin with the time that they were made; ``observed_since`` and ``observed_until`` bound
+    mid-exposure.
     """
 
     run_id: UUID | None = None
@@ -40,6 +41,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     label: Label | None = None
     since: datetime | None = None
     until: datetime | None = None
+    observed_since: datetime | None = None
+    observed_until: datetime | None = None
+    filter: str | None = None
     cone: tuple[float, float, float] | None = None
 
 
@@ -143,6 +147,9 @@ def listing(wanted: Filter, after: UUID | None, limit: int) -> tuple[str, list[A
         ("d.outcome = {}", wanted.outcome),
         ("d.confidence >= {}", wanted.min_confidence),
         ("d.label = {}", wanted.label),
+        ("r.observed_at >= to_timestamp({}::float8)", _seconds(wanted.observed_since)),
+        ("r.observed_at < to_timestamp({}::float8)", _seconds(wanted.observed_until)),
+        ("r.filter = {}", wanted.filter),
         ("d.id >= {}", wanted.since and _earliest(wanted.since)),
         ("d.id < {}", wanted.until and _earliest(wanted.until)),
     ):
@@ -151,6 +158,11 @@ def listing(wanted: Filter, after: UUID | None, limit: int) -> tuple[str, list[A
     where = " AND ".join(conditions) or "true"
     order = f"ORDER BY d.id DESC LIMIT {place(limit)}"
     return f"{_SELECT} FROM {source} {_JOINS} WHERE {where} {order}", values
+
+
+def _seconds(time: datetime | None) -> float | None:
+    """Since 1970: the first and the last year overflow in other zones than their own."""
+    return None if time is None else time.timestamp()
 
 
 def _earliest(time: datetime) -> UUID:

@@ -9,19 +9,18 @@ from asyncpg import Record
 from astrotriton.gateway.storage.database import Connection
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import ScoredDetection
-from astrotriton.wire.exposures import ExposureInfo, ImageQuality
+from astrotriton.wire.exposures import ExposureInfo, ImageQuality, Observation
 from astrotriton.wire.models import ModelRef
 from astrotriton.wire.runs import InferResponse
 
 _QUALITY = ImageQuality.__struct_fields__
+_OBSERVATION = Observation.__struct_fields__
+#: The columns that `exposure_of` reads.
+EXPOSURE = ("exposure_name", "exposure_hdu", "exposure_digest", "height", "width", *_OBSERVATION)
 _COLUMNS = (
     "id",
     "model_id",
-    "exposure_name",
-    "exposure_hdu",
-    "exposure_digest",
-    "height",
-    "width",
+    *EXPOSURE,
     *_QUALITY,
     "tiles",
     "threshold",
@@ -68,6 +67,7 @@ async def insert_run(connection: Connection, model_id: UUID, run: InferResponse)
         run.exposure.digest,
         run.exposure.height,
         run.exposure.width,
+        *(getattr(run.exposure, name) for name in _OBSERVATION),
         *(getattr(run.image, name) for name in _QUALITY),
         run.tiles,
         run.threshold,
@@ -123,7 +123,7 @@ def exposure_of(row: Record) -> dict[str, object]:
         "height": row["height"],
         "width": row["width"],
         "digest": row["exposure_digest"],
-    }
+    } | {name: row[name] for name in _OBSERVATION}
 
 
 def guarantee_of(row: Record) -> object:

@@ -427,9 +427,10 @@ def npy(array: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def fits_bytes(*arrays: np.ndarray | None) -> bytes:
+def fits_bytes(*arrays: np.ndarray | None, header: dict[str, Any] | None = None) -> bytes:
     file = io.BytesIO()
     first, *rest = [fits.PrimaryHDU(arrays[0]), *(fits.ImageHDU(a) for a in arrays[1:])]
+    first.header.update(header or {})
     fits.HDUList([first, *rest]).writeto(file)
     return file.getvalue()
 

@@ -281,6 +281,7 @@ async def reading(
         obstore.put(object_store.bucket(name), "2026/a.npy", npy(exposure()))
     nights = object_store.bucket("nights")
     obstore.put(nights, "mask.npy", npy(np.zeros(exposure().shape, np.uint8)))
+    obstore.put(nights, "table.csv", b"id,X_IMAGE,Y_IMAGE\none,61,51\noff,999,1\n")
     obstore.put(nights, "large", bytes(settings.max_bytes + 1))
     may = {"s3_buckets": ["nights"], "s3_endpoint": object_store.url, "s3_region": "us-east-1"}
     async with serve(settings.model_copy(update=may)) as client:
@@ -296,6 +297,14 @@ async def test_objects_of_allowed_buckets_are_scored_and_nothing_else_is_fetched
     assert named.status_code == 200, named.text
     assert named.json()["exposure"]["name"] == "a.npy"
     assert named.json()["exposure"]["digest"] == direct.json()["exposure"]["digest"]
+    asked = {"exposure": "s3://nights/2026/a.npy", "candidates_table": "s3://nights/table.csv"}
+    with_table = await reading.post("/detections/infer", json=asked)
+    found = {one["candidate_id"]: one for one in with_table.json()["detections"]}
+    assert found["one"]["is_real"]
+    assert found["off"]["unscored_reason"] == "off_image"
+    asked["candidates_table"] = "s3://nights/mask.npy"
+    refused = await reading.post("/detections/infer", json=asked)
+    assert (refused.status_code, refused.json()["field"]) == (422, "candidates_table")
     for url, status, code in (
         ("s3://private/2026/a.npy", 422, "bucket-not-allowed"),
         ("s3://nights/../private/2026/a.npy", 422, "bad-url"),

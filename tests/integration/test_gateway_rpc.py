@@ -78,6 +78,45 @@ async def test_the_answer_is_that_of_http(client, channel):
     assert abs((answer.run.created_at.ToDatetime(UTC) - written).total_seconds()) < 0.001
 
 
+async def test_how_an_exposure_was_taken(client, channel):
+    request = pb.InferRequest(
+        exposure=npy(exposure()), zero_point=25.0, mjd_mid=60000.5, filter="r", exposure_time=30.0
+    )
+    answer = await DetectionsStub(channel).Infer(request)
+    taken = answer.run.exposure
+    assert (taken.mjd_mid, taken.time_scale, taken.filter) == (60000.5, "UTC", "r")
+    assert taken.observed_at.ToDatetime(UTC) == datetime(2023, 2, 25, 12, tzinfo=UTC)
+    assert (taken.zero_point, taken.zero_point_source) == (25.0, "request")
+    assert not taken.HasField("flux_unit")
+    best = answer.detections[0]
+    assert best.mag == pytest.approx(25.0 - 2.5 * np.log10(best.flux))
+    assert answer.run.image.limiting_magnitude > best.mag
+
+
+async def test_a_candidate_that_lies_nowhere_comes_back_unscored(client, channel):
+    given = {
+        "here": pb.Candidate(id="here", x=SOURCES[0][0], y=SOURCES[0][1]),
+        "off": pb.Candidate(id="off", x=999, y=1),
+        "nan": pb.Candidate(id="nan", x=float("nan"), y=0.0),
+        "sky": pb.Candidate(id="sky", ra=1.0, dec=2.0),
+    }
+    request = pb.InferRequest(
+        exposure=npy(exposure()), candidates=pb.Candidates(items=given.values())
+    )
+    answer = await DetectionsStub(channel).Infer(request)
+    found = {one.candidate_id: one for one in answer.detections}
+    reasons = {name: found[name].unscored_reason for name in given}
+    assert reasons == {"here": "", "off": "off_image", "nan": "not_a_number", "sky": "no_wcs"}
+    assert found["here"].is_real
+    assert (found["off"].x, found["off"].y) == (999.0, 1.0)
+    assert not found["nan"].HasField("x")
+    table = b"id,XWIN_IMAGE,YWIN_IMAGE\nhere,%f,%f\n" % (SOURCES[0][0] + 1, SOURCES[0][1] + 1)
+    request = pb.InferRequest(exposure=npy(exposure()), candidates_table=table)
+    answer = await DetectionsStub(channel).Infer(request)
+    again = next(one for one in answer.detections if one.candidate_id == "here")
+    assert (again.x, again.y) == (found["here"].x, found["here"].y)
+
+
 async def test_a_stream_tells_progress_and_sends_the_detections(client, channel):
     request = pb.InferRequest(exposure=npy(exposure()))
     events = [event async for event in DetectionsStub(channel).InferStream(request)]
@@ -95,11 +134,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "not FITS": ({"exposure": b"hello"}, "exposure"),
     "1-D": ({"exposure": npy(np.zeros(9))}, "exposure"),
     "too large": ({"exposure": bytes(4_000_001)}, "exposure"),
-    "NaN": (
-        {"candidates": pb.Candidates(items=[pb.Candidate(x=float("nan"), y=1)])},
-        "candidates[0].x",
-    ),
-    "outside": ({"candidates": pb.Candidates(items=[pb.Candidate(x=999, y=1)])}, "candidates[0].x"),
+    "no y": ({"candidates": pb.Candidates(items=[pb.Candidate(x=1)])}, "candidates[0].y"),
+    "Julian date": ({"mjd_mid": 2458334.75}, "mjd_mid"),
+    "NaN zero point": ({"zero_point": float("nan")}, "zero_point"),
+    "no table": ({"candidates_table": b"a,b\n1,2\n"}, "candidates_table"),
     "threshold": ({"confidence_threshold": 2.0}, "confidence_threshold"),
     "NaN threshold": ({"confidence_threshold": float("nan")}, "confidence_threshold"),
     "threshold and rate": (

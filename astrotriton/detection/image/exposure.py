@@ -4,8 +4,9 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
-from astrotriton.detection.image.wcs import read_wcs, to_icrs
+from astrotriton.detection.image.observation import observation_of
+from astrotriton.detection.image.wcs import from_icrs, read_wcs, to_icrs
+from astrotriton.wire.exposures import Observation
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
@@ -52,6 +55,8 @@ class Exposure:
         What is odd about it, of those that are raised for an exposure.
     saturation
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
+    headers
+        What describes it, the nearest first: its own header, and the file's first one.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Exposure:
         name: str,
         flags: frozenset[Flag],
         saturation: float | None = None,
+        headers: Sequence[fits.Header] = (),
     ) -> None:
         self._read = read
         self._lock = threading.Lock()  # a FITS file has one position to read from
@@ -72,11 +78,17 @@ class Exposure:
         self.name = name
         self.flags = flags
         self.saturation = saturation
+        self.headers = headers
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
         """Make an exposure without WCS of real values (H, W)."""
         return _of_array(values, "array")
+
+    @cached_property
+    def observation(self) -> Observation:
+        """How it was taken, as far as the headers say."""
+        return observation_of(self.headers)
 
     def exclude(self, plane: Callable[[slice, slice], Mask]) -> None:
         """Mask further pixels: ``plane`` gives bool for some rows and columns, True to ignore."""
@@ -131,6 +143,19 @@ class Exposure:
         try:
             return to_icrs(self.wcs, x, y)
         except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
+            return nowhere
+
+    def pixels_of(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The 0-based x and y, pixels (2, N), of ICRS positions in degrees.
+
+        NaN where there is no WCS, or it has no pixel for the position.
+        """
+        nowhere = np.full((2, ra.size), np.nan)
+        if self.wcs is None or ra.size == 0:
+            return nowhere
+        try:
+            return from_icrs(self.wcs, ra, dec)
+        except Exception:  # as above
             return nowhere
 
 
@@ -246,7 +271,7 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
 
 def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
-        chosen = hdus.find_image(content, hdu, limits.max_pixels)
+        chosen, headers = hdus.find_image(content, hdu, limits.max_pixels)
         name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
@@ -266,6 +291,7 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         name=name,
         flags=flags,
         saturation=_saturation(header),
+        headers=headers,
     )
 
 

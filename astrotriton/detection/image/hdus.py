@@ -25,8 +25,12 @@ _COUNT_BEYOND = re.compile(
 _BYTES_OF_A_PIXEL = (1, 2, 4, 8)  # that RICE_1 compresses (the same, table 37)
 
 
-def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any:
-    """An image of a FITS file, its pixels not yet read.
+def find_image(
+    content: bytes, wanted: int | str | None, max_pixels: int
+) -> tuple[Any, list[fits.Header]]:
+    """An image of a FITS file, its pixels not yet read; and the headers that describe it.
+
+    These are its own and, unless it is the first HDU, that one's, which often speaks for all.
 
     Parameters
     ----------
@@ -45,8 +49,10 @@ def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any
     Exception
         Of almost any kind, if the file is broken.
     """
-    names = []
+    names, first = [], fits.Header()
     for index, stored in enumerate(_read(content)):
+        if index == 0:
+            first = stored.header
         names.append(f"{index}: {name(stored)}")
         if wanted is not None and not _is_called(stored, index, wanted):
             continue
@@ -54,7 +60,7 @@ def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any
         if getattr(hdu, "is_image", False) and hdu.shape:
             if not all(isinstance(length, int) for length in hdu.shape):
                 raise ValueError(f"axes of {hdu.shape} pixels")
-            return hdu
+            return hdu, [hdu.header] if index == 0 else [hdu.header, first]
         if wanted is not None:
             raise InputError("no-image", "hdu", f"HDU {wanted!r} is not an image with data")
     if wanted is None:
@@ -63,6 +69,21 @@ def find_image(content: bytes, wanted: int | str | None, max_pixels: int) -> Any
         names[_MOST_NAMED:] = ["..."]
     detail = f"no HDU {wanted!r}; the file has {', '.join(names)}"
     raise InputError("no-such-hdu", "hdu", detail)
+
+
+def tables(content: bytes) -> Iterator[Any]:
+    """The tables of a FITS file, their rows not yet read.
+
+    Raises
+    ------
+    Exception
+        Of almost any kind, if the file is broken.
+    """
+    for hdu in _read(content):
+        if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+            if hdu.header["NAXIS1"] * hdu.header["NAXIS2"] > len(content):
+                raise ValueError(f"{name(hdu)} says that it has more rows than the file holds")
+            yield hdu
 
 
 def name(hdu: Any) -> str:

@@ -3,10 +3,10 @@
 import re
 
 import numpy as np
-from astropy.coordinates import ICRS, SkyCoord
+from astropy.coordinates import ICRS, SkyCoord, angular_separation
 from astropy.io import fits
 from astropy.wcs import WCS, NoWcsKeywordsFoundError, Wcsprm
-from astropy.wcs.utils import wcs_to_celestial_frame
+from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
 
 from astrotriton.detection.arrays import Values
 from astrotriton.wire.flags import Flag
@@ -17,6 +17,7 @@ _BESIDE = re.compile(rb"(?:.{80})*?(?:[AB]P?_(?:ORDER|\d)|CPDIS|CPERR|D2IM|AXISC
 _SCAMP = re.compile(rb"(?:.{80})*?PV\d", re.DOTALL)
 _TAN = re.compile(rb"(?:.{80})*?CTYPE\d[^/]*-TAN", re.DOTALL)
 
+_NEAR = 0.05  # pixels: how well a position must come back that was made pixels of
 _MOST_SIP_ORDER = 9  # of what Shupe et al. (2005, ADASS XIV, 491) define
 
 
@@ -68,6 +69,40 @@ def to_icrs(wcs: WCS, x: Values, y: Values) -> Values:
         sky = SkyCoord(*found, unit="deg", frame=frame).icrs
         found = np.stack([sky.ra.deg, sky.dec.deg])
     found[:, ~np.isfinite(found).all(axis=0)] = np.nan
+    return found
+
+
+def from_icrs(wcs: WCS, ra: Values, dec: Values) -> Values:
+    """0-based x and y, pixels (2, N), of ICRS positions in degrees: what `to_icrs` takes back.
+
+    NaN where the WCS has no answer, or one that it does not take back to the position: far from the
+    exposure, a distortion can lead anywhere.
+
+    Raises
+    ------
+    Exception
+        As `to_icrs` does.
+    """
+    found = np.full((2, ra.size), np.nan)
+    possible = np.flatnonzero(np.abs(dec) <= 90.0)
+    if possible.size == 0:
+        return found
+    frame = wcs_to_celestial_frame(wcs)
+    world = np.stack([ra[possible], dec[possible]])
+    if not isinstance(frame, ICRS):
+        there = SkyCoord(*world, unit="deg", frame="icrs").transform_to(frame).spherical
+        world = np.stack([there.lon.deg, there.lat.deg])
+    if wcs.wcs.lng > wcs.wcs.lat:
+        world = world[::-1]
+    with np.errstate(all="ignore"):
+        pixels = np.stack(wcs.all_world2pix(*world, 0, quiet=True))
+        ra_again, dec_again = to_icrs(wcs, *pixels)
+        separation = angular_separation(
+            *np.deg2rad([ra[possible], dec[possible], ra_again, dec_again])
+        )
+        scale = float(np.sqrt(proj_plane_pixel_area(wcs)))
+        back = np.rad2deg(separation) < _NEAR * scale
+    found[:, possible[back]] = pixels[:, back]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.matching import isolation
+from astrotriton.detection.sources.photometry import magnitudes
 from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection
 from astrotriton.wire.flags import Flag
@@ -54,7 +56,7 @@ def build_detections(
     threshold: float,
     exposure_flags: Collection[Flag],
 ) -> list[Detection]:
-    """The sources in ``order``, and after them the candidates that were merged into one of them."""
+    """The sources in ``order``, the candidates merged into one, and those that lie nowhere."""
     spots, values = measured.sources.spots.take(order), measured.measurements
     noise = tiled.normalised.noise
     ra, dec = tiled.exposure.sky(spots.positions[:, 0], spots.positions[:, 1])
@@ -97,16 +99,21 @@ def build_detections(
         "sep_flags": spots.sep_flags.tolist(),
         "polarity": np.where(sign * values.amplitude[order] < 0, -1, 1).tolist(),
         "outcome": np.where(scored, "kept", "unscored").tolist(),
+        "unscored_reason": [None if known else "masked" for known in scored.tolist()],
         "merged_into": [None] * len(order),
         "flags": [flags[i] for i in order],
     }
+    columns |= magnitudes(
+        columns["flux"], columns["flux_err"], tiled.exposure.observation.zero_point
+    )
     kept = [
         Detection(**dict(zip(columns, row, strict=True)))
         for row in zip(*columns.values(), strict=True)
     ]
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    return kept + _merged(tiled, measured, place, exposure_flags)
+    answered = kept + _merged(tiled, measured, place, exposure_flags)
+    return answered + _unplaced(tiled, len(answered), exposure_flags)
 
 
 def build_features(
@@ -202,3 +209,35 @@ def _merged(
             zip(merged, *map(_known, sky), strict=True), start=len(place)
         )
     ]
+
+
+def _unplaced(
+    tiled: TiledInference, start: int, exposure_flags: Collection[Flag]
+) -> list[Detection]:
+    """The candidates that lie nowhere on the exposure, each with what was said of its position."""
+    own = tuple(sorted(exposure_flags))
+    found = []
+    for number, one in enumerate(tiled.unplaced, start):
+        asked = one.candidate
+        position: dict[str, float] = {}
+        if isfinite(asked.x) and isfinite(asked.y):
+            position = {"x": asked.x, "y": asked.y}
+        elif isfinite(asked.ra) and abs(asked.dec) <= 90.0:
+            position = {"ra": asked.ra % 360.0, "dec": asked.dec}
+        found.append(
+            Detection(
+                **nothing_known(Detection)
+                | {
+                    "id": number,
+                    "rank": number + 1,
+                    "candidate_id": asked.id,
+                    "is_real": False,
+                    "polarity": 1,
+                    "outcome": "unscored",
+                    "unscored_reason": one.reason,
+                    "flags": own,
+                }
+                | position
+            )
+        )
+    return found

@@ -21,7 +21,7 @@ def candidates_of(scored: Scored) -> list[Candidate]:
             id=str(i), x=min(max(one.x, 0.0), width - 1.0), y=min(max(one.y, 0.0), height - 1.0)
         )
         for i, one in enumerate(scored.detections)
-        if one.outcome == "kept"
+        if one.outcome == "kept" and one.x is not None and one.y is not None
     ]
 
 

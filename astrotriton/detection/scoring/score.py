@@ -11,16 +11,18 @@ from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
+from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.image.planes import Planes, exclude_planes
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.subtraction import subtraction_is_suspect
 from astrotriton.detection.scoring.tiled_inference import TiledInference
-from astrotriton.detection.sources.candidates import check_candidates
+from astrotriton.detection.sources.candidates import Unplaced, place_candidates
+from astrotriton.detection.sources.photometry import magnitude
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
-from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.exposures import ImageQuality, Observation
 from astrotriton.wire.flags import Flag
 
 TTA_VIEWS = 8
@@ -36,6 +38,7 @@ def prepare(
     tta: bool = False,
     polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
+    observation: Observation | None = None,
 ) -> TiledInference:
     """Read an exposure, fit its background, and cut it into tiles.
 
@@ -58,14 +61,19 @@ def prepare(
         1 or -1: look for sources that brighten, or that fade, alone; None: for both.
     limits
         Bounds on the exposure and the number of candidates.
+    observation
+        What the sender says of how it was taken; the headers say the rest.
 
     Raises
     ------
     InputError
-        If the exposure, a plane or a candidate cannot be scored; the field says which.
+        If the exposure or a plane cannot be scored, or an id is used twice; the field says which.
+        A candidate that lies nowhere on the exposure is answered as ``unscored``.
     """
     limits = limits or Limits()
     exposure = read_exposure(content, hdu=hdu, limits=limits)
+    if observation is not None:
+        exposure.observation = observation_of(exposure.headers, observation)
     if planes is not None:
         exclude_planes(exposure, planes, content, limits)
     return prepare_exposure(exposure, card, candidates, tta=tta, polarity=polarity, limits=limits)
@@ -81,10 +89,17 @@ def prepare_exposure(
     limits: Limits | None = None,
 ) -> TiledInference:
     """Do what `prepare` does, for an exposure that has been read already."""
+    unplaced: list[Unplaced] = []
     if candidates is not None:
-        check_candidates(candidates, exposure.shape, (limits or Limits()).max_candidates)
+        most = (limits or Limits()).max_candidates
+        candidates, unplaced = place_candidates(candidates, exposure, most)
     return TiledInference(
-        exposure, card, candidates, views=TTA_VIEWS if tta else 1, polarity=polarity
+        exposure,
+        card,
+        candidates,
+        views=TTA_VIEWS if tta else 1,
+        unplaced=unplaced,
+        polarity=polarity,
     )
 
 
@@ -140,7 +155,11 @@ def finish(
             seeing_fwhm=measured.seeing,
             masked_fraction=image.masked_fraction,
             saturated_fraction=tiled.saturated_fraction(),
+            limiting_magnitude=magnitude(
+                measured.depth * image.noise, tiled.exposure.observation.zero_point
+            ),
         ),
+        observation=tiled.exposure.observation,
         hdu=tiled.exposure.name,
         shape=tiled.exposure.shape,
         tiles=len(tiled.tiles),

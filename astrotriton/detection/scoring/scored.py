@@ -4,7 +4,7 @@ import msgspec
 
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Detection
-from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.exposures import ImageQuality, Observation
 from astrotriton.wire.flags import Flag
 
 
@@ -14,12 +14,15 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     detections
-        Kept ones by falling confidence, then those that could not be scored, then merged ones.
+        Kept ones by falling confidence, then masked ones that could not be scored, then merged
+        ones, then candidates that lie nowhere on the exposure.
     features
         For each of them what its confidence is a function of, in the order of the card's confidence
         model, NaN where unknown; None for one that has no confidence, and without such a model.
     image
         Quality of the exposure as a whole.
+    observation
+        How it was taken.
     hdu
         The HDU that was scored.
     shape
@@ -39,6 +42,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     detections: list[Detection]
     features: list[list[float] | None]
     image: ImageQuality
+    observation: Observation = Observation()
     hdu: str
     shape: tuple[int, int]
     tiles: int

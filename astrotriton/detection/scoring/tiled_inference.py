@@ -16,7 +16,7 @@ from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.resize import resize
 from astrotriton.detection.image.tiling import Tile, padded, plan, undo_views, views_of
-from astrotriton.detection.sources.candidates import extract
+from astrotriton.detection.sources.candidates import Unplaced, extract
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses
 from astrotriton.detection.sources.peaks import find_peaks
@@ -100,6 +100,8 @@ class TiledInference:
     polarity
         1 or -1: look for sources that brighten, or that fade, alone; None: for all that the network
         knows.
+    unplaced
+        What else the caller sent, and lies nowhere on the exposure: no tile answers for it.
 
     Attributes
     ----------
@@ -124,6 +126,7 @@ class TiledInference:
         *,
         views: int = 1,
         polarity: Literal[1, -1] | None = None,
+        unplaced: Sequence[Unplaced] = (),
     ) -> None:
         self.exposure = exposure
         self.card = card
@@ -141,6 +144,7 @@ class TiledInference:
                 "polarity",
                 f"{card.name} does not look for sources of polarity {polarity}; leave it out",
             )
+        self.unplaced = unplaced
         self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)

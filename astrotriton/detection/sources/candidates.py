@@ -1,32 +1,47 @@
-"""The sources to score: checked when the caller sends them, extracted when not."""
+"""The sources to score: placed on the exposure when the caller sends them, extracted when not."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import sep
 from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image, Mask, Positions, Values
 from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.sources.centroids import PER_FWHM
-from astrotriton.wire.detections import Candidate
+from astrotriton.wire.detections import Candidate, UnscoredReason
 
 _THRESHOLDS = (4.0, 8.0, 16.0, 64.0, 256.0)
 _MIN_PIXELS = 3
 _KERNEL_FWHM = 3.5
 
 
-def check_candidates(
-    candidates: Sequence[Candidate], shape: tuple[int, int], max_candidates: int
-) -> None:
-    """Refuse candidates that cannot be meant.
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A candidate that lies nowhere on the exposure, and why."""
+
+    candidate: Candidate
+    reason: UnscoredReason
+
+
+def place_candidates(
+    candidates: Sequence[Candidate], exposure: Exposure, max_candidates: int
+) -> tuple[list[Candidate], list[Unplaced]]:
+    """Tell the candidates that lie on the exposure, each with its pixels, from the others.
+
+    A position in the sky is made one in pixels by the exposure's WCS.
+
+    Returns
+    -------
+    Those that can be scored, and those that cannot, each in the order that they were sent in.
 
     Raises
     ------
     InputError
-        ``candidate-invalid`` for a position that is not a number or an id used twice,
-        ``candidate-outside`` for one off the image; the field is ``candidates[i].x`` or the like.
+        ``candidate-invalid`` for an id used twice; the field is ``candidates[i].id``.
     TooLargeError
         If there are too many.
     """
@@ -34,19 +49,35 @@ def check_candidates(
         raise TooLargeError(
             "candidates", f"{len(candidates)} of them; at most {max_candidates} are taken"
         )
+    _check_ids(candidates)
+    given = np.array([(c.x, c.y, c.ra, c.dec) for c in candidates], np.float64).reshape(-1, 4)
+    pixels = given[:, :2].copy()
+    in_sky = np.asarray(~np.isfinite(pixels).all(axis=1) & np.isfinite(given[:, 2:]).all(axis=1))
+    if exposure.wcs is not None and in_sky.any():
+        ra, dec = given[in_sky, 2], given[in_sky, 3]
+        pixels[in_sky] = exposure.pixels_of(ra, dec).T
+    known = np.asarray(np.isfinite(pixels).all(axis=1))
+    height, width = exposure.shape
+    on_image = known & np.asarray(
+        ((pixels >= -0.5) & (pixels < (width - 0.5, height - 0.5))).all(axis=1)
+    )
+    placed, unplaced = [], []
+    for candidate, (x, y), on, has_pixels, sky in zip(
+        candidates, pixels.tolist(), on_image, known, in_sky, strict=True
+    ):
+        if on:
+            placed.append(msgspec.structs.replace(candidate, x=x, y=y) if sky else candidate)
+            continue
+        reason: UnscoredReason = "off_image" if has_pixels or sky else "not_a_number"
+        if sky and exposure.wcs is None:
+            reason = "no_wcs"
+        unplaced.append(Unplaced(candidate, reason))
+    return placed, unplaced
+
+
+def _check_ids(candidates: Sequence[Candidate]) -> None:
     seen: dict[str, int] = {}
     for i, candidate in enumerate(candidates):
-        for axis, value, length in (("x", candidate.x, shape[1]), ("y", candidate.y, shape[0])):
-            field = f"candidates[{i}].{axis}"
-            if not math.isfinite(value):
-                raise InputError("candidate-invalid", field, f"{value} is not a finite number")
-            if not -0.5 <= value < length - 0.5:
-                raise InputError(
-                    "candidate-outside",
-                    field,
-                    f"{value} is off the image, whose pixels run from 0 to {length - 1} (0-based,"
-                    " x along columns)",
-                )
         first = seen.setdefault(candidate.id, i)
         if first != i:
             raise InputError(

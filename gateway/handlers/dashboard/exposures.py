@@ -87,7 +87,7 @@ class ExposurePages(PageController):
             detection=found,
             explained=explained,
             beside=await context.exposures.surroundings(found),
-            measured=measurements(found),
+            measured=measurements(found, found.exposure.flux_unit),
             diagrams=[]
             if derivation is None
             else [charts.contributions(derivation), charts.calibration(derivation)],

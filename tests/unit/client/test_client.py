@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -258,3 +259,31 @@ def test_candidates_are_sent(server: Server) -> None:
     _, body = server.seen[0]
     assert b'"x":1.5' in body
     assert b'name="mask"' in body
+
+
+def test_a_candidate_that_is_no_number_is_sent_as_null(server: Server) -> None:
+    server.answers = [OK]
+    request = InferRequest(candidates=[CandidateIn(x=float("nan"), y=2.0)])
+    with Client(server.url) as client:
+        client.score(b"SIMPLE  =", request)
+    assert b'"x":null,"y":2.0' in server.seen[0][1]
+
+
+def test_the_command_sends_the_table_and_what_it_is_told(server: Server, tmp_path: Path) -> None:
+    server.answers = [(200, {}, b"<VOTABLE/>")]
+    table = tmp_path / "stars.cat"
+    table.write_bytes(b"# 1 X_IMAGE\n# 2 Y_IMAGE\n1 2\n")
+    options = ["--candidates", str(table), "--format", "votable", "--zero-point", "25"]
+    options += ["--filter", "r", "--mjd-mid", "60000.5", "--time-scale", "TAI"]
+    command = ["score", __file__, "--url", server.url, *options]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    _, body = server.seen[0]
+    assert b'name="candidates"; filename="stars.cat"' in body
+    assert b"1 2\n" in body
+    assert b'"zero_point":25.0' in body
+    assert b'"mjd_mid":60000.5,"time_scale":"TAI"' in body
+    assert b'"filter":"r"' in body
+    refused = CliRunner().invoke(main, [*command, "--mjd-mid", "2460001"])
+    assert refused.exit_code == 1
+    assert "2400000.5" in refused.output

@@ -7,9 +7,12 @@ from astrotriton.detection.image.preprocess import Normalisation, normalise
 from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.psf import DoubleGaussian, Moffat
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe
-from astrotriton.training.train import target
+from astrotriton.training.train import POLARITIES, target
 
 SMALL = Recipe(shape=(256, 256))
+LONE = replace(
+    NOISE_ONLY, transients=(40, 40), snr=(40.0, 40.0), bright=0.0, fading=0.5, separation=30.0
+)
 
 
 def test_the_same_seed_gives_the_same_field() -> None:
@@ -23,7 +26,6 @@ def test_a_field_has_everything_in_it() -> None:
     kinds = {source.kind for seed in range(8) for source in simulate(seed, ARTEFACTS).truth}
     assert kinds == {
         "transient",
-        "fading",
         "dipole",
         "cosmic_ray",
         "trail",
@@ -41,7 +43,7 @@ def test_noise_only_is_white_with_transients() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_transients_have_the_snr_that_truth_says(seed: int) -> None:
     """The response of the PSF in white noise is the SNR that was asked for."""
-    field = simulate(seed, replace(NOISE_ONLY, transients=(40, 40), snr=(40.0, 40.0)))
+    field = simulate(seed, replace(LONE, fwhm=(3.0, 6.5)))
     clear = np.zeros(field.difference.shape, bool)
     prepared = normalise(field.difference, clear, Normalisation())
     significance, _, _ = prepared.piece(slice(0, clear.shape[0]), slice(0, clear.shape[1]))
@@ -49,16 +51,49 @@ def test_transients_have_the_snr_that_truth_says(seed: int) -> None:
     measured = []
     for source in field.of_kind("transient"):
         psf = Moffat(field.fwhm, 3.5, 0.92)(x - source.x, y - source.y)
-        measured.append((psf * significance).sum() / np.sqrt((psf**2).sum()))
+        response = (psf * significance).sum() / np.sqrt((psf**2).sum())
+        measured.append(source.polarity * response)
     # A PSF that is only about right loses a little.
     assert 0.85 < np.median(measured) / 40.0 < 1.05
+
+
+def test_transients_come_in_every_brightness_of_both_signs_and_on_hosts() -> None:
+    truth = [one for seed in range(12) for one in simulate(seed, SMALL).of_kind("transient")]
+    snr = np.array([one.snr for one in truth])
+    assert snr.min() < 5.0
+    assert (snr > 1000.0).mean() > 0.05
+    assert 0.35 < np.mean([one.polarity for one in truth] == np.array(1)) < 0.65
+    assert {one.host for one in truth} == {"", "star", "galaxy"}
+    assert any(one.saturated for one in truth)
+
+
+def test_resampled_noise_is_correlated_and_uneven_noise_steps() -> None:
+    quiet = replace(NOISE_ONLY, shape=(256, 256), transients=(0, 0))
+    smooth = simulate(1, replace(quiet, resampled=1.0)).difference
+    white = simulate(1, quiet).difference
+    assert _neighbours(smooth) > 0.2 > 0.1 > abs(_neighbours(white))
+    uneven = [simulate(seed, replace(quiet, uneven=1.0)).difference for seed in range(6)]
+    ratios = [_halves(image) for image in uneven]
+    assert max(ratios) > 1.3
+    assert _halves(white) < 1.1
+
+
+def _neighbours(image: np.ndarray) -> float:
+    flat = image - image.mean()
+    return float((flat[:, 1:] * flat[:, :-1]).mean() / (flat**2).mean())
+
+
+def _halves(image: np.ndarray) -> float:
+    noise = np.diff(image, axis=1)
+    parts = np.array([part.std() for half in (0, 1) for part in np.array_split(noise, 2, half)])
+    return float(parts.max() / parts.min())
 
 
 def test_target_is_a_disc_round_each_transient() -> None:
     field = simulate(2, SMALL)
     wanted = target(field)
     for source in field.of_kind("transient"):
-        assert wanted[round(source.y), round(source.x)] == 1
+        assert wanted[round(source.y), round(source.x), POLARITIES.index(source.polarity)] == 1
     assert (
         8 * len(field.of_kind("transient")) < wanted.sum() <= 14 * len(field.of_kind("transient"))
     )

@@ -5,10 +5,12 @@ from scipy.special import expit
 from astrotriton.detection.confidence.calibration import apply_calibration
 from astrotriton.detection.quality.coverage import interval_coverage
 from astrotriton.detection.quality.evaluation import Sample, false_discovery_proportions
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.training.calibrate import Labelled, fit_calibration, fit_confidence, fit_scatter
 from astrotriton.training.evaluate import threshold_of_false_positives
 
 FIELDS, EACH = 200, 30
+NONE = Transients.of(np.empty((0, 2)), np.empty(0))
 
 
 def sources(scatter: float, seed: int = 0, slope: float = 1.0) -> Labelled:
@@ -32,7 +34,7 @@ def test_intervals_hold_as_often_as_they_say() -> None:
     made = sources(0.7, seed=1)
     score = expit(made.table[:, 0])
     nothing = np.full(len(score), np.nan)
-    sample = Sample(score, made.real, nothing, nothing, np.empty(0), FIELDS)
+    sample = Sample(score, made.real, nothing, NONE, np.empty(0), FIELDS)
     assert interval_coverage(sample, made.field, 0.7, 1) == pytest.approx(0.9, abs=0.03)
     # Intervals that claim to know better hold less often.
     assert interval_coverage(sample, made.field, 0.0, 1) < 0.87
@@ -69,8 +71,8 @@ def test_the_threshold_of_a_false_positive_rate() -> None:
         score=np.array([0.9, 0.8, 0.7, 0.6]),
         real=np.array([True, False, False, True]),
         error=np.zeros(4),
-        snr=np.zeros(4),
-        missed_snr=np.empty(0),
+        transients=NONE,
+        found=np.empty(0),
         fields=4,
     )
     assert sample.false_positives_per_field(threshold_of_false_positives(sample, 0.25)) == 0.25

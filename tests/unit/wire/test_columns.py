@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io.votable import parse_single_table
+from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 from google.protobuf.descriptor import FieldDescriptor
 
 from astrotriton.gateway.dashboard import measurements as shown
 from astrotriton.gateway.http.examples import RESPONSE
-from astrotriton.gateway.http.formats import ECSV, VOTABLE, WRITERS
+from astrotriton.gateway.http.formats import ECSV, VOTABLE, WRITERS, Listing
 from astrotriton.gateway.rpc.detections_pb2 import Detection as Message
 from astrotriton.gateway.rpc.messages import from_detections
-from astrotriton.wire.columns import columns_of, nothing_known
+from astrotriton.wire.columns import FLUX_UNIT, columns_of, nothing_known
 from astrotriton.wire.detections import Detection, ScoredDetection, StoredDetection
 from astrotriton.wire.runs import InferResponse
 
@@ -39,7 +40,9 @@ def test_a_field_says_all_that_a_table_needs(column):
     assert column.title
     assert column.description or column.name == "id"
     assert column.example is not None or column.nullable
-    if column.unit is not None:
+    if column.ucd is not None:
+        assert check_ucd(column.ucd, check_controlled_vocabulary=True, has_colon=True)
+    if column.unit not in (None, FLUX_UNIT):
         u.Unit(column.unit, format="vounit")  # raises if there is none of that name
     np.dtype(column.dtype)
 
@@ -58,7 +61,8 @@ def test_the_example_has_every_field_and_is_valid(example):
 @pytest.mark.parametrize("media_type", [VOTABLE, ECSV])
 def test_files_have_every_column_with_its_unit_and_type(media_type, example):
     nothing = msgspec.structs.replace(example, **nothing_known(ScoredDetection))
-    content = WRITERS[media_type]([example, nothing], ScoredDetection)
+    run = msgspec.convert(RESPONSE, InferResponse)
+    content = WRITERS[media_type](Listing([example, nothing], ScoredDetection, run))
     if media_type == VOTABLE:
         read = parse_single_table(io.BytesIO(content)).to_table()
     else:
@@ -66,7 +70,8 @@ def test_files_have_every_column_with_its_unit_and_type(media_type, example):
     assert read.colnames == [column.name for column in COLUMNS]
     for column in COLUMNS:
         found = read[column.name]
-        assert found.unit == (None if column.unit is None else u.Unit(column.unit)), column.name
+        unit = run.exposure.flux_unit if column.unit == FLUX_UNIT else column.unit
+        assert found.unit == (None if unit is None else u.Unit(unit)), column.name
         if column.dtype != "str":
             assert found.dtype == np.dtype(column.dtype), column.name
             assert found[0] == column.example or column.example is None, column.name
@@ -97,8 +102,11 @@ def test_the_page_of_a_detection_shows_every_field_once(example):
     text = {line.title: line.text for line in lines}
     assert text["SNR"] == "21.4 ± 1.15"
     assert text["flux"] == "5210 ± 243 counts"
+    assert text["magnitude"] == "20.91 ± 0.051 mag"
+    in_jansky = {line.title: line.text for line in shown.measurements(example, "nJy")}
+    assert in_jansky["flux"] == "5210 ± 243 nJy"
     assert text["FWHM"] == "4.2 px"
-    said_elsewhere = shown._ELSEWHERE | {"snr_err", "flux_err"}
+    said_elsewhere = shown._ELSEWHERE | {"snr_err", "flux_err", "mag_err"}
     assert len(lines) == len({column.name for column in COLUMNS} - said_elsewhere)
     nothing = msgspec.structs.replace(example, **nothing_known(ScoredDetection))
     assert {line.text for line in shown.measurements(nothing)} == {"—"}

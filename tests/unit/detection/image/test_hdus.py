@@ -134,11 +134,11 @@ def test_a_file_whose_hdus_lead_back_to_one_another_is_refused() -> None:
 
 def test_an_hdu_is_found_by_its_name_in_either_case() -> None:
     content = written(fits.ImageHDU(IMAGE, name="SCI"), fits.ImageHDU(IMAGE + 1, name="DIFF"))
-    np.testing.assert_array_equal(find_image(content, " diff", 1600).data, IMAGE + 1)
+    np.testing.assert_array_equal(find_image(content, " diff", 1600)[0].data, IMAGE + 1)
     named = fits.PrimaryHDU(IMAGE + 2)
     named.header["EXTNAME"] = "SCI"
     stream = io.BytesIO()
     named.writeto(stream)
     for wanted in ("sci", "primary", 0):
-        found = find_image(stream.getvalue(), wanted, 1600)
+        found, _ = find_image(stream.getvalue(), wanted, 1600)
         np.testing.assert_array_equal(found.data, IMAGE + 2)

@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from astrotriton.detection.image.wcs import read_wcs
+from astrotriton.detection.image.wcs import from_icrs, read_wcs, to_icrs
 
 
 def header(**cards: object) -> fits.Header:
@@ -101,3 +101,34 @@ def test_a_wcs_without_coordinates_is_flagged(cards: dict[str, object]) -> None:
     made = header(**cards)
     for stored in (None, made.tostring().encode()):
         assert read_wcs(made, stored) == (None, frozenset({"bad_wcs"}))
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {},
+        SIP,
+        SCAMP,
+        TPV,
+        {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": 2.0, "CRVAL2": 150.0},
+        {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR"},
+        {"RADESYS": "FK4", "EQUINOX": 1950.0},
+    ],
+)
+def test_pixels_become_sky_and_pixels_again(cards: dict[str, object]) -> None:
+    wcs, _ = read_wcs(header(**cards), None)
+    assert wcs is not None
+    x, y = np.array([0.0, 31.25, 63.0]), np.array([5.0, 30.5, 0.0])
+    ra, dec = to_icrs(wcs, x, y)
+    back = from_icrs(wcs, np.append(ra, [np.nan, 1.0]), np.append(dec, [0.0, -90.5]))
+    np.testing.assert_allclose(back[:, :3], [x, y], atol=0.01)
+    assert np.isnan(back[:, 3:]).all()
+
+
+def test_a_distortion_leads_nothing_far_onto_the_exposure() -> None:
+    wcs, _ = read_wcs(header(**SIP), None)
+    assert wcs is not None
+    ra, dec = np.meshgrid(np.linspace(0.0, 360.0, 90), np.linspace(-90.0, 90.0, 90))
+    far = np.hypot(ra - 150.0, dec - 2.0) > 1.0
+    x, y = from_icrs(wcs, ra[far], dec[far])
+    assert not ((abs(x - 32) < 32) & (abs(y - 32) < 32)).any()

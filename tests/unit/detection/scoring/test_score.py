@@ -75,6 +75,7 @@ def test_every_candidate_comes_back(card: UNetModel) -> None:
     assert not by_id["c2"].is_real
     assert by_id["c3"].outcome == "unscored"
     assert by_id["c3"].confidence is None
+    assert by_id["c3"].unscored_reason == "masked"
     assert "masked" in by_id["c3"].flags
     assert {by_id["c4"].outcome, by_id["c5"].outcome} == {"kept", "merged"}
     # What nobody asked for is found all the same, and says so.
@@ -105,38 +106,74 @@ def test_a_fading_source_has_negative_polarity(card: UNetModel) -> None:
 
 
 def test_sky_positions(card: UNetModel) -> None:
-    header = {
-        "CTYPE1": "RA---TAN",
-        "CTYPE2": "DEC--TAN",
-        "CRVAL1": 10.0,
-        "CRVAL2": 0.0,
-        "CRPIX1": 121.3,
-        "CRPIX2": 81.6,
-        "CDELT1": -1e-4,
-        "CDELT2": 1e-4,
-    }
-    tiled = answer(prepare(to_fits(field(), **header), card, at((120, 81))))
+    tiled = answer(prepare(to_fits(field(), **TAN), card, at((120, 81))))
     best = finish(tiled, threshold=0.5).detections[0]
     assert best.ra == pytest.approx(10.0, abs=2e-5)
     assert best.dec == pytest.approx(0.0, abs=2e-5)
     assert "no_wcs" not in best.flags
 
 
-@pytest.mark.parametrize(
-    ("candidate", "field_name", "code"),
-    [
-        (Candidate(id="a", x=math.nan, y=1), "candidates[0].x", "candidate-invalid"),
-        (Candidate(id="a", x=1, y=math.inf), "candidates[0].y", "candidate-invalid"),
-        (Candidate(id="a", x=300, y=1), "candidates[0].x", "candidate-outside"),
-        (Candidate(id="a", x=1, y=-1), "candidates[0].y", "candidate-outside"),
-    ],
-)
-def test_impossible_candidates(
-    card: UNetModel, candidate: Candidate, field_name: str, code: str
-) -> None:
-    with pytest.raises(InputError) as caught:
-        prepare(to_npy(field()), card, [candidate])
-    assert (caught.value.field, caught.value.code) == (field_name, code)
+TAN = {
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRVAL1": 10.0,
+    "CRVAL2": 0.0,
+    "CRPIX1": 121.3,
+    "CRPIX2": 81.6,
+    "CDELT1": -1e-4,
+    "CDELT2": 1e-4,
+}
+
+LOST = {
+    "NaN": ({"x": math.nan, "y": 1.0}, "not_a_number"),
+    "infinite": ({"x": 1.0, "y": math.inf}, "not_a_number"),
+    "nothing": ({}, "not_a_number"),
+    "half of a place": ({"x": 1.0, "ra": 10.0}, "not_a_number"),
+    "right of it": ({"x": 299.5, "y": 1.0}, "off_image"),
+    "below it": ({"x": 1.0, "y": -0.51}, "off_image"),
+    "far off": ({"x": 1e300, "y": -1e300}, "off_image"),
+    "elsewhere in the sky": ({"ra": 190.0, "dec": 0.0}, "off_image"),
+    "beside it in the sky": ({"ra": 10.1, "dec": 0.0}, "off_image"),
+    "beyond the pole": ({"ra": 10.0, "dec": 91.0}, "off_image"),
+}
+
+
+def test_a_candidate_that_lies_nowhere_does_not_hold_up_the_others(card: UNetModel) -> None:
+    lost = [Candidate(id=name, **place) for name, (place, _) in LOST.items()]
+    content = to_fits(field(), **TAN)
+    result = finish(answer(prepare(content, card, [*lost, *at((120, 81))])), threshold=0.5)
+    by_id = {d.candidate_id: d for d in result.detections if d.candidate_id}
+    assert by_id["c0"].is_real
+    assert by_id["c0"].unscored_reason is None
+    for name, (place, reason) in LOST.items():
+        found = by_id[name]
+        assert (found.outcome, found.unscored_reason) == ("unscored", reason), name
+        assert not found.is_real
+        assert found.confidence is None
+        sent = {axis: getattr(found, axis) for axis in place}
+        known = (
+            place if name not in ("NaN", "infinite", "half of a place", "beyond the pole") else {}
+        )
+        assert sent == {axis: known.get(axis) for axis in place}, name
+    assert [d.rank for d in result.detections] == list(range(1, len(result.detections) + 1))
+    assert len(result.features) == len(result.detections)
+
+
+def test_candidates_by_their_place_in_the_sky(card: UNetModel) -> None:
+    source = Candidate(id="sky", ra=370.0, dec=0.0)
+    both = Candidate(id="both", x=120.0, y=81.0, ra=190.0, dec=0.0)
+    either = Candidate(id="either", x=math.nan, y=5.0, ra=10.0, dec=0.0)
+    content = to_fits(field(), **TAN)
+    for candidate in (source, both, either):
+        best = finish(answer(prepare(content, card, [candidate])), threshold=0.5).detections[0]
+        assert (best.candidate_id, best.outcome) == (candidate.id, "kept")
+        assert (best.x, best.y) == (pytest.approx(120.3, abs=0.1), pytest.approx(80.6, abs=0.1))
+    for lost in (to_npy(field()), to_fits(field(), **TAN | {"CDELT1": 0.0})):
+        result = finish(answer(prepare(lost, card, [source, *at((120, 81))])), threshold=0.5)
+        found = {d.candidate_id: d for d in result.detections}
+        assert found["sky"].unscored_reason == "no_wcs"
+        assert (found["sky"].x, found["sky"].ra, found["sky"].dec) == (None, 10.0, 0.0)
+        assert found["c0"].is_real
 
 
 def test_an_id_twice_and_too_many(card: UNetModel) -> None:

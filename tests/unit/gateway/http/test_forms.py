@@ -3,7 +3,10 @@
 import pytest
 
 from astrotriton.detection.errors import InputError
-from astrotriton.gateway.http.forms import decode_request
+from astrotriton.gateway.http.forms import decode_request, validated, with_candidates_of
+from astrotriton.gateway.settings import GatewaySettings
+from astrotriton.wire.detections import CandidateIn
+from astrotriton.wire.runs import InferByReference, InferRequest
 
 
 @pytest.mark.parametrize(
@@ -15,6 +18,9 @@ from astrotriton.gateway.http.forms import decode_request
             "candidates[1].x",
         ),
         (b'{"candidates": [{"x": 1}]}', "invalid-request", "candidates[0].y"),
+        (b'{"candidates": [{"y": null}]}', "invalid-request", "candidates[0].x"),
+        (b'{"candidates": [{"ra": 1}]}', "invalid-request", "candidates[0].dec"),
+        (b'{"candidates": [{"x": 1, "y": 2}, {}]}', "invalid-request", "candidates[1].x"),
         (b'{"candidates": [{"x": 1e999, "y": 1}]}', "invalid-request", "candidates[0].x"),
         (b'{"candidates": [{"x": true, "y": 1}]}', "invalid-request", "candidates[0].x"),
         (b'{"candidates": 5}', "invalid-request", "candidates"),
@@ -37,3 +43,20 @@ def test_faults_are_named(content, code, field):
         decode_request(content)
     assert (caught.value.code, caught.value.field) == (code, field)
     assert caught.value.detail
+
+
+def test_candidates_come_once(tmp_path):
+    settings = GatewaySettings(database_url="postgresql://nobody@127.0.0.1/nothing")
+    table = b"id,X_IMAGE,Y_IMAGE\na,1,2\nb,nan,3\n"
+    read = with_candidates_of(InferRequest(tta=True), table, settings)
+    assert read == InferRequest(
+        tta=True,
+        candidates=[CandidateIn(id="a", x=0.0, y=1.0), CandidateIn(id="b", x=None, y=2.0)],
+    )
+    with pytest.raises(InputError, match="not as both") as refused:
+        with_candidates_of(InferRequest(candidates=[]), table, settings)
+    assert refused.value.field == "candidates"
+    by_reference = {"exposure": "s3://a/b", "candidates_table": "s3://a/c", "candidates": []}
+    with pytest.raises(InputError) as refused:
+        validated(by_reference, InferByReference)
+    assert refused.value.field == "candidates_table"

@@ -110,11 +110,10 @@ async def test_what_cannot_be_read_is_never_shown(triton, models):
     with pytest.raises(InputError) as refused:
         await service(triton).infer(submission(b"no image"), await models.get(3))
     assert refused.value.field == "exposure"
+    twice = [CandidateIn(id="a", x=1.0, y=1.0), CandidateIn(id="a", x=9.0, y=9.0)]
     with pytest.raises(InputError) as refused:
-        await service(triton).infer(
-            submission(candidates=[CandidateIn(x=999.0, y=1.0)]), await models.get(3)
-        )
-    assert refused.value.field == "candidates[0].x"
+        await service(triton).infer(submission(candidates=twice), await models.get(3))
+    assert refused.value.field == "candidates[1].id"
     assert triton.asked == []
 
 

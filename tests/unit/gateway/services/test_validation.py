@@ -9,6 +9,7 @@ import pytest
 
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.quality.criteria import GateLimits
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.errors import BusyError, DependencyError, NotFoundError
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
@@ -54,7 +55,9 @@ class Labelled:
         async def read() -> bytes:
             return content
 
-        return LabelledExposure(f"{seed}.npy", None, np.array(places), np.full(8, 30.0), read)
+        return LabelledExposure(
+            f"{seed}.npy", None, Transients.of(np.array(places), np.full(8, 30.0)), read
+        )
 
 
 @pytest.fixture
@@ -153,7 +156,7 @@ async def test_a_field_that_cannot_be_scored_is_named(service, labelled):
 
     field = labelled._field
     labelled._field = lambda seed: (
-        LabelledExposure("2.npy", None, np.zeros((0, 2)), np.zeros(0), read)
+        LabelledExposure("2.npy", None, Transients.of(np.zeros((0, 2)), np.zeros(0)), read)
         if seed == 2
         else field(seed)
     )
