@@ -62,7 +62,7 @@ def test_without_a_detection_there_is_nothing_to_be_right_about():
 
 def test_the_diagrams_count_what_they_stand_for(scored):
     drawn = curves(scored)
-    assert drawn.completeness.x == pytest.approx([20**0.5, 90**0.5, 1000**0.5])
+    assert drawn.completeness.x == pytest.approx([20**0.5, 80**0.5, 1000**0.5])
     assert drawn.completeness.y == [0.0, 1.0, 1.0]
     assert drawn.completeness.count == [1, 1, 1]
     assert drawn.precision_recall.y == pytest.approx([1.0, 1.0, 2 / 3])
