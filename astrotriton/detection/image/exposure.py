@@ -4,7 +4,7 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
-from astrotriton.detection.image.wcs import read_wcs, to_icrs
+from astrotriton.detection.image.seeing import Seeing, seeing_of_header
+from astrotriton.detection.image.wcs import pixel_scale, read_wcs, to_icrs
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
@@ -52,6 +53,17 @@ class Exposure:
         What is odd about it, of those that are raised for an exposure.
     saturation
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
+    header
+        Of its HDU; empty for an array.
+    pixel_scale
+        Side of a pixel, arcsec; None without a WCS.
+    seeing
+        What the header or the caller says of it; None if neither does.
+    spread
+        Reads the noise of each pixel, up to a factor, where a weight plane says it; see
+        `Normalised`.
+    psf
+        An image of the PSF, float32, if there is one.
     """
 
     def __init__(
@@ -63,6 +75,8 @@ class Exposure:
         name: str,
         flags: frozenset[Flag],
         saturation: float | None = None,
+        header: Mapping[str, Any] | None = None,
+        seeing: Seeing | None = None,
     ) -> None:
         self._read = read
         self._lock = threading.Lock()  # a FITS file has one position to read from
@@ -72,6 +86,11 @@ class Exposure:
         self.name = name
         self.flags = flags
         self.saturation = saturation
+        self.header = header or {}
+        self.pixel_scale = pixel_scale(wcs)
+        self.seeing = seeing
+        self.spread: Callable[[slice, slice], Image] | None = None
+        self.psf: Image | None = None
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
@@ -266,6 +285,8 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         name=name,
         flags=flags,
         saturation=_saturation(header),
+        header=header,
+        seeing=seeing_of_header(header, pixel_scale(wcs)),
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.coordinates import ICRS, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS, NoWcsKeywordsFoundError, Wcsprm
-from astropy.wcs.utils import wcs_to_celestial_frame
+from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
 
 from astrotriton.detection.arrays import Values
 from astrotriton.wire.flags import Flag
@@ -69,6 +69,17 @@ def to_icrs(wcs: WCS, x: Values, y: Values) -> Values:
         found = np.stack([sky.ra.deg, sky.dec.deg])
     found[:, ~np.isfinite(found).all(axis=0)] = np.nan
     return found
+
+
+def pixel_scale(wcs: WCS | None) -> float | None:
+    """Side of a pixel of the same area at the reference point, arcsec; None without a WCS."""
+    if wcs is None:
+        return None
+    try:
+        scale = 3600.0 * float(np.sqrt(proj_plane_pixel_area(wcs.celestial)))
+    except Exception:  # as `to_icrs`
+        return None
+    return scale if np.isfinite(scale) and scale > 0.0 else None
 
 
 def _check_matrix(header: fits.Header) -> None:

@@ -76,8 +76,8 @@ def build_detections(
         "is_real": (scored & (confidence >= threshold)).tolist(),
         "snr": _known(values.snr[order]),
         "snr_err": _known(values.snr_err[order]),
-        "flux": _known(values.flux[order] * noise),
-        "flux_err": _known(values.flux_err[order] * noise),
+        "flux": _known(measured.fluxes.flux[order] * noise),
+        "flux_err": _known(measured.fluxes.error[order] * noise),
         "fwhm": _known(values.fwhm[order]),
         "elongation": _known(values.elongation[order]),
         "psf_match": _known(values.psf_match[order]),
@@ -98,6 +98,12 @@ def build_detections(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     return kept + _merged(tiled, measured, place)
+
+
+def exposure_flags(tiled: TiledInference, measured: MeasuredSources) -> frozenset[Flag]:
+    """What is odd about an exposure, which is so for each of its sources."""
+    assumed = {Flag.SEEING_ASSUMED} if measured.psf.source == "assumed" else set()
+    return tiled.exposure.flags | assumed
 
 
 def build_features(
@@ -144,7 +150,7 @@ def _flags(
     }
     names = sorted(raised)
     table = np.stack([raised[name] for name in names], axis=1)
-    own = sorted(tiled.exposure.flags)
+    own = sorted(exposure_flags(tiled, measured))
     return [
         tuple(sorted([name for name, on in zip(names, row, strict=True) if on] + own))
         for row in table
@@ -163,7 +169,7 @@ def _merged(
     ]
     positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
     sky = tiled.exposure.sky(positions[:, 0], positions[:, 1])
-    own = tuple(sorted(tiled.exposure.flags))
+    own = tuple(sorted(exposure_flags(tiled, measured)))
     return [
         Detection(
             **nothing_known(Detection)

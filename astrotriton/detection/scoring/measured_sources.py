@@ -1,5 +1,6 @@
 """The sources of an answered exposure, with all that their confidence is a function of."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +15,11 @@ from astrotriton.detection.sources.distinct import Sources, distinct_sources
 from astrotriton.detection.sources.measurements import (
     Measurements,
     filter_responses,
-    limiting_flux,
     measure,
     noise_correlation,
-    seeing,
 )
+from astrotriton.detection.sources.photometry import Fluxes, psf_fluxes
+from astrotriton.detection.sources.psf import KnownPsf, find_psf
 from astrotriton.detection.sources.spots import Spots
 from astrotriton.wire.detections import Candidate
 
@@ -35,10 +36,12 @@ class MeasuredSources:
         The caller's, or those that SEP found.
     features
         By name, float64 (N,).
-    seeing
-        Full width at half maximum of point sources, pixels; None if it could not be told.
+    fluxes
+        PSF fluxes, in units of the exposure's noise.
+    psf
+        What they are fitted with, and who says so.
     depth
-        Flux of a point source of SNR 5, in sigma of a pixel.
+        PSF flux of a point source of SNR 5, in units of the exposure's noise.
     edge_distance
         float64 (N,), pixels.
     """
@@ -47,9 +50,15 @@ class MeasuredSources:
     measurements: Measurements
     candidates: Sequence[Candidate]
     features: dict[str, Values]
-    seeing: float | None
+    fluxes: Fluxes
+    psf: KnownPsf
     depth: float
     edge_distance: Values
+
+    @property
+    def seeing(self) -> float | None:
+        """Full width at half maximum of point sources, pixels; None if it is assumed."""
+        return self.psf.fwhm
 
 
 def measure_sources(
@@ -70,18 +79,34 @@ def measure_sources(
         spots, candidates = _extracted(spots, max_candidates)
     sources = distinct_sources(spots, len(candidates), tiled.card.nms_radius)
     correlation = noise_correlation(tiled.noise_responses())
-    fwhm = seeing(sources.spots, stamps, correlation)
+    exposure = tiled.exposure
+    psf = find_psf(sources.spots, stamps, correlation, sent=tiled.psf, said=exposure.seeing)
+    fwhm = psf.fwhm
     if fwhm is not None:
         correlation = noise_correlation(filter_responses(tiled.noise(), fwhm))
     measured = measure(sources.spots, stamps, fwhm or DEFAULT_FWHM, correlation)
-    edge_distance = _edge_distance(sources.spots, tiled.exposure.shape)
+    edge_distance = _edge_distance(sources.spots, exposure.shape)
+    # Where the map of the noise is off, so are the responses that its scatter is taken of.
+    local = tiled.local_noise()
+    places = tiled.noise() / local[:, None, None].astype(np.float32)
+    correlation = noise_correlation(filter_responses(places, psf.psf.fwhm))
+    fluxes = psf_fluxes(
+        stamps[sources.spots.stamp],
+        tiled.noise_stamps()[sources.spots.stamp],
+        sources.spots.positions,
+        sources.spots.local_noise,
+        psf.psf,
+        correlation,
+    )
+    typical = float(np.median(local)) * correlation.scatter if len(local) else 1.0
     return MeasuredSources(
         sources=sources,
         measurements=measured,
         candidates=candidates,
         features=features(sources.spots, measured, fwhm, edge_distance),
-        seeing=fwhm,
-        depth=limiting_flux(fwhm or DEFAULT_FWHM, correlation),
+        fluxes=fluxes,
+        psf=psf,
+        depth=5.0 * typical * psf.psf.scale / math.sqrt(psf.psf.power),
         edge_distance=edge_distance,
     )
 

@@ -10,15 +10,21 @@ from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
-from astrotriton.detection.image.planes import Planes, exclude_planes
-from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
+from astrotriton.detection.image.planes import Planes, read_planes
+from astrotriton.detection.image.seeing import seeing_of_request
+from astrotriton.detection.scoring.answer import (
+    Judged,
+    build_detections,
+    build_features,
+    exposure_flags,
+)
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import check_candidates
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
-from astrotriton.wire.exposures import ImageQuality
+from astrotriton.wire.exposures import ImageQuality, SeeingUnit
 
 TTA_VIEWS = 8
 
@@ -30,6 +36,7 @@ def prepare(
     *,
     hdu: int | str | None = None,
     planes: Planes | None = None,
+    seeing: tuple[float, SeeingUnit] | None = None,
     tta: bool = False,
     limits: Limits | None = None,
 ) -> TiledInference:
@@ -46,7 +53,9 @@ def prepare(
     hdu
         Index or EXTNAME of the image, FITS only.
     planes
-        Further images that say which pixels are unusable.
+        Further images that say which pixels are unusable, how noisy each is, and what the PSF is.
+    seeing
+        Full width at half maximum of point sources, and its unit; it goes before the header's.
     tta
         Show the network every tile in eight orientations, for a better confidence at eight times
         the cost.
@@ -61,7 +70,9 @@ def prepare(
     limits = limits or Limits()
     exposure = read_exposure(content, hdu=hdu, limits=limits)
     if planes is not None:
-        exclude_planes(exposure, planes, content, limits)
+        read_planes(exposure, planes, content, limits)
+    if seeing is not None:
+        exposure.seeing = seeing_of_request(*seeing, exposure.pixel_scale)
     return prepare_exposure(exposure, card, candidates, tta=tta, limits=limits)
 
 
@@ -121,6 +132,7 @@ def finish(
             noise=image.noise,
             depth=measured.depth * image.noise,
             seeing_fwhm=measured.seeing,
+            seeing_source=measured.psf.source,
             masked_fraction=image.masked_fraction,
             saturated_fraction=tiled.saturated_fraction(),
         ),
@@ -130,7 +142,7 @@ def finish(
         extracted=tiled.candidates is None,
         threshold=threshold,
         guarantee=guarantee,
-        flags=tuple(sorted(tiled.exposure.flags)),
+        flags=tuple(sorted(exposure_flags(tiled, measured))),
     )
 
 

@@ -19,6 +19,7 @@ from astrotriton.detection.sources.candidates import extract
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses
 from astrotriton.detection.sources.peaks import find_peaks
+from astrotriton.detection.sources.psf import psf_of_image
 from astrotriton.detection.sources.spots import NOISE_RADIUS, Spots, Surroundings
 from astrotriton.wire.detections import Candidate
 
@@ -45,7 +46,9 @@ class _Seen:
     flags: NDArray[np.int32]
     brightness: Values
     stamps: Stamps
+    noise_stamps: Stamps
     noise: Image
+    local: Values
     responses: NDArray[np.float32]
 
 
@@ -67,7 +70,9 @@ class _Harvest:
 
     spots: Spots
     stamps: Stamps
+    noise_stamps: Stamps
     noise: Image
+    local: Values
     responses: NDArray[np.float32]
     saturated: int
 
@@ -96,6 +101,13 @@ class TiledInference:
         Where the tiles lie.
     normalised
         The exposure as the network sees it.
+    psf
+        What the caller's image of it shows; None without one.
+
+    Raises
+    ------
+    InputError
+        If the exposure has no noise, or the image of the PSF shows none.
     """
 
     def __init__(
@@ -110,7 +122,10 @@ class TiledInference:
         self.card = card
         self.candidates = candidates
         self.views = views
-        self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
+        self.normalised = Normalised(
+            exposure.pixels, exposure.shape, card.normalisation, exposure.spread
+        )
+        self.psf = None if exposure.psf is None else psf_of_image(exposure.psf)
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)
         self._asked = np.array(
@@ -197,6 +212,14 @@ class TiledInference:
         """Those that `spots` are numbered in."""
         return np.concatenate([tile.stamps for tile in self._complete()])
 
+    def noise_stamps(self) -> Stamps:
+        """The noise of the pixels of `stamps`, in units of the exposure's."""
+        return np.concatenate([tile.noise_stamps for tile in self._complete()])
+
+    def local_noise(self) -> Values:
+        """Scatter of the significance at the places of `noise`, float64 (N,)."""
+        return np.concatenate([tile.local for tile in self._complete()])
+
     def noise(self) -> Image:
         """Stamps around places chosen regardless of what is there, float32 (N, 17, 17)."""
         first, *others = (tile.noise for tile in self._complete())
@@ -240,11 +263,13 @@ class TiledInference:
         ]
         with self._lock:
             if index not in self._pending:
+                _, noise = self.normalised.maps(rows, columns)
                 answers = np.empty((self.views, *self.card.answer_size), np.float32)
                 around = Surroundings(
                     np.ascontiguousarray(significance[answered]),
                     np.ascontiguousarray(mask[answered]),
                     np.ascontiguousarray(saturated[answered]),
+                    np.ascontiguousarray(noise[answered] / np.float32(self.normalised.noise)),
                 )
                 self._pending[index] = _Pending(tile, around, answers, self.views)
         return views_of(image, self.views)
@@ -263,14 +288,17 @@ class TiledInference:
             asked, brightness = self._asked[number] - origin, np.full(len(number), np.nan)
             flags = np.zeros(len(number), np.int32)
         asked, windows = centroids(around.significance, around.mask, asked)
-        noise = around.stamps(self._noise_places(tile, around.mask), NOISE_RADIUS)
+        places = self._noise_places(tile, around.mask)
+        noise = around.stamps(places, NOISE_RADIUS)
         return _Seen(
             candidates=number.astype(np.intp),
             positions=asked,
             flags=windows | flags,
             brightness=brightness,
             stamps=around.stamps(asked).astype(np.float16),
+            noise_stamps=around.noise_stamps(asked).astype(np.float16),
             noise=noise,
+            local=around.local.at(places),
             responses=filter_responses(noise, DEFAULT_FWHM),
         )
 
@@ -301,7 +329,11 @@ class TiledInference:
         return _Harvest(
             spots=spots,
             stamps=np.concatenate([around.stamps(peaks).astype(np.float16), seen.stamps]),
+            noise_stamps=np.concatenate(
+                [around.noise_stamps(peaks).astype(np.float16), seen.noise_stamps]
+            ),
             noise=seen.noise,
+            local=seen.local,
             responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
         )
