@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.detection.quality.criteria import GateLimits
 
 _log = logging.getLogger(__name__)
 

@@ -369,7 +369,7 @@ def main(minutes: float, seed: int) -> None:
         data = Path(folder)
         owner = [
             *("env", "ASTROTRITON_STACK_RESTARTS=1000"),
-            *(sys.executable, "-m", "astrotriton.local.owner", str(data)),
+            *(sys.executable, "-m", "astrotriton.one_machine.owner", str(data)),
         ]
         names = [name for name in FAULTS | LONG_FAULTS if "disk" not in name]
         report = Report()

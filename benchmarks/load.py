@@ -168,7 +168,7 @@ def main(minutes: float, times: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         try:
-            owner = [sys.executable, "-m", "astrotriton.local.owner", str(data)]
+            owner = [sys.executable, "-m", "astrotriton.one_machine.owner", str(data)]
             addresses = up(data, owner, on_progress=lambda part, what: click.echo(f"{part} {what}"))
             broken = asyncio.run(measure(Victim(data, addresses), minutes, times))
         finally:

@@ -16,10 +16,11 @@ from pydantic_settings import BaseSettings
 
 from astrotriton.cli import main
 from astrotriton.commands import models
-from astrotriton.gateway import config, errors
+from astrotriton.gateway import errors
 from astrotriton.gateway.__main__ import main as gateway
 from astrotriton.gateway.services.outbox import STREAM
 from astrotriton.gateway.services.runs import EVENTS_KEPT
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import GateSettings, ModelConfig
 from astrotriton.stack.healing import Healing
 from astrotriton.wire.events import EVENTS, schema_of
@@ -30,12 +31,12 @@ ROOT = Path(__file__).parents[1]
 # Title, what reads it, and the settings.
 _SETTINGS: tuple[tuple[str, str, type[BaseSettings]], ...] = (
     ("Model", "The export, the gateway and the stack read these.", ModelConfig),
-    ("Gateway", "The gateway reads these.", config.Settings),
+    ("Gateway", "The gateway reads these.", GatewaySettings),
     ("Stack", "`make up` and `make demo` read these.", Healing),
     (
         "Export and promotion",
         "`astrotriton export`, `verify`, `promote`, `rollback` and `models` read these.",
-        models.Settings,
+        models.PromotionSettings,
     ),
     (
         "Gates",

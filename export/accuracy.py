@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from astrotriton.detection.arrays import Positions
-from astrotriton.detection.assurance.drift import Baseline, describe
-from astrotriton.detection.assurance.figures import ScoredField, figures
-from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.quality.drift import Baseline, describe
+from astrotriton.detection.quality.figures import ScoredField, figures
+from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict

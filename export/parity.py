@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrotriton.detection.assurance.golden import TOLERANCE, Golden
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import TOLERANCE, Golden
 from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
 from astrotriton.export.errors import ExportError, ParityError
 

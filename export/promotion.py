@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import registry
 from astrotriton.export.errors import ExportError, RegistryError, ServingError, UnfinishedError
 from astrotriton.export.gateway_routes import Challenger, Gateway, Mode, Route, UncertainError

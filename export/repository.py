@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError
+from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests
 from astrotriton.export.errors import RepositoryError
 from astrotriton.export.store import Store, open_store

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
 from astrotriton.export.repository import Repository
 from astrotriton.export.serving import Replica
 from astrotriton.settings import ModelConfig

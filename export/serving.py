@@ -15,8 +15,8 @@ from tritonclient.grpc import (
 )
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.detection.assurance.golden import Golden
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import Golden
 from astrotriton.export.errors import ServingError
 from astrotriton.triton.addresses import servers_at
 from astrotriton.triton.proof import proof_of

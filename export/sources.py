@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import convert, digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
 from astrotriton.export.errors import ExportError, RepositoryError

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.backends.object_store import ObjectStore
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.errors import GatewayError
 from astrotriton.gateway.fetch import FetchError, Pin, fetch
 from astrotriton.gateway.server import serve
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.migrate import head, migrate
 from astrotriton.objects import Location
 from astrotriton.settings import ModelConfig
@@ -22,7 +22,7 @@ from astrotriton.settings import ModelConfig
 # Seconds for one file of a model.
 _PATIENCE = 300.0
 
-_Settings = TypeVar("_Settings", Settings, ModelConfig)
+_Settings = TypeVar("_Settings", GatewaySettings, ModelConfig)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,13 +33,13 @@ def main() -> None:
 @main.command("serve")
 def serve_command() -> None:
     """Serve until stopped."""
-    serve(_checked(Settings), _checked(ModelConfig))
+    serve(_checked(GatewaySettings), _checked(ModelConfig))
 
 
 @main.command("migrate")
 def migrate_command() -> None:
     """Bring the database's schema up to date. Safe to run from several places at once."""
-    asyncio.run(migrate(_checked(Settings).database_url.get_secret_value()))
+    asyncio.run(migrate(_checked(GatewaySettings).database_url.get_secret_value()))
     click.echo(f"schema {head()}")
 
 

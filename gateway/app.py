@@ -7,7 +7,6 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.context import Context, open_context
 from astrotriton.gateway.errors import problem_details
 from astrotriton.gateway.handlers.dashboard import pages, templates
@@ -20,10 +19,11 @@ from astrotriton.gateway.handlers.runs import RunController
 from astrotriton.gateway.http.middleware import name_methods
 from astrotriton.gateway.http.openapi import add_schemas, openapi_config, page_assets
 from astrotriton.gateway.rpc.service import serve_rpc
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import ModelConfig
 
 
-def create_app(settings: Settings, config: ModelConfig) -> Litestar:
+def create_app(settings: GatewaySettings, config: ModelConfig) -> Litestar:
     """The application; what it depends on is opened when it starts, and may come up later."""
 
     @asynccontextmanager

@@ -9,7 +9,6 @@ from astrotriton.gateway.backends.mlflow import MlflowRuns
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.backends.oidc import TokenVerifier
 from astrotriton.gateway.backends.triton import Triton
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.services.access import AccessService
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
@@ -31,6 +30,7 @@ from astrotriton.gateway.services.scoring import ScoringService
 from astrotriton.gateway.services.shadow import ShadowService
 from astrotriton.gateway.services.tracking import TrackingService
 from astrotriton.gateway.services.validation import ValidationService
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.database import Database, open_database
 from astrotriton.settings import GateSettings, ModelConfig
 
@@ -39,7 +39,7 @@ from astrotriton.settings import GateSettings, ModelConfig
 class Context:
     """What handlers are given."""
 
-    settings: Settings
+    settings: GatewaySettings
     model: str
     access: AccessService
     admission: Admission
@@ -56,7 +56,7 @@ class Context:
 
 
 @asynccontextmanager
-async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator[Context]:
+async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncIterator[Context]:
     """Build the services, publish the outbox meanwhile, and close everything in the end."""
     async with (
         open_database(settings) as database,
@@ -181,7 +181,7 @@ async def open_context(settings: Settings, config: ModelConfig) -> AsyncIterator
             await asyncio.gather(*background, return_exceptions=True)
 
 
-def _access(settings: Settings, database: Database) -> AccessService:
+def _access(settings: GatewaySettings, database: Database) -> AccessService:
     verifier = None
     if settings.oidc_issuer is not None and settings.oidc_audience is not None:
         verifier = TokenVerifier(
@@ -196,7 +196,7 @@ def _access(settings: Settings, database: Database) -> AccessService:
     )
 
 
-def _objects(settings: Settings, buckets: list[str]) -> ObjectStore:
+def _objects(settings: GatewaySettings, buckets: list[str]) -> ObjectStore:
     return ObjectStore(
         buckets,
         endpoint=settings.s3_endpoint,

@@ -10,17 +10,17 @@ from astrotriton.detection.image.exposure import mute_astropy
 from astrotriton.detection.warmup import warm_up
 from astrotriton.gateway.app import create_app
 from astrotriton.gateway.compute import keep_memory
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.http.middleware import EdgeMiddleware
 from astrotriton.gateway.observability.logs import logging_config
 from astrotriton.gateway.observability.telemetry import tracing
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import ModelConfig
 
 
 class _Server(uvicorn.Server):
     """Says that it is leaving, and takes requests for a while longer, before it leaves."""
 
-    def __init__(self, settings: Settings, config: ModelConfig) -> None:
+    def __init__(self, settings: GatewaySettings, config: ModelConfig) -> None:
         if settings.otlp_endpoint is not None:
             tracing.start(settings.otlp_endpoint)
         self._app = create_app(settings, config)
@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, config: ModelConfig) -> None:
+def serve(settings: GatewaySettings, config: ModelConfig) -> None:
     """Serve until SIGTERM or SIGINT; what runs then gets ``shutdown_timeout`` to end."""
     # Matrices are small here and exposures many: threads of one multiplication would only wait for
     # each other, and for cores that other exposures use.

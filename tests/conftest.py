@@ -71,7 +71,7 @@ def served_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def served(served_data: Path) -> Iterator[Addresses]:
     """Where the parts of the stack answer."""
-    owner = [sys.executable, "-m", "astrotriton.local.owner", str(served_data)]
+    owner = [sys.executable, "-m", "astrotriton.one_machine.owner", str(served_data)]
     try:
         yield up(served_data, owner, on_progress=lambda part, what: None)
     finally:

@@ -26,7 +26,7 @@ from astrotriton.folders import data_folder
 )
 def demo(image: Path | None, out: Path) -> None:
     """Run the whole way once, on real servers, for one exposure."""
-    from astrotriton.local.demo import DemoError, run
+    from astrotriton.one_machine.demo import DemoError, run
 
     try:
         asyncio.run(run(_made(data_folder()), image, out))
@@ -41,7 +41,7 @@ def demo(image: Path | None, out: Path) -> None:
 def up() -> None:
     """Start every server and keep it serving, also when this command ends."""
     data = _made(data_folder())
-    owner = [sys.executable, "-m", "astrotriton.local.owner", str(data)]
+    owner = [sys.executable, "-m", "astrotriton.one_machine.owner", str(data)]
     try:
         addresses = stack.up(
             data, owner, on_progress=lambda part, what: click.echo(f"{part:<8}  {what}")

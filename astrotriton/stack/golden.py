@@ -6,8 +6,8 @@ import tritonclient.grpc.aio as client
 from tritonclient.utils import InferenceServerException
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
 from astrotriton.stack.errors import (
     GoldenMismatchError,
     ModelBusyError,

@@ -16,7 +16,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.assurance.evaluation import MATCH_RADIUS, false_discovery_proportions
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.confidence.calibration import apply_calibration
 from astrotriton.detection.confidence.guarantee import RiskCurve
@@ -27,6 +26,7 @@ from astrotriton.detection.confidence.model import (
     standardised,
 )
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.quality.evaluation import MATCH_RADIUS, false_discovery_proportions
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.detection.scoring.tiled_inference import Predict

@@ -5,7 +5,7 @@ import sep
 from scipy import ndimage
 
 from astrotriton.detection.arrays import Image, Mask, Positions, Values
-from astrotriton.detection.assurance.evaluation import Sample
+from astrotriton.detection.quality.evaluation import Sample
 from astrotriton.detection.sources.centroids import PER_FWHM
 from astrotriton.detection.sources.peaks import suppress
 

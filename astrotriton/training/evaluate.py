@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.assurance.coverage import interval_coverage
-from astrotriton.detection.assurance.evaluation import (
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.confidence.model import ConfidenceModel
+from astrotriton.detection.image.preprocess import normalise
+from astrotriton.detection.quality.coverage import interval_coverage
+from astrotriton.detection.quality.evaluation import (
     Sample,
     aurc,
     brier,
     expected_calibration_error,
     false_discovery_proportions,
 )
-from astrotriton.detection.assurance.figures import FDR_ASKED
-from astrotriton.detection.card import UNetModel
-from astrotriton.detection.confidence.model import ConfidenceModel
-from astrotriton.detection.image.preprocess import normalise
+from astrotriton.detection.quality.figures import FDR_ASKED
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import (

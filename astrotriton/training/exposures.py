@@ -9,8 +9,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.scoring.score import prepare
 from astrotriton.simulation.fields import (
     ARTEFACTS,

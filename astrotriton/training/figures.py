@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from astrotriton.detection.assurance.evaluation import Sample, reliability
+from astrotriton.detection.quality.evaluation import Sample, reliability
 from astrotriton.training.evaluate import FALSE_POSITIVES, Evaluation, threshold_of_false_positives
 
 _SNR_EDGES = np.arange(3.0, 13.0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.assurance.golden import Golden, Verdict
+from astrotriton.detection.quality.golden import Golden, Verdict
 from astrotriton.triton.versions import instances_of
 
 

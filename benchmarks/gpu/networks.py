@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from astrotriton.detection.assurance.golden import Golden
+from astrotriton.detection.quality.golden import Golden
 from astrotriton.export import convert, digests, parity
 from astrotriton.export.engine import KerasEngine, OnnxEngine
 from astrotriton.export.precision import reduced

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.stack import down, up
 from benchmarks.faults import Victim
 from benchmarks.scaling.measurement import (
@@ -32,7 +32,7 @@ _WITHIN = 0.20
 # Enough that a queue which grows is seen to.
 _EXPOSURES = 8
 _BATCH = 32
-_INSIDE = Settings.model_fields["max_runs"].default
+_INSIDE = GatewaySettings.model_fields["max_runs"].default
 _GROWTH = 1.1
 
 
@@ -46,7 +46,7 @@ def main(clients: int, exposures: int, rounds: int, gpu: tuple[float, ...]) -> N
     os.environ |= UNDISTURBED
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "stack"
-        owner = [sys.executable, "-m", "astrotriton.local.owner", str(data)]
+        owner = [sys.executable, "-m", "astrotriton.one_machine.owner", str(data)]
         try:
             addresses = up(data, owner, on_progress=lambda part, what: click.echo(f"{part} {what}"))
             victim = Victim(data, addresses)

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from astrotriton.detection.card import UNetModel
-from astrotriton.local.bringup import repository_of
+from astrotriton.one_machine.bringup import repository_of
 from astrotriton.settings import ModelConfig
 from astrotriton.stack import Stack, down, up
 from benchmarks.faults import Victim

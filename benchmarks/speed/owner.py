@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from astrotriton.local.bringup import repository_of
+from astrotriton.one_machine.bringup import repository_of
 from astrotriton.stack import own
 from benchmarks.speed.networks import NETWORKS, bring_up
 

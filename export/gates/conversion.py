@@ -1,6 +1,6 @@
 """Whether the ONNX file is what its card promises, and answers as Keras does."""
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, TOLERANCE, Golden
+from astrotriton.detection.quality.golden import GOLDEN_FILE, TOLERANCE, Golden
 from astrotriton.export import accuracy, onnx_graph, parity
 from astrotriton.export.errors import ConversionError, ParityError
 from astrotriton.export.gates.version import VersionUnderTest

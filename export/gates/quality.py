@@ -1,6 +1,6 @@
 """How good the detections are, by the criteria that hold everywhere: see `criteria`."""
 
-from astrotriton.detection.assurance import criteria
+from astrotriton.detection.quality import criteria
 from astrotriton.export.gates.version import VersionUnderTest
 from astrotriton.wire.validation import Gate
 

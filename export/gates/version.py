@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from astrotriton.detection.assurance import criteria
-from astrotriton.detection.assurance.criteria import GateLimits
-from astrotriton.detection.assurance.drift import BASELINE_FILE
-from astrotriton.detection.assurance.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality import criteria
+from astrotriton.detection.quality.criteria import GateLimits
+from astrotriton.detection.quality.drift import BASELINE_FILE
+from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.export import accuracy, digests
@@ -56,7 +56,7 @@ class Quality(NamedTuple):
     Attributes
     ----------
     figures
-        Of `detection.assurance.figures`, by name.
+        Of `detection.quality.figures`, by name.
     champion
         The champion's on the same fields; None without one.
     ece_before

@@ -11,8 +11,8 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.detection.assurance.golden import Golden, Verdict
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import Golden, Verdict
 from astrotriton.gateway.backends.replicas import Replica, Replicas
 from astrotriton.gateway.backends.shared_memory import SharedMemory, is_unknown
 from astrotriton.gateway.deadline import remaining

@@ -80,7 +80,7 @@ class DetectionController(Controller):
                     run_id = await context.runs.start(form, place, held, caller.subject, key)
                     return await _see_run(context, run_id)
                 async with while_connected(request):
-                    asked = await context.runs.score(form, place, caller.subject, key)
+                    asked = await context.runs.run_now(form, place, caller.subject, key)
                 if asked.result is None:
                     return await _see_run(context, asked.run_id)
                 return await detections_as(

@@ -19,10 +19,10 @@ from multipart import (  # type: ignore[import-untyped]
 
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.gateway.backends.object_store import ObjectStore
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Submission
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.fields import FieldError, printable
 from astrotriton.wire.runs import InferByReference, InferRequest
 
@@ -39,7 +39,7 @@ class _Part:
 
 
 async def read_infer_form(
-    request: Request[Any, Any, Any], settings: Settings, objects: ObjectStore, place: Place
+    request: Request[Any, Any, Any], settings: GatewaySettings, objects: ObjectStore, place: Place
 ) -> Submission:
     """What a request's body wants scored: the parts of a form, or objects that it names.
 
@@ -105,7 +105,7 @@ async def read_infer_form(
 
 
 async def _holding(
-    request: Request[Any, Any, Any], settings: Settings, place: Place
+    request: Request[Any, Any, Any], settings: GatewaySettings, place: Place
 ) -> AsyncIterator[bytes]:
     """The body, which the place holds: at once if its length is said, or else as it comes."""
     said = request.headers.get("content-length")
@@ -119,7 +119,7 @@ async def _holding(
 
 
 async def _fetch(
-    given: InferByReference, settings: Settings, objects: ObjectStore, place: Place
+    given: InferByReference, settings: GatewaySettings, objects: ObjectStore, place: Place
 ) -> Submission:
     async def read(field: str, url: str) -> bytes:
         return await objects.read(url, field, settings.max_bytes, place.hold)

@@ -123,7 +123,7 @@ class _Service:
             place = await held.enter_async_context(context.admission.enter())
             place.hold(len(request))
             submission = await compute(to_submission, request, context.settings.max_bytes)
-            asked = await context.runs.score(submission, place, caller.subject, key, progress)
+            asked = await context.runs.run_now(submission, place, caller.subject, key, progress)
         if asked.result is None:
             raise RunGivenUpError(f"run {asked.run_id} of this key is in the background; ask later")
         return asked.result

@@ -14,8 +14,8 @@ import numpy as np
 from msgspec import Meta
 
 from astrotriton.detection.arrays import Positions, Values
-from astrotriton.detection.assurance.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.objects import SCHEMES, is_object_location

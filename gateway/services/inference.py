@@ -89,7 +89,7 @@ class InferenceService:
         self._in_flight = in_flight
         self._triton = triton
 
-    async def score(
+    async def infer(
         self,
         submission: Submission,
         model: ServedModel,
@@ -97,7 +97,7 @@ class InferenceService:
         *,
         others: Sequence[ServedModel] = (),
     ) -> tuple[TiledInference, Scored]:
-        """Score an exposure.
+        """Have a version answer an exposure, and make scored sources of it; nothing is stored.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class InferenceService:
             # Before Triton is asked: what cannot be vouched for costs nothing.
             guarantee = guarantee_of(tiled, request.max_false_discovery_rate)
         with stage("infer"):
-            await self._infer(tiled, model, progress)
+            await self._ask(tiled, model, progress)
         threshold = request.confidence_threshold
         with stage("finish"):
             scored = await compute(
@@ -149,14 +149,14 @@ class InferenceService:
         """What another version says of the same sources, each tile shown once."""
         tiled = await compute(TiledInference, asked.exposure, other.card, candidates_of(scored))
         with stage("infer"):
-            await self._infer(tiled, other, lambda done, of: None)
+            await self._ask(tiled, other, lambda done, of: None)
         return await compute(finish, tiled)
 
     async def _look(self, tiled: TiledInference, start: int, stop: int) -> None:
         await asyncio.sleep(_HEAD_START)
         await compute(tiled.look, start, stop)
 
-    async def _infer(self, tiled: TiledInference, model: ServedModel, progress: Progress) -> None:
+    async def _ask(self, tiled: TiledInference, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
         count, done = len(tiled), 0
         most = await self._triton.largest_batch(model.card.name, model.ref.version)

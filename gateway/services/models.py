@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE, Golden, Verdict
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError, InputError
+from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden, Verdict
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.backends.replicas import Replica
 from astrotriton.gateway.backends.triton import Triton

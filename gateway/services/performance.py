@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from astrotriton.detection.assurance.drift import miscalibration
-from astrotriton.detection.assurance.evaluation import expected_calibration_error
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.drift import miscalibration
+from astrotriton.detection.quality.evaluation import expected_calibration_error
 from astrotriton.gateway.observability.sketches import CONFIDENCE_BINS, Sketch
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.recorder import Recorder

@@ -88,7 +88,7 @@ class RunService:
         self._database = database
         self._jobs = Jobs("run", self._fail)
 
-    async def score(
+    async def run_now(
         self,
         submission: Submission,
         place: Place,
@@ -96,12 +96,12 @@ class RunService:
         key: str | None,
         progress: Progress = lambda done, of: None,
     ) -> RunOutcome:
-        """Score an exposure now, or answer what was answered to the same key before.
+        """Score an exposure while the caller waits, or find what the same key was answered before.
 
         Raises
         ------
         InputError, GatewayError
-            As `ScoringService.score` does.
+            As `ScoringService.score_and_store` does.
         KeyReusedError
             If the key was used for another request.
         """
@@ -109,7 +109,7 @@ class RunService:
         run_id = await self._scoring.earlier(pending)
         if run_id is None:
             async with place.turn():
-                run = await self._scoring.score(submission, pending, progress)
+                run = await self._scoring.score_and_store(submission, pending, progress)
             if run is not None:
                 return RunOutcome(run.run_id, run)
             run_id = await self._faster(pending)
@@ -124,7 +124,7 @@ class RunService:
         caller: str,
         key: str | None,
     ) -> UUID:
-        """Score an exposure in the background.
+        """Score an exposure in the background; `get` says how far it is.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class RunService:
         Raises
         ------
         GatewayError
-            As `score` does.
+            As `run_now` does.
         """
         pending = await self._scoring.pending(submission, caller, key)
         if (run_id := await self._scoring.earlier(pending)) is not None:
@@ -220,7 +220,7 @@ class RunService:
             self._jobs.tell(pending.run_id, done, of)
 
         async with held, deadline(_PATIENCE), place.turn():
-            await self._scoring.score(submission, pending, progress)
+            await self._scoring.score_and_store(submission, pending, progress)
 
     async def _fail(self, run_id: UUID, error: BaseException) -> None:
         async with self._database.transaction() as connection:

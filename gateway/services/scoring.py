@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRun:
-    """Whose run it is, and what it answers to.
+    """A run that is not stored yet: whose it is, and which key it takes.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class _RunRecord:
 
 
 class ScoringService:
-    """Scores exposures, and keeps what it answers.
+    """Scores exposures and stores what it answers; `RunService` says when.
 
     Parameters
     ----------
@@ -173,13 +173,13 @@ class ScoringService:
             )
         return run_id
 
-    async def score(
+    async def score_and_store(
         self,
         submission: Submission,
         pending: PendingRun,
         progress: Progress = lambda done, of: None,
     ) -> InferResponse | None:
-        """Score an exposure. What is returned has been stored, and its event with it.
+        """Choose the version, infer, and store the run with its event.
 
         Parameters
         ----------
@@ -222,7 +222,7 @@ class ScoringService:
         self, submission: Submission, pending: PendingRun, choice: Choice, progress: Progress
     ) -> InferResponse | None:
         model = await self._models.get(choice.version)
-        tiled, scored = await self._inference.score(
+        tiled, scored = await self._inference.infer(
             submission, model, progress, others=await self._others(submission, model)
         )
         digest = await pending.exposure_digest

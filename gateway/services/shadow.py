@@ -78,7 +78,7 @@ class ShadowService:
     async def _score(self, job: _Job) -> None:
         with job.held:
             model = await self._models.get(job.version)
-            _, scored = await self._inference.score(job.submission, model)
+            _, scored = await self._inference.infer(job.submission, model)
             comparison = compare(job.run, scored.detections, model.card.nms_radius)
             async with self._database.transaction() as connection:
                 await insert_model(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.gateway.backends.mlflow import MlflowRuns
 from astrotriton.gateway.errors import DependencyError, GatewayError
 from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED

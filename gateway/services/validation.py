@@ -9,14 +9,14 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.assurance.criteria import (
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.criteria import (
     GateLimits,
     accuracy,
     accuracy_change,
     calibration,
 )
-from astrotriton.detection.assurance.figures import ScoredField, curves, figures
-from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.figures import ScoredField, curves, figures
 from astrotriton.gateway.errors import (
     PROBLEM_PREFIX,
     BusyError,
@@ -226,7 +226,7 @@ class ValidationService:
                     await asyncio.sleep(0.1)
         for left in reversed(range(_TRIES)):
             try:
-                _, scored = await self._inference.score(submission, model)
+                _, scored = await self._inference.infer(submission, model)
             except InputError as error:
                 raise InputError(error.code, exposure.name, error.detail) from error
             except RetryLaterError as error:

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.errors import DependencyError
+from astrotriton.gateway.settings import GatewaySettings
 
 DEPENDENCY = "postgresql"
 
@@ -80,7 +80,7 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
+async def open_database(settings: GatewaySettings) -> AsyncIterator[Database]:
     """The database of the settings, until the block ends."""
     async with asyncpg.create_pool(
         settings.database_url.get_secret_value(),

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from asyncpg import Record
 
-from astrotriton.detection.assurance.drift import FALSE_ALARMS
+from astrotriton.detection.quality.drift import FALSE_ALARMS
 from astrotriton.gateway.storage.database import Connection
 from astrotriton.wire.drift import DriftCheck, DriftSummary, Feature, Report, Trend
 from astrotriton.wire.fields import Window
@@ -18,7 +18,7 @@ Described = Mapping[str, float | None]
 
 
 class Sample(NamedTuple):
-    """One exposure as `astrotriton.detection.assurance.drift.describe` has it; None is unknown."""
+    """One exposure as `astrotriton.detection.quality.drift.describe` has it; None is unknown."""
 
     run_id: UUID
     version: int

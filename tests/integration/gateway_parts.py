@@ -35,8 +35,8 @@ from tritonclient.utils import InferenceServerException
 
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.gateway.app import create_app
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.http.middleware import EdgeMiddleware
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.objects import Location, Objects, open_bucket
 from astrotriton.settings import ModelConfig
 from astrotriton.stack.parts.s3 import make_bucket
@@ -391,7 +391,7 @@ class TritonServer(Process):
 
 
 @asynccontextmanager
-async def serve(settings: Settings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
+async def serve(settings: GatewaySettings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway on its port, in this process, and a client of it."""
     app = EdgeMiddleware(create_app(settings, ModelConfig(**config)))
     server = uvicorn.Server(
@@ -444,7 +444,7 @@ async def infer(
 
 
 def gateway_process(
-    settings: Settings, folder: Path, **environment: str
+    settings: GatewaySettings, folder: Path, **environment: str
 ) -> subprocess.Popen[bytes]:
     """A gateway by its own command line, with these settings; its log is in the folder."""
     given = {

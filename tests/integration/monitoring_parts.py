@@ -14,8 +14,8 @@ import numpy as np
 import obstore
 import onnxruntime
 
-from astrotriton.detection.assurance.golden import Golden
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import Golden
 from astrotriton.objects import Objects
 from tests.integration.gateway_parts import (
     NAME,

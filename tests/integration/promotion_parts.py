@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.export import registry
 from astrotriton.export.accuracy import ValidationSet
 from astrotriton.export.gates.version import Trial
@@ -23,7 +23,7 @@ from astrotriton.export.gateway_routes import Gateway
 from astrotriton.export.promotion import Serving
 from astrotriton.export.release import Role, release
 from astrotriton.export.repository import Repository
-from astrotriton.local.trial_triton import open_sandbox
+from astrotriton.one_machine.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig
 from astrotriton.stack import Addresses, Stack
 from benchmarks.clients import asking_meanwhile

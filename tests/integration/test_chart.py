@@ -15,10 +15,10 @@ import httpx
 import obstore
 import pytest
 
-from astrotriton.detection.assurance.golden import TOLERANCE
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.quality.golden import TOLERANCE
 from astrotriton.export.sandbox import Version, try_out
-from astrotriton.local.trial_triton import lent_sandbox
+from astrotriton.one_machine.trial_triton import lent_sandbox
 from astrotriton.settings import ModelConfig
 from tests.chart.chart_parts import find, objects, pod_of
 from tests.integration.chart_servers import (

@@ -12,7 +12,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, Request, ViewportSize, expect
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.dashboard_parts import Site, browser, keep, site
 from tests.integration.gateway_parts import NAME, SOURCES, exposure, free_port, infer, npy, serve
 
@@ -356,7 +356,7 @@ async def test_pages_allow_nothing_that_they_do_not_need(gateway):
                 assert f"<strong>{status}</strong>" in answer.text
 
 
-async def test_pages_say_what_is_away(settings: Settings):
+async def test_pages_say_what_is_away(settings: GatewaySettings):
     """Without a login, and with nothing to show yet; then without Triton, then PostgreSQL."""
     nobody = f"127.0.0.1:{free_port()}"
     async with serve(settings) as client:
@@ -373,7 +373,7 @@ async def test_pages_say_what_is_away(settings: Settings):
         assert page.status_code == 200
         assert "not ready" in page.text
         assert (await client.get("/dashboard/system")).status_code == 503
-    away = Settings.model_fields["database_url"].annotation
+    away = GatewaySettings.model_fields["database_url"].annotation
     assert away is not None
     update = {"database_url": away(f"postgresql://{nobody}/x"), "port": free_port()}
     async with serve(settings.model_copy(update=update)) as client:
@@ -385,7 +385,7 @@ async def test_pages_say_what_is_away(settings: Settings):
             assert ("retry-after" in page.headers) == (path != "/system")
 
 
-async def test_whatever_became_of_it_has_a_page(settings: Settings):
+async def test_whatever_became_of_it_has_a_page(settings: GatewaySettings):
     """Merged and unscored detections, a version without calibration, and what has failed."""
     (x, y), *_ = SOURCES
     candidates = [{"x": x, "y": y}, {"x": x + 1, "y": y}, {"x": 230, "y": 8}, {"x": 70, "y": 200}]

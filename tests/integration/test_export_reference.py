@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
-from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.export import convert, pipeline, registry
 from astrotriton.export.errors import GateError
 from astrotriton.export.gates.version import Trial
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.repository import Repository
-from astrotriton.local.trial_triton import open_sandbox
+from astrotriton.one_machine.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig
 from astrotriton.training.calibrate import Sizes, calibrated
 from astrotriton.training.exposures import golden_tiles, validation_set

@@ -23,7 +23,7 @@ import pytest
 from cloudevents.http import from_json
 from jsonschema import Draft202012Validator
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.migrate import migrate
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.wire.models import ModelRef
@@ -287,7 +287,7 @@ async def test_triton_down_is_named_and_nothing_is_stored(settings):
 
 async def test_database_down_is_named(settings):
     url = msgspec.json.decode(msgspec.json.encode("postgresql://x:x@127.0.0.1:1/x"))
-    away = Settings(**settings.model_dump() | {"database_url": url})
+    away = GatewaySettings(**settings.model_dump() | {"database_url": url})
     async with serve(away) as client:
         response = await infer(client, npy(exposure()))
         assert response.status_code == 503
@@ -529,7 +529,9 @@ async def test_detections_of_an_older_schema_are_found_in_the_sky(postgres, sett
         await migrate(older, "0001")
         detection = await _store_by_the_first_schema(older)
         await migrate(older)
-        async with serve(Settings(**settings.model_dump() | {"database_url": older})) as client:
+        async with serve(
+            GatewaySettings(**settings.model_dump() | {"database_url": older})
+        ) as client:
             cone = {"ra": 318.1, "dec": -66, "radius": 0.01}
             page = (await client.get("/detections/", params=cone)).json()
             assert [found["id"] for found in page["detections"]] == [str(detection)]

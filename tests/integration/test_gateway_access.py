@@ -27,8 +27,8 @@ from jwt.algorithms import RSAAlgorithm
 from pydantic import ValidationError
 
 from astrotriton.commands.keys import keys as keys_command
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.keys import SCOPES, new_key
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import (
     ObjectStoreServer,
@@ -122,7 +122,7 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture
-def guarded(settings: Settings, issuer: Issuer) -> Settings:
+def guarded(settings: GatewaySettings, issuer: Issuer) -> GatewaySettings:
     return settings.model_copy(
         update={
             "auth": "required",
@@ -134,12 +134,14 @@ def guarded(settings: Settings, issuer: Issuer) -> Settings:
 
 
 @pytest.fixture
-async def client(guarded: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def client(guarded: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(guarded) as client:
         yield client
 
 
-async def key_with(settings: Settings, *scopes: Any, revoked: bool = False, **options: Any) -> str:
+async def key_with(
+    settings: GatewaySettings, *scopes: Any, revoked: bool = False, **options: Any
+) -> str:
     key = new_key("test", list(scopes), **options)
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     await insert_key(connection, key)
@@ -244,8 +246,8 @@ async def test_a_caller_is_kept_to_its_concurrency(client, guarded):
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "gateway.example"])
 def test_everyone_is_let_in_on_loopback_only(host):
     with pytest.raises(ValidationError, match="auth is off"):
-        Settings(auth="off", host=host, database_url="postgresql://localhost/x")
-    Settings(auth="off", host="127.0.0.1", database_url="postgresql://localhost/x")
+        GatewaySettings(auth="off", host=host, database_url="postgresql://localhost/x")
+    GatewaySettings(auth="off", host="127.0.0.1", database_url="postgresql://localhost/x")
 
 
 def test_keys_are_made_listed_and_revoked_by_the_command(database):
@@ -270,7 +272,7 @@ def test_keys_are_made_listed_and_revoked_by_the_command(database):
 
 @pytest.fixture
 async def reading(
-    settings: Settings, object_store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch
+    settings: GatewaySettings, object_store: ObjectStoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway that may read the bucket `nights`; there is another one, `private`."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)

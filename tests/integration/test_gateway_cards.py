@@ -5,7 +5,7 @@ from pathlib import Path
 import obstore
 import pytest
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.objects import Objects
 from tests.integration.gateway_parts import (
     NAME,
@@ -32,11 +32,11 @@ def bucket(object_store: ObjectStoreServer, model_repository: Path) -> Objects:
 
 @pytest.fixture
 def in_store(
-    settings: Settings,
+    settings: GatewaySettings,
     object_store: ObjectStoreServer,
     bucket: Objects,
     monkeypatch: pytest.MonkeyPatch,
-) -> Settings:
+) -> GatewaySettings:
     """Settings of a gateway that has no folder of models."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_store.secret_key)

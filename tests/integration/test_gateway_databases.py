@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.conftest import new_database
 from tests.integration.gateway_parts import (
     NAME,
@@ -151,7 +151,7 @@ async def test_two_gateways_share_few_connections_of_pgbouncer(
         assert await asyncio.gather(migrate(through), migrate(through)) == [0, 0]
 
         given = settings.model_dump() | {"database_url": through, "statement_cache_size": 0}
-        one = Settings(**given)
+        one = GatewaySettings(**given)
         other = one.model_copy(update={"port": free_port()})
         process = gateway_process(other, tmp_path, ASTROTRITON_STATEMENT_CACHE_SIZE="0")
         try:

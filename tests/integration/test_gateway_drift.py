@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import pytest
 
-from astrotriton.detection.assurance.drift import Baseline, describe
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.quality.drift import Baseline, describe
 from astrotriton.detection.scoring.score import finish, prepare_exposure
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.services.drift import reports
+from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.gateway_parts import (
     NAME,
     TILE,
@@ -92,11 +92,11 @@ def own_settings(
     nats_server: NatsServer,
     store: ObjectStoreServer,
     monkeypatch: pytest.MonkeyPatch,
-) -> Settings:
+) -> GatewaySettings:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
     monkeypatch.setattr(reports, "_RETRY", timedelta(seconds=1))
-    return Settings(
+    return GatewaySettings(
         port=free_port(),
         auth="off",
         database_url=database,
@@ -113,7 +113,7 @@ def own_settings(
 
 
 @pytest.fixture
-async def gateway(own_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(own_settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(own_settings) as client:
         yield client
 

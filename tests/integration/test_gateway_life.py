@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.gateway_parts import (
     SOURCES,
     exposure,
@@ -30,7 +30,7 @@ from tests.integration.gateway_parts import (
 
 @asynccontextmanager
 async def process_of(
-    settings: Settings, folder: Path, **environment: str
+    settings: GatewaySettings, folder: Path, **environment: str
 ) -> AsyncIterator[tuple[Any, httpx.AsyncClient]]:
     process = gateway_process(settings, folder, **environment)
     try:

@@ -27,7 +27,7 @@ from regions import Regions
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.card import UNetModel
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.detections import Filter, listing
 from astrotriton.wire.columns import columns_of
 from astrotriton.wire.detections import ScoredDetection
@@ -133,7 +133,7 @@ async def test_a_run_in_the_background_that_fails_says_why(client, settings):
     await connection.close()
 
 
-async def test_large_exposures_are_always_scored_in_the_background(settings: Settings):
+async def test_large_exposures_are_always_scored_in_the_background(settings: GatewaySettings):
     async with serve(settings.model_copy(update={"async_bytes": 1000})) as client:
         response = await infer(client, with_wcs())
         assert response.status_code == 202

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.gateway_parts import NAME, exposure, free_port, infer, npy, serve
 
 VERSION = f"{NAME}:3"
@@ -22,7 +22,7 @@ async def performance(client: httpx.AsyncClient, window: str = "1h", model: str 
     return answer.json()
 
 
-async def test_two_gateways_add_up_to_exact_percentiles(settings: Settings) -> None:
+async def test_two_gateways_add_up_to_exact_percentiles(settings: GatewaySettings) -> None:
     # What each gateway spent on each run, taken where it tells its recorder.
     exact: list[float] = []
     from astrotriton.gateway.services.recorder import Recorder
@@ -98,7 +98,7 @@ async def test_every_figure_says_its_window_its_count_and_its_source(
 
 
 async def test_labels_tell_whether_the_confidence_holds(
-    client: httpx.AsyncClient, settings: Settings
+    client: httpx.AsyncClient, settings: GatewaySettings
 ) -> None:
     for _ in range(14):
         assert (await infer(client, EXPOSURE)).status_code == 200
@@ -127,7 +127,7 @@ async def test_what_cannot_be_answered_is_refused(client: httpx.AsyncClient) -> 
 
 
 async def test_failures_are_counted_and_minutes_wait_for_the_database(
-    client: httpx.AsyncClient, settings: Settings
+    client: httpx.AsyncClient, settings: GatewaySettings
 ) -> None:
     """A run that the model answers wrong is an error of its version; nothing is counted twice."""
     from astrotriton.gateway.backends.triton import Triton

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from astrotriton.client import InferResponse
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from benchmarks.faults import Report, audit
 from tests.integration.gateway_parts import (
     TritonServer,
@@ -37,7 +37,7 @@ ENOUGH = 25
 class Gateway:
     """A gateway in a process of its own, which can be started again on its port."""
 
-    settings: Settings
+    settings: GatewaySettings
     folder: Path
     process: Any = None
     ready: bool = False
@@ -121,7 +121,7 @@ def second_triton(model_repository: Path, tmp_path: Path) -> Iterator[TritonServ
 
 @pytest.fixture
 async def service(
-    settings: Settings, second_triton: TritonServer, tmp_path: Path
+    settings: GatewaySettings, second_triton: TritonServer, tmp_path: Path
 ) -> AsyncIterator[Service]:
     both = {"triton_grpc": f"{settings.triton_grpc},{second_triton.address}"}
     gateways = [

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from benchmarks.clients import asking
 from tests.integration.gateway_parts import (
     NAME,
@@ -218,7 +218,7 @@ async def test_a_change_at_another_gateway_counts_here_at_once(client, settings)
 
 @pytest.mark.faults
 async def test_two_tritons_share_the_work_and_one_may_go(
-    settings: Settings, model_repository: Path, triton: TritonServer, tmp_path: Path
+    settings: GatewaySettings, model_repository: Path, triton: TritonServer, tmp_path: Path
 ):
     (tmp_path / "second").mkdir()
     with TritonServer(model_repository, tmp_path / "second") as other:

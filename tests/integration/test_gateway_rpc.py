@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.keys import new_key
 from astrotriton.gateway.rpc import detections_pb2 as pb
 from astrotriton.gateway.rpc.detections_pb2_grpc import DetectionsStub
 from astrotriton.gateway.rpc.service import NAME
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import (
     ROOT,
@@ -37,12 +37,12 @@ from tests.integration.mutants import first_seed, mutant
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"grpc_port": free_port()})
 
 
 @pytest.fixture
-async def channel(settings: Settings, client: httpx.AsyncClient) -> AsyncIterator[Any]:
+async def channel(settings: GatewaySettings, client: httpx.AsyncClient) -> AsyncIterator[Any]:
     options = [("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}", options) as channel:
         yield channel

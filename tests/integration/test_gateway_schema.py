@@ -12,8 +12,8 @@ import asyncpg
 import httpx
 import pytest
 
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.keys import SCOPES, new_key
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.api_keys import insert_key
 from tests.integration.gateway_parts import ROOT, exposure, npy, serve
 
@@ -36,12 +36,12 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 504]
 
 
 @pytest.fixture
-def guarded(settings: Settings) -> Settings:
+def guarded(settings: GatewaySettings) -> GatewaySettings:
     return settings.model_copy(update={"auth": "required", "probe_interval": 60.0})
 
 
 @pytest.fixture
-async def client(guarded: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def client(guarded: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(guarded) as client:
         key = new_key("schema", list(SCOPES), rate_per_minute=1_000_000)
         connection = await asyncpg.connect(guarded.database_url.get_secret_value())

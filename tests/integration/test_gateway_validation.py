@@ -12,11 +12,11 @@ import numpy as np
 import obstore
 import pytest
 
-from astrotriton.detection.assurance.drift import Baseline, describe
-from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
+from astrotriton.detection.quality.drift import Baseline, describe
+from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.export import accuracy as validation
 from astrotriton.export.convert import convert
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.simulation.fields import mixed_recipe, simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov
 from astrotriton.training.calibrate import transients_of
@@ -95,10 +95,10 @@ def own_settings(
     nats_server: NatsServer,
     store: ObjectStoreServer,
     monkeypatch: pytest.MonkeyPatch,
-) -> Settings:
+) -> GatewaySettings:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
-    return Settings(
+    return GatewaySettings(
         port=free_port(),
         auth="off",
         database_url=database,
@@ -115,7 +115,7 @@ def own_settings(
 
 
 @pytest.fixture
-async def gateway(own_settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(own_settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     async with serve(own_settings) as client:
         yield client
 

@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.golden import GOLDEN_FILE
 from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import registry
 from astrotriton.export.pipeline import export
 from astrotriton.export.repository import Repository
 from astrotriton.export.serving import Replica
-from astrotriton.local.trial_triton import open_sandbox
+from astrotriton.one_machine.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig
 from astrotriton.training.exposures import golden_tiles
 from tests.unit.export import samples

@@ -12,7 +12,7 @@ import obstore
 import onnxruntime
 import pytest
 
-from astrotriton.detection.assurance.golden import Golden
+from astrotriton.detection.quality.golden import Golden
 from astrotriton.export import convert, digests, store
 from astrotriton.export.errors import RepositoryError
 from astrotriton.export.repository import Repository

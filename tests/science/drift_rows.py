@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from astrotriton.detection.assurance.drift import DESCRIPTORS, describe
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.quality.drift import DESCRIPTORS, describe
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.simulation.fields import Recipe, simulate
 

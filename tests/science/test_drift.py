@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.drift import DESCRIPTORS, RUN_LENGTH, compare, follow
+from astrotriton.detection.quality.drift import DESCRIPTORS, RUN_LENGTH, compare, follow
 from tests.science.drift_rows import CHANGES, FILE, STEADY, row, seeds, slow
 
 pytestmark = pytest.mark.science

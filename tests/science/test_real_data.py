@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.evaluation import Sample
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure, read_exposure
 from astrotriton.detection.image.preprocess import Normalised
+from astrotriton.detection.quality.evaluation import Sample
 from astrotriton.detection.scoring.score import Scored, prepare_exposure
 from astrotriton.detection.sources.measurements import filter_responses, noise_correlation
 from astrotriton.simulation.psf import Moffat

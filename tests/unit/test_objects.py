@@ -9,7 +9,7 @@ from astrotriton.detection.errors import InputError
 from astrotriton.export.errors import RepositoryError
 from astrotriton.export.store import Bucket, Folder, open_store
 from astrotriton.gateway.backends.object_store import ObjectStore
-from astrotriton.gateway.config import Settings
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.objects import Location, is_object_location, open_bucket, reason_of, was_refused
 
 
@@ -83,8 +83,8 @@ def test_an_endpoint_of_the_environment_counts(monkeypatch):
 
 
 def test_settings_name_a_location_that_is_none():
-    def settings(**given: str) -> Settings:
-        return Settings(database_url="postgresql://nobody@127.0.0.1/none", **given)
+    def settings(**given: str) -> GatewaySettings:
+        return GatewaySettings(database_url="postgresql://nobody@127.0.0.1/none", **given)
 
     with pytest.raises(ValidationError, match=r"model_repository is 's3://models/\.\./a': give"):
         settings(model_repository="s3://models/../a")

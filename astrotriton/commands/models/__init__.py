@@ -2,6 +2,6 @@
 
 from astrotriton.commands.models.publish import export, verify
 from astrotriton.commands.models.release import models, promote, rollback
-from astrotriton.commands.models.settings import Settings
+from astrotriton.commands.models.settings import PromotionSettings
 
-__all__ = ["Settings", "export", "models", "promote", "rollback", "verify"]
+__all__ = ["PromotionSettings", "export", "models", "promote", "rollback", "verify"]

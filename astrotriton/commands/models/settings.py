@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CALIBRATION_SEED = 6_000_000
 
 
-class Settings(BaseSettings):
+class PromotionSettings(BaseSettings):
     """Where models are served, read from the environment as ``ASTROTRITON_<NAME>``.
 
     What is not set is taken from the stack that ``astrotriton up`` keeps serving, if there is one.
@@ -83,11 +83,11 @@ def uri_of(model: str) -> str:
     return model
 
 
-def settings_of(repository: str | None) -> Settings:
+def settings_of(repository: str | None) -> PromotionSettings:
     """The settings, completed by the stack that serves on this machine, if there is one."""
     from astrotriton import stack
     from astrotriton.folders import data_folder
-    from astrotriton.local.bringup import repository_of
+    from astrotriton.one_machine.bringup import repository_of
 
     given: dict[str, Any] = {"model_repository": repository} if repository else {}
     data = data_folder()
@@ -100,10 +100,10 @@ def settings_of(repository: str | None) -> Settings:
         unset = (name for name in found if f"ASTROTRITON_{name.upper()}" not in os.environ)
         given = {name: found[name] for name in unset} | given
         os.environ.setdefault("MLFLOW_TRACKING_URI", addresses.mlflow_url)
-    return Settings(**given)
+    return PromotionSettings(**given)
 
 
-def serving_of(settings: Settings) -> "Serving":
+def serving_of(settings: PromotionSettings) -> "Serving":
     """Everything that a change of what is served touches."""
     from astrotriton.export.gateway_routes import Gateway
     from astrotriton.export.promotion import Serving
@@ -125,7 +125,7 @@ def serving_of(settings: Settings) -> "Serving":
 def trial_of(fields: int, calibration_fields: int, report: Report) -> "Trial":
     """What a version is tried on, with so many simulated fields."""
     from astrotriton.export.gates.version import Trial
-    from astrotriton.local.trial_triton import lent_sandbox, open_sandbox
+    from astrotriton.one_machine.trial_triton import lent_sandbox, open_sandbox
     from astrotriton.settings import GateSettings
     from astrotriton.training.exposures import validation_set
 
@@ -140,7 +140,7 @@ def trial_of(fields: int, calibration_fields: int, report: Report) -> "Trial":
             card, predict, seed=_CALIBRATION_SEED, sizes=sizes, on_progress=report.progress
         )
 
-    settings = Settings()
+    settings = PromotionSettings()
     lent = lent_sandbox(settings.sandbox_grpc, settings.sandbox_folder)
     return Trial(
         validation=lambda: validation_set(fields),

@@ -4,7 +4,7 @@ import asyncio
 import zipfile
 from datetime import datetime
 
-from astrotriton.detection.assurance.drift import BASELINE_FILE, Baseline, rows_of
+from astrotriton.detection.quality.drift import BASELINE_FILE, Baseline, rows_of
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.services.models import DEPENDENCY, ModelService
 from astrotriton.gateway.storage.database import Database

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.assurance.drift import (
+from astrotriton.detection.quality.drift import (
     BASELINE_FILE,
     LEAST_EXPOSURES,
     Baseline,

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.assurance.drift import DESCRIPTORS, limit_of_p
+from astrotriton.detection.quality.drift import DESCRIPTORS, limit_of_p
 
 _PATIENCE = 300.0
 _NICENESS = 10
@@ -34,7 +34,7 @@ async def make_report(baseline: Values, live: Values) -> bytes:
     Parameters
     ----------
     baseline, live
-        float64 (exposures, descriptors), as `detection.assurance.drift.describe` makes them.
+        float64 (exposures, descriptors), as `detection.quality.drift.describe` makes them.
 
     Raises
     ------

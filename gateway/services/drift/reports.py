@@ -3,8 +3,8 @@
 import logging
 from datetime import timedelta
 
-from astrotriton.detection.assurance.drift import BASELINE_FILE, rows_of
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.drift import BASELINE_FILE, rows_of
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.errors import DependencyError, GatewayError, NotFoundError
 from astrotriton.gateway.services.drift.baselines import Baselines

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from astrotriton.detection.assurance.drift import DESCRIPTORS, describe
+from astrotriton.detection.quality.drift import DESCRIPTORS, describe
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import SAMPLES_DROPPED

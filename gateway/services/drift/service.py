@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from astrotriton.detection.assurance.drift import LEAST_EXPOSURES
+from astrotriton.detection.quality.drift import LEAST_EXPOSURES
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.errors import NotFoundError, TooLittleDataError
 from astrotriton.gateway.observability.metrics import DRIFT_DISTANCE, DRIFTED

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from astrotriton.detection.assurance.criteria import GateLimits
+from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.export.errors import ServingError
 from astrotriton.export.gates import GATES, ask
 from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from astrotriton.detection.assurance.golden import TOLERANCE
+from astrotriton.detection.quality.golden import TOLERANCE
 from astrotriton.detection.scoring.score import prepare
 from astrotriton.export import parity
 from astrotriton.export.engine import KerasEngine, OnnxEngine

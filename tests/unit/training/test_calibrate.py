@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from astrotriton.detection.assurance.coverage import interval_coverage
-from astrotriton.detection.assurance.evaluation import Sample, false_discovery_proportions
 from astrotriton.detection.confidence.calibration import apply_calibration
+from astrotriton.detection.quality.coverage import interval_coverage
+from astrotriton.detection.quality.evaluation import Sample, false_discovery_proportions
 from astrotriton.training.calibrate import Labelled, fit_calibration, fit_confidence, fit_scatter
 from astrotriton.training.evaluate import threshold_of_false_positives
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.golden import TOLERANCE, Golden
+from astrotriton.detection.quality.golden import TOLERANCE, Golden
 from astrotriton.triton.proof import proof_of, prove, prove_in_turn
 from astrotriton.triton.versions import instances_of, ready_versions
 

@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from astrotriton.detection.errors import InputError
-from astrotriton.gateway.config import Settings
 from astrotriton.gateway.services import recorder
 from astrotriton.gateway.services.performance import read_window
+from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.windows import LONGEST, WINDOWS, length_of
 
 GOOD = {
@@ -23,8 +23,8 @@ GOOD = {
 BAD = ["", "0m", "10000m", "721h", "31d", "99999d", "7w", "7", "d", "-1d", "1.5h", "24h\n", " 24h"]
 
 
-def settings(window: str) -> Settings:
-    return Settings(database_url="postgresql://nobody@127.0.0.1/none", drift_window=window)
+def settings(window: str) -> GatewaySettings:
+    return GatewaySettings(database_url="postgresql://nobody@127.0.0.1/none", drift_window=window)
 
 
 @pytest.mark.parametrize("text", GOOD)
@@ -55,4 +55,4 @@ def test_no_window_is_longer_than_what_is_kept():
         if re.search(WINDOWS, f"{number}{unit}")
     )
     assert longest == LONGEST == recorder.KEPT
-    assert Settings.model_json_schema()["properties"]["drift_window"]["pattern"] == WINDOWS
+    assert GatewaySettings.model_json_schema()["properties"]["drift_window"]["pattern"] == WINDOWS

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from astrotriton.detection.assurance.drift import FALSE_ALARMS
+from astrotriton.detection.quality.drift import FALSE_ALARMS
 from astrotriton.gateway import services
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch

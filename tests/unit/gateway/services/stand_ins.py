@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.special import expit
 
-from astrotriton.detection.assurance.golden import Golden, Verdict
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.golden import Golden, Verdict
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.inference import Submission

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.gateway.services.datasets import Datasets, source_of
 from tests.unit.gateway.services.stand_ins import (
     Objects,

@@ -6,13 +6,13 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.drift import (
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.drift import (
     BASELINE_FILE,
     DESCRIPTORS,
     LEAST_EXPOSURES,
     Baseline,
 )
-from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import DependencyError, NotFoundError, TooLittleDataError
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
@@ -174,7 +174,7 @@ async def test_what_there_is_not_cannot_be_looked_at(service, memory):
 
 
 async def test_what_is_scored_is_described_and_stored(sampler, inference, models, memory):
-    _, scored = await inference.score(submission(), await models.get(3))
+    _, scored = await inference.infer(submission(), await models.get(3))
     async with running(sampler.run()):
         sampler.offer(gateway_samples.run(1), scored)
         sampler.offer(gateway_samples.run(1), scored)
@@ -187,7 +187,7 @@ async def test_what_is_scored_is_described_and_stored(sampler, inference, models
 
 async def test_of_a_minute_only_so_many_are_kept(inference, models, memory):
     sampler = DriftSampler(NAME, memory, per_minute=3)
-    _, scored = await inference.score(submission(), await models.get(3))
+    _, scored = await inference.infer(submission(), await models.get(3))
     async with running(sampler.run()):
         for _ in range(8):
             sampler.offer(gateway_samples.run(1), scored)
@@ -196,7 +196,7 @@ async def test_of_a_minute_only_so_many_are_kept(inference, models, memory):
 
 
 async def test_samples_wait_for_the_database(sampler, inference, models, memory):
-    _, scored = await inference.score(submission(), await models.get(3))
+    _, scored = await inference.infer(submission(), await models.get(3))
     async with running(sampler.run()):
         sampler.offer(gateway_samples.run(1), scored)
         memory.away = True

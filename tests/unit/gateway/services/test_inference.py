@@ -25,7 +25,7 @@ def service(triton, in_flight=2, **config) -> InferenceService:
 
 async def test_every_tile_is_shown_once_and_told(triton, models):
     told = []
-    _, scored = await service(triton).score(
+    _, scored = await service(triton).infer(
         submission(LARGE), await models.get(3), lambda done, of: told.append((done, of))
     )
     assert scored.tiles == sum(tiles for _, tiles in triton.asked) > 4
@@ -52,12 +52,12 @@ async def test_no_more_requests_are_under_way_than_allowed(triton, models, in_fl
         return await real(*asked)
 
     triton.infer = infer
-    await service(triton, in_flight).score(submission(LARGE), await models.get(3))
+    await service(triton, in_flight).infer(submission(LARGE), await models.get(3))
     assert largest == most
 
 
 async def test_a_batch_is_no_larger_than_settings_and_triton_allow(triton, models):
-    await service(triton, batch_size=1).score(submission(LARGE), await models.get(3))
+    await service(triton, batch_size=1).infer(submission(LARGE), await models.get(3))
     assert {tiles for _, tiles in triton.asked} == {1}
     triton.asked.clear()
 
@@ -65,26 +65,26 @@ async def test_a_batch_is_no_larger_than_settings_and_triton_allow(triton, model
         return 1
 
     triton.largest_batch = one
-    await service(triton).score(submission(LARGE), await models.get(3))
+    await service(triton).infer(submission(LARGE), await models.get(3))
     assert {tiles for _, tiles in triton.asked} == {1}
 
 
 async def test_the_threshold_is_the_caller_s_or_the_service_s(triton, models):
     model = await models.get(3)
     asked = service(triton, confidence_threshold=0.7)
-    assert (await asked.score(submission(), model))[1].threshold == 0.7
-    assert (await asked.score(submission(confidence_threshold=0.2), model))[1].threshold == 0.2
+    assert (await asked.infer(submission(), model))[1].threshold == 0.7
+    assert (await asked.infer(submission(confidence_threshold=0.2), model))[1].threshold == 0.2
 
 
 async def test_candidates_come_back_under_their_ids(triton, models):
     given = [CandidateIn(id="a", x=60.0, y=50.0), CandidateIn(x=20.0, y=20.0)]
-    _, scored = await service(triton).score(submission(candidates=given), await models.get(3))
+    _, scored = await service(triton).infer(submission(candidates=given), await models.get(3))
     assert {d.candidate_id for d in scored.detections} == {"a", "1"}
     assert not scored.extracted
 
 
 async def test_views_of_a_tile_stay_together(triton, models):
-    _, scored = await service(triton).score(submission(tta=True), await models.get(3))
+    _, scored = await service(triton).infer(submission(tta=True), await models.get(3))
     assert sum(tiles for _, tiles in triton.asked) == 8 * scored.tiles // _views(scored)
     assert all(d.tta_std is not None for d in scored.detections if d.outcome == "kept")
 
@@ -97,21 +97,21 @@ def _views(scored) -> int:
 async def test_other_versions_say_what_they_think_of_the_same_sources(triton, models):
     triton.networks[4] = network(3.0)
     others = [await models.get(4)]
-    _, scored = await service(triton).score(
+    _, scored = await service(triton).infer(
         submission(tta=True), await models.get(3), others=others
     )
     assert {version for version, _ in triton.asked} == {3, 4}
     assert all(d.ensemble_std is not None for d in scored.detections if d.outcome == "kept")
-    _, alone = await service(triton).score(submission(tta=True), await models.get(3))
+    _, alone = await service(triton).infer(submission(tta=True), await models.get(3))
     assert all(d.ensemble_std is None for d in alone.detections)
 
 
 async def test_what_cannot_be_read_is_never_shown(triton, models):
     with pytest.raises(InputError) as refused:
-        await service(triton).score(submission(b"no image"), await models.get(3))
+        await service(triton).infer(submission(b"no image"), await models.get(3))
     assert refused.value.field == "exposure"
     with pytest.raises(InputError) as refused:
-        await service(triton).score(
+        await service(triton).infer(
             submission(candidates=[CandidateIn(x=999.0, y=1.0)]), await models.get(3)
         )
     assert refused.value.field == "candidates[0].x"
@@ -120,7 +120,7 @@ async def test_what_cannot_be_read_is_never_shown(triton, models):
 
 async def test_nothing_is_promised_without_a_calibration(triton, models):
     with pytest.raises(InputError) as refused:
-        await service(triton).score(submission(max_false_discovery_rate=0.1), await models.get(3))
+        await service(triton).infer(submission(max_false_discovery_rate=0.1), await models.get(3))
     assert refused.value.field == "max_false_discovery_rate"
     assert triton.asked == []
 
@@ -137,7 +137,7 @@ async def test_one_fault_ends_the_run_as_that_fault(triton, models):
 
     triton.infer = infer
     with pytest.raises(DependencyError, match="fault 2"):
-        await service(triton, in_flight=1).score(submission(LARGE), await models.get(3))
+        await service(triton, in_flight=1).infer(submission(LARGE), await models.get(3))
 
 
 async def test_one_that_is_given_up_asks_no_more(triton, models):
@@ -148,7 +148,7 @@ async def test_one_that_is_given_up_asks_no_more(triton, models):
         await asyncio.Event().wait()
 
     triton.infer = infer
-    run = asyncio.create_task(service(triton).score(submission(LARGE), await models.get(3)))
+    run = asyncio.create_task(service(triton).infer(submission(LARGE), await models.get(3)))
     await begun.wait()
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

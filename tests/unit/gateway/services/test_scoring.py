@@ -35,7 +35,7 @@ def routed(memory, champion: int, previous: int | None = None, **trial: Any) -> 
 
 async def score(service: ScoringService, given, key: str | None = None, **changes: Any):
     pending = await service.pending(given, CALLER, key)
-    return await service.score(given, replace(pending, **changes))
+    return await service.score_and_store(given, replace(pending, **changes))
 
 
 async def test_what_is_answered_is_stored_with_its_event(scoring, memory, outbox, told):
@@ -147,7 +147,7 @@ async def test_a_key_is_the_caller_s_own_and_stands_for_one_request(scoring, mem
     given = submission()
     pending = await scoring.pending(given, CALLER, "night")
     assert await scoring.earlier(pending) is None
-    run = await scoring.score(given, pending)
+    run = await scoring.score_and_store(given, pending)
     again = await scoring.pending(given, CALLER, "night")
     assert await scoring.earlier(again) == run.run_id
     assert await scoring.earlier(await scoring.pending(given, "key:b", "night")) is None
@@ -174,7 +174,7 @@ async def test_a_job_that_was_given_up_stores_nothing(scoring, memory):
     pending = replace(await scoring.pending(given, CALLER, None), in_background=True)
     memory.jobs[pending.run_id] = {"finished_at": datetime.now(UTC)}
     with pytest.raises(RunGivenUpError):
-        await scoring.score(given, pending)
+        await scoring.score_and_store(given, pending)
     assert memory.runs == {}
     assert memory.outbox == []
 
@@ -183,7 +183,7 @@ async def test_a_job_is_complete_when_its_run_is_stored(scoring, memory):
     given = submission()
     pending = replace(await scoring.pending(given, CALLER, None), in_background=True)
     memory.jobs[pending.run_id] = {"finished_at": None, "status": "queued"}
-    run = await scoring.score(given, pending)
+    run = await scoring.score_and_store(given, pending)
     assert run.run_id == pending.run_id
     assert memory.jobs[run.run_id]["status"] == "complete"
 

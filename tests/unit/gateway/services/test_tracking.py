@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from astrotriton.detection.assurance.criteria import GateLimits
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.services import tracking

@@ -7,8 +7,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.criteria import GateLimits
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.gateway.errors import BusyError, DependencyError, NotFoundError
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService

@@ -8,8 +8,10 @@ from itertools import pairwise
 import numpy as np
 
 from astrotriton.detection.arrays import Positions, Values
-from astrotriton.detection.assurance.coverage import interval_coverage
-from astrotriton.detection.assurance.evaluation import (
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.quality.coverage import interval_coverage
+from astrotriton.detection.quality.evaluation import (
     Sample,
     aurc,
     brier,
@@ -17,8 +19,6 @@ from astrotriton.detection.assurance.evaluation import (
     false_discovery_proportions,
     reliability,
 )
-from astrotriton.detection.card import UNetModel
-from astrotriton.detection.errors import InputError
 from astrotriton.wire.detections import Detection
 from astrotriton.wire.validation import Curve, Curves
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.figures import ScoredField, curves, figures
+from astrotriton.detection.quality.figures import ScoredField, curves, figures
 from astrotriton.training.weights import load_card
 from astrotriton.wire.columns import nothing_known
 from astrotriton.wire.detections import Detection

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.evaluation import (
+from astrotriton.detection.quality.evaluation import (
     Sample,
     brier,
     expected_calibration_error,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.drift import (
+from astrotriton.detection.quality.drift import (
     DESCRIPTORS,
     LEAST_EXPOSURES,
     Baseline,

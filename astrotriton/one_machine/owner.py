@@ -1,9 +1,9 @@
-"""``python -m astrotriton.local.owner DATA``: owns a stack that serves until it is told to stop."""
+"""``python -m astrotriton.one_machine.owner DATA``: owns a stack that serves until told to stop."""
 
 import sys
 from pathlib import Path
 
-from astrotriton.local.bringup import bring_up, repository_of
+from astrotriton.one_machine.bringup import bring_up, repository_of
 from astrotriton.stack import own
 
 if __name__ == "__main__":

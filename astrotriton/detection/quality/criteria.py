@@ -82,7 +82,7 @@ class GateLimits(BaseModel):
 
 
 def accuracy(figures: dict[str, float], limits: GateLimits) -> Gate:
-    """Whether the figures of `detection.assurance.figures` are good enough by themselves."""
+    """Whether the figures of `detection.quality.figures` are good enough by themselves."""
     problems = [
         *_at_least(figures, "average_precision", limits.min_average_precision),
         *_at_least(figures, "completeness", limits.min_completeness),

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.assurance.evaluation import Sample
 from astrotriton.detection.logits import logit
+from astrotriton.detection.quality.evaluation import Sample
 
 _COVERAGE_BINS = ((0.02, 0.3), (0.3, 0.7), (0.7, 0.98))
 

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.golden import TOLERANCE, Golden
+from astrotriton.detection.quality.golden import TOLERANCE, Golden
 
 TILE = np.random.default_rng(0).random((1, 1, 8, 8)).astype(np.float32)
 GOLDEN = Golden(TILE, 1.0 - TILE)

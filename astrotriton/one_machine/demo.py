@@ -15,10 +15,10 @@ import nats
 from rich.console import Console
 
 from astrotriton.client import AsyncClient, ClientError, InferRequest
-from astrotriton.detection.assurance.evaluation import MATCH_RADIUS
 from astrotriton.detection.image.exposure import mute_astropy, read_exposure
-from astrotriton.local.bringup import bring_up, repository_of
-from astrotriton.local.picture import draw
+from astrotriton.detection.quality.evaluation import MATCH_RADIUS
+from astrotriton.one_machine.bringup import bring_up, repository_of
+from astrotriton.one_machine.picture import draw
 from astrotriton.simulation.fields import Source
 from astrotriton.stack import (
     Addresses,

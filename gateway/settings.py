@@ -14,7 +14,7 @@ from astrotriton.wire.windows import WINDOWS, length_of
 _MIB = 1024 * 1024
 
 
-class Settings(BaseSettings):
+class GatewaySettings(BaseSettings):
     """Where the gateway listens, what it depends on, and its bounds.
 
     Which model it serves is in `astrotriton.settings.ModelConfig`, which the other rooms share.

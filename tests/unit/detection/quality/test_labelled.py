@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from astrotriton.detection.assurance.labelled import LabelledField, ValidationSet
+from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 
 
 def field(seed: int, transients: int) -> LabelledField:
