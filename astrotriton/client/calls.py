@@ -37,8 +37,9 @@ class Options(TypedDict, total=False):
 
     Attributes
     ----------
-    mask, weight
-        Files with a data-quality plane or a weight map, if the exposure does not hold them.
+    mask, weight, psf
+        Files with a data-quality plane, a weight map or an image of the PSF, if the exposure does
+        not hold them.
     idempotency_key
         Names the call: a repetition gets the first answer. Without one, each call has its own, so
         that its retries score the exposure once.
@@ -46,6 +47,7 @@ class Options(TypedDict, total=False):
 
     mask: File
     weight: File
+    psf: File
     idempotency_key: str
 
 
@@ -64,6 +66,8 @@ def infer(
         files["mask"] = _part("mask", options["mask"])
     if "weight" in options:
         files["weight"] = _part("weight", options["weight"])
+    if "psf" in options:
+        files["psf"] = _part("psf", options["psf"])
     if request is not None:
         files["request"] = ("request.json", msgspec.json.encode(request))
     key = options.get("idempotency_key") or str(uuid4())

@@ -145,12 +145,13 @@ class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
     ] = None
     flux: Annotated[
         float | None,
-        Meta(description="Counts.", examples=[5210.0], extra={"unit": "ct"}),
+        Meta(description="Of the fitted PSF, counts.", examples=[5210.0], extra={"unit": "ct"}),
     ]
     flux_err: Annotated[
         float | None,
         Meta(
-            description="1-sigma error of the flux, counts.",
+            description="1-sigma error of the flux, counts: the noise around the source, and "
+            "what the PSF is uncertain by.",
             examples=[243.0],
             extra={"unit": "ct"},
         ),

@@ -9,6 +9,8 @@ from msgspec import Meta
 #: sources of the exposure, or nobody.
 SeeingSource = Literal["request", "psf", "header", "measured", "assumed"]
 SeeingUnit = Literal["px", "arcsec"]
+#: What the values of a weight map are.
+WeightType = Literal["inverse_variance", "variance", "standard_deviation"]
 
 
 class ExposureInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
 """Further images of an exposure: which of its pixels are unusable, how noisy each is, its PSF."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -9,9 +8,7 @@ import numpy as np
 from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
-
-#: What the values of a weight plane are.
-WeightType = Literal["inverse_variance", "variance", "standard_deviation"]
+from astrotriton.wire.exposures import WeightType
 
 # What HDUs are called that hold one, and what Astropy writes of its uncertainties (NDData, UTYPE).
 _NAMED: dict[str, WeightType] = {
@@ -25,7 +22,7 @@ _NAMED: dict[str, WeightType] = {
         "inverse_variance",
     ),
 }
-_NAMING = ("UTYPE", "PRODTYPE", "IMTYPE")
+_NAMING = ("PRODTYPE", "IMTYPE")
 _MOST_PSF = 511  # rows or columns
 
 
@@ -130,7 +127,7 @@ def _nonzero(plane: Exposure, bits: int | None) -> Callable[[slice, slice], Mask
 
 def _kind_of(plane: Exposure) -> WeightType:
     """What the values of a plane are, by its HDU's name or header; inverse variances by default."""
-    for name in (plane.name, *(plane.header.get(key) for key in _NAMING)):
+    for name in (plane.header.get("UTYPE"), plane.name, *map(plane.header.get, _NAMING)):
         base = str(name or "").partition(",")[0].strip().upper()
         if base in _NAMED:
             return _NAMED[base]
@@ -147,7 +144,7 @@ def _spread(plane: Exposure, kind: WeightType) -> Callable[[slice, slice], Image
             return np.sqrt(values)
         if kind == "inverse_variance":
             with np.errstate(divide="ignore"):
-                values = 1.0 / np.sqrt(values)
+                values = np.reciprocal(np.sqrt(values))
         values[~np.isfinite(values)] = 0.0
         return values
 

@@ -5,23 +5,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from astrotriton.detection.arrays import Values
+from astrotriton.detection.arrays import Image, Values
 from astrotriton.detection.confidence.features import features
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.distinct import Sources, distinct_sources
 from astrotriton.detection.sources.measurements import (
+    Correlation,
     Measurements,
     filter_responses,
     measure,
     noise_correlation,
 )
-from astrotriton.detection.sources.photometry import Fluxes, psf_fluxes
 from astrotriton.detection.sources.psf import KnownPsf, find_psf
+from astrotriton.detection.sources.psf_fluxes import Fluxes, psf_fluxes
 from astrotriton.detection.sources.spots import Spots
 from astrotriton.wire.detections import Candidate
+
+# The noise of fluxes is taken so many FWHM away from sources of this SNR, at this many places.
+_FREE, _BRIGHT, _LEAST_FREE = 2.0, 5.0, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,7 @@ def measure_sources(
         correlation = noise_correlation(filter_responses(tiled.noise(), fwhm))
     measured = measure(sources.spots, stamps, fwhm or DEFAULT_FWHM, correlation)
     edge_distance = _edge_distance(sources.spots, exposure.shape)
-    # Where the map of the noise is off, so are the responses that its scatter is taken of.
-    local = tiled.local_noise()
-    places = tiled.noise() / local[:, None, None].astype(np.float32)
-    correlation = noise_correlation(filter_responses(places, psf.psf.fwhm))
+    correlation, typical = _noise_of_fluxes(tiled, sources.spots, measured.snr, psf.psf.fwhm)
     fluxes = psf_fluxes(
         stamps[sources.spots.stamp],
         tiled.noise_stamps()[sources.spots.stamp],
@@ -98,7 +100,6 @@ def measure_sources(
         psf.psf,
         correlation,
     )
-    typical = float(np.median(local)) * correlation.scatter if len(local) else 1.0
     return MeasuredSources(
         sources=sources,
         measurements=measured,
@@ -106,9 +107,32 @@ def measure_sources(
         features=features(sources.spots, measured, fwhm, edge_distance),
         fluxes=fluxes,
         psf=psf,
-        depth=5.0 * typical * psf.psf.scale / math.sqrt(psf.psf.power),
+        depth=5.0 * typical * correlation.scatter * psf.psf.scale / math.sqrt(psf.psf.power),
         edge_distance=edge_distance,
     )
+
+
+def _noise_of_fluxes(
+    tiled: TiledInference, spots: Spots, snr: Values, fwhm: float
+) -> tuple[Correlation, float]:
+    """How noise is correlated where no source is, and how large it is there, typically.
+
+    The map of the noise may be off, and so are then the responses that the scatter is taken of.
+    """
+    local, places = tiled.local_noise(), tiled.noise_places()
+    bright = spots.positions[np.abs(snr) > _BRIGHT]
+    free = np.ones(len(places), bool)
+    if len(bright) > 0:
+        distance, _ = cKDTree(bright).query(places, distance_upper_bound=_FREE * fwhm)
+        free = ~np.isfinite(distance)
+    if np.count_nonzero(free) < _LEAST_FREE:  # a stamp of a source has hardly any such place
+        free[:] = True
+    if not free.any():
+        return Correlation(1.0, math.nan), 1.0
+    scale: Image = local[free, None, None].astype(np.float32)
+    stamps: Image = np.divide(tiled.noise()[free], scale, dtype=np.float32)
+    typical = float(np.median(local[free]))
+    return noise_correlation(filter_responses(stamps, fwhm)), typical
 
 
 def _extracted(spots: Spots, most: int) -> tuple[Spots, list[Candidate]]:

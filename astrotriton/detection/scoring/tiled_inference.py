@@ -49,6 +49,7 @@ class _Seen:
     noise_stamps: Stamps
     noise: Image
     local: Values
+    places: Positions
     responses: NDArray[np.float32]
 
 
@@ -73,6 +74,7 @@ class _Harvest:
     noise_stamps: Stamps
     noise: Image
     local: Values
+    places: Positions
     responses: NDArray[np.float32]
     saturated: int
 
@@ -220,6 +222,10 @@ class TiledInference:
         """Scatter of the significance at the places of `noise`, float64 (N,)."""
         return np.concatenate([tile.local for tile in self._complete()])
 
+    def noise_places(self) -> Positions:
+        """Where `noise` was taken, float64 (N, 2), 0-based pixels."""
+        return np.concatenate([tile.places for tile in self._complete()])
+
     def noise(self) -> Image:
         """Stamps around places chosen regardless of what is there, float32 (N, 17, 17)."""
         first, *others = (tile.noise for tile in self._complete())
@@ -299,6 +305,7 @@ class TiledInference:
             noise_stamps=around.noise_stamps(asked).astype(np.float16),
             noise=noise,
             local=around.local.at(places),
+            places=places + origin,
             responses=filter_responses(noise, DEFAULT_FWHM),
         )
 
@@ -334,6 +341,7 @@ class TiledInference:
             ),
             noise=seen.noise,
             local=seen.local,
+            places=seen.places,
             responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
         )

@@ -35,17 +35,19 @@ _REACH, _STEPS = 1.0, 17
 # Shapes are written as 1 / beta: 0 is a Gaussian, which Moffat functions turn into. Most are near
 # the usual one, and some are any: so it is kept until sources speak against it.
 _SHAPE, _SHAPE_SCATTER, _MOST_SHAPE = 1.0 / 3.0, 0.04, 0.45
-_ANY_SHAPE = 0.2
+_ANY_SHAPE, _ANY_SHAPE_IF_SAID = 0.2, 0.05
 # Standard deviation of the logarithm of a width that is said, and of the one that is assumed: real
 # exposures have 2 to 8 px.
-_SAID_SCATTER, _ASSUMED_SCATTER = 0.015, 0.45
-# Relative error of a flux that no profile of the family is rid of, and that of a PSF's image.
-_FAMILY_ERROR, _IMAGE_ERROR = 0.01, 0.005
+_SAID_SCATTER, _ASSUMED_SCATTER = 0.015, 0.6
+# Relative error of a flux that no profile of the family is rid of, and that of a PSF's image; one
+# that is undersampled cannot be shifted exactly.
+_FAMILY_ERROR, _IMAGE_ERROR, _UNDERSAMPLED_ERROR = 0.01, 0.005, 0.025
+_UNDERSAMPLED = 2.0  # pixels
 # A source that is not a point, as a cosmic ray, counts no more than this against the others, in
 # units of the log likelihood, and one brighter than this SNR no more than one that has it.
 _MOST_VOTE, _MOST_SNR = 6.0, 50.0
 # Of the background around a source, in sigma of a pixel: wings and background look alike.
-_BACKGROUND_ERROR = 0.1
+_BACKGROUND_ERROR = 0.3
 _COARSE_WIDTHS = np.geomspace(1.0, 13.0, 28)
 _COARSE_SHAPES = np.array([0.0, 0.15, _SHAPE, _MOST_SHAPE])
 _DEVIATIONS = np.linspace(-3.0, 3.0, 13)
@@ -147,8 +149,7 @@ def find_psf(
     psf = psf_of_sources(stars, correlation.scatter, said=fwhm, enough=enough)
     if enough:
         # A windowed centroid is off by so much that the profile seems rounder than it is.
-        offsets = _recentred(stars.stamps, stars.offsets, psf.templates)
-        stars = replace(stars, offsets=offsets)
+        stars = recentred(stars, psf)
         psf = psf_of_sources(stars, correlation.scatter, said=fwhm, enough=enough)
     if said is not None:
         return KnownPsf(psf, said.source)
@@ -168,6 +169,11 @@ def _stars(spots: Spots, stamps: Stamps, correlation: Correlation) -> Stars:
         positions - np.rint(positions),
         measured.snr[chosen],
     )
+
+
+def recentred(stars: Stars, psf: Psf) -> Stars:
+    """The same sources, where a PSF fits them best."""
+    return replace(stars, offsets=_recentred(stars.stamps, stars.offsets, psf.templates))
 
 
 def psf_of_image(image: Image) -> Psf:
@@ -205,7 +211,8 @@ def psf_of_image(image: Image) -> Psf:
         templates[number] = ndimage.map_coordinates(
             spline, [rows, columns], order=5, mode="constant", prefilter=False
         )
-    return Psf(fwhm, templates, error=_IMAGE_ERROR)
+    narrow = fwhm < _UNDERSAMPLED
+    return Psf(fwhm, templates, error=_UNDERSAMPLED_ERROR if narrow else _IMAGE_ERROR)
 
 
 def _bad(what: str) -> InputError:
@@ -262,7 +269,9 @@ def _psf_of_said(stars: Stars, scatter: float, said: float, *, enough: bool) -> 
     widths, shapes = said * np.exp(spread * _DEVIATIONS), _FINE_SHAPES
     votes = _votes(stars, scatter, widths, shapes)
     total = _sum_of(votes, votes.max(axis=(1, 2), initial=0.0))
-    return replace(_mixture(*_finer(widths, shapes, total, said, spread)), fwhm=said)
+    return replace(
+        _mixture(*_finer(widths, shapes, total, said, spread, _ANY_SHAPE_IF_SAID)), fwhm=said
+    )
 
 
 def _votes(stars: Stars, scatter: float, widths: Values, shapes: Values) -> Values:
@@ -277,22 +286,31 @@ def _sum_of(votes: Values, most: Values) -> Values:
     return np.asarray(np.maximum(votes - most[:, None, None], -_MOST_VOTE).sum(axis=0))
 
 
-def _log_prior(widths: Values, shapes: Values, centre: float, spread: float) -> Values:
+def _log_prior(
+    widths: Values, shapes: Values, centre: float, spread: float, any_shape: float = _ANY_SHAPE
+) -> Values:
     by_width = -0.5 * (np.log(widths / centre) / spread) ** 2
     usual = np.exp(-0.5 * ((shapes - _SHAPE) / _SHAPE_SCATTER) ** 2)
     usual /= _SHAPE_SCATTER * math.sqrt(2.0 * math.pi)
-    by_shape = np.log((1.0 - _ANY_SHAPE) * usual + _ANY_SHAPE / _MOST_SHAPE)
+    by_shape = np.log((1.0 - any_shape) * usual + any_shape / _MOST_SHAPE)
     return np.asarray(by_width[:, None] + by_shape[None, :])
 
 
 def _finer(
-    widths: Values, shapes: Values, votes: Values, centre: float, spread: float
+    widths: Values,
+    shapes: Values,
+    votes: Values,
+    centre: float,
+    spread: float,
+    any_shape: float = _ANY_SHAPE,
 ) -> tuple[Values, Values, Values]:
     """The log posterior probability on a grid finer than that of the votes, by bicubic splines."""
     spline = RectBivariateSpline(np.log(widths), shapes, votes, kx=3, ky=3)
-    finer = np.linspace(*np.log(widths[[0, -1]]), _FINER * (len(widths) - 1) + 1)
+    finer = np.linspace(math.log(widths[0]), math.log(widths[-1]), _FINER * (len(widths) - 1) + 1)
     between = np.linspace(shapes[0], shapes[-1], _BETWEEN)
-    posterior = spline(finer, between) + _log_prior(np.exp(finer), between, centre, spread)
+    posterior = spline(finer, between) + _log_prior(
+        np.exp(finer), between, centre, spread, any_shape
+    )
     return np.exp(finer), between, posterior
 
 
@@ -348,10 +366,10 @@ def nearest(offset: NDArray[np.float64], steps: int) -> tuple[int, int]:
 
 
 @compiled
-def climb(stamp: Image, noise: Image, templates: Image, row: int, column: int) -> tuple[int, int]:
+def climb(stamp: Image, templates: Image, row: int, column: int) -> tuple[int, int]:
     """The template that fits a stamp best, row and column, step by step from one that is near."""
     steps = round(np.sqrt(len(templates)))
-    power, projection = project(stamp, noise, templates[row * steps + column])
+    power, projection = project(stamp, templates[row * steps + column])
     best = projection**2 / power
     for _ in range(2 * steps):
         to_row, to_column = row, column
@@ -360,7 +378,7 @@ def climb(stamp: Image, noise: Image, templates: Image, row: int, column: int) -
             j = column + (step == 2) - (step == 3)
             if min(i, j) < 0 or max(i, j) >= steps:
                 continue
-            here, there = project(stamp, noise, templates[i * steps + j])
+            here, there = project(stamp, templates[i * steps + j])
             if here > 0.0 and there * projection > 0.0 and there**2 / here > best:
                 best, to_row, to_column = there**2 / here, i, j
         if to_row == row and to_column == column:
@@ -370,14 +388,13 @@ def climb(stamp: Image, noise: Image, templates: Image, row: int, column: int) -
 
 
 @compiled
-def project(stamp: Image, noise: Image, template: Image) -> tuple[float, float]:
-    """Sums over pixels of p^2 / s^2 and p d / s^2."""
+def project(stamp: Image, template: Image) -> tuple[float, float]:
+    """Sums over the usable pixels of p^2 and p d, of a template p and values d."""
     power = projection = 0.0
     for i in range(stamp.shape[0]):
         for j in range(stamp.shape[1]):
-            value, sigma = np.float64(stamp[i, j]), np.float64(noise[i, j])
-            if abs(value) < np.inf and 0.0 < sigma < np.inf:
-                model = template[i, j] / sigma
+            value, model = np.float64(stamp[i, j]), np.float64(template[i, j])
+            if abs(value) < np.inf:
                 power += model * model
                 projection += model * value
     return power, projection
@@ -389,12 +406,11 @@ def _recentred(stamps: Image, offsets: Positions, templates: Image) -> Positions
     found = offsets.copy()
     steps = round(np.sqrt(len(templates)))
     middle = steps // 2
-    noise = np.ones(stamps.shape[1:], np.float32)
     for k in range(len(stamps)):
         row, column = nearest(offsets[k], steps)
-        power, _ = project(stamps[k], noise, templates[row * steps + column])
+        power, _ = project(stamps[k], templates[row * steps + column])
         if power > 0.0:
-            row, column = climb(stamps[k], noise, templates, row, column)
+            row, column = climb(stamps[k], templates, row, column)
             found[k, 0] = (column - middle) * _REACH / middle
             found[k, 1] = (row - middle) * _REACH / middle
     return found

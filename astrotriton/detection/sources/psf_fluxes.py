@@ -12,10 +12,10 @@ from astrotriton.detection.sources.measurements import Correlation
 from astrotriton.detection.sources.psf import Psf, climb, nearest, project
 
 _CHUNK = 2048  # stamps worked on at once
-# A source of this SNR is moved to where the PSF fits best, by steps of the PSF's table. Its flux is
-# then too large by 1 / SNR^2, relatively, of the two coordinates that are fitted with it (Portillo,
-# Speagle & Finkbeiner 2020, AJ 159, 165).
-_LEAST_SNR = 4.0
+# A source is moved to where the PSF fits best, by steps of its table, if it has the second SNR
+# there, and the first one where it was. Its flux is then too large by 1 / SNR^2, relatively, of the
+# two coordinates that are fitted with it (Portillo, Speagle & Finkbeiner 2020, AJ 159, 165).
+_LEAST_TRIED, _LEAST_SNR = 2.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +87,43 @@ def _fit(
 ) -> NDArray[np.float64]:
     """Flux and error of the profile that fits best in independent Gaussian noise, (2, N).
 
-    Least squares with a weight of 1 / sigma^2 a pixel: sum(p d / s^2) / sum(p^2 / s^2), where the
-    counts d are the significance times s. A source that stands out is moved to where it fits best.
+    Least squares of counts, all usable pixels alike: sum(p d) / sum(p^2), its error by the noise s
+    of each pixel: the root of sum(p^2 s^2) over sum(p^2). Weights of 1 / s^2 would make less noise
+    of a flux, but know the source's own photons where a weight plane does, and turn what the PSF is
+    off by into an error of bright sources. A source that stands out is moved to where it fits best.
     """
     found = np.full((2, len(stamps)), np.nan)
     steps = round(np.sqrt(len(templates)))
     for k in range(len(stamps)):
+        counts = stamps[k] * noise[k]
         row, column = nearest(offsets[k], steps)
-        power, projection = project(stamps[k], noise[k], templates[row * steps + column])
+        power, projection = project(counts, templates[row * steps + column])
         if not power > 0.0:
             continue
-        moved = abs(projection) > _LEAST_SNR * scatter[k] * math.sqrt(power)
-        if moved:
-            row, column = climb(stamps[k], noise[k], templates, row, column)
-            power, projection = project(stamps[k], noise[k], templates[row * steps + column])
+        spread = _spread(counts, noise[k], templates[row * steps + column])
+        moved = False
+        if abs(projection) > _LEAST_TRIED * scatter[k] * spread:
+            row, column = climb(counts, templates, row, column)
+            there, best = project(counts, templates[row * steps + column])
+            noisy = _spread(counts, noise[k], templates[row * steps + column])
+            moved = abs(best) > _LEAST_SNR * scatter[k] * noisy
+            if moved:
+                power, projection, spread = there, best, noisy
         found[0, k] = projection / power
-        found[1, k] = 1.0 / math.sqrt(power)
+        found[1, k] = spread / power
         if moved:
             # Of all places around a source, the one chosen is where noise adds most to it.
-            found[0, k] *= 1.0 - scatter[k] ** 2 * power / projection**2
+            found[0, k] *= 1.0 - (scatter[k] * spread / projection) ** 2
     return found
+
+
+@compiled
+def _spread(counts: Image, noise: Image, template: Image) -> float:
+    """Standard deviation of the projection of noise on a template."""
+    variance = 0.0
+    for i in range(counts.shape[0]):
+        for j in range(counts.shape[1]):
+            sigma = np.float64(noise[i, j])
+            if abs(counts[i, j]) < np.inf and sigma < np.inf:
+                variance += (template[i, j] * sigma) ** 2
+    return math.sqrt(variance)
