@@ -5,10 +5,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from astrotriton.detection.arrays import Image, Mask, Positions, Values
-from astrotriton.detection.compiled import compiled
 
 _CELL = 16  # pixels
-_LEAST_USABLE = _CELL**2 // 2
+_LEAST_USABLE = 0.5  # share of a cell's pixels
 # A median filter keeps a step where it is, and what it is over is more than a source covers.
 _FILTER = 3
 _LEAST = 0.1
@@ -24,7 +23,7 @@ class LocalNoise:
     """
 
     def __init__(self, significance: Image, mask: Mask) -> None:
-        cells = _scatters(significance, mask, _CELL, _LEAST_USABLE)
+        cells = _scatters(significance, mask).astype(np.float64)
         missing = np.isnan(cells)
         if missing.all():
             cells[:] = 1.0
@@ -43,26 +42,31 @@ class LocalNoise:
         return found
 
 
-@compiled
-def _scatters(significance: Image, mask: Mask, cell: int, least_usable: int) -> NDArray[np.float64]:
-    """Scaled median absolute deviation of each cell; NaN with too few usable pixels."""
+def _scatters(significance: Image, mask: Mask) -> NDArray[np.float32]:
+    """Scaled median absolute deviation of each cell; NaN with too few usable pixels.
+
+    Every second column is enough. What is left over at the end of the tile is taken for as noisy as
+    the last cell.
+    """
     height, width = mask.shape
-    rows, columns = max(1, height // cell), max(1, width // cell)
-    found = np.full((rows, columns), np.nan)
-    values = np.empty(4 * cell * cell, np.float32)
-    for row in range(rows):
-        # What is left over at the end joins the last cell.
-        bottom = height if row == rows - 1 else (row + 1) * cell
-        for column in range(columns):
-            right = width if column == columns - 1 else (column + 1) * cell
-            count = 0
-            for i in range(row * cell, bottom):
-                for j in range(column * cell, right):
-                    if not mask[i, j]:
-                        values[count] = significance[i, j]
-                        count += 1
-            if count < least_usable:
-                continue
-            middle = np.median(values[:count])
-            found[row, column] = 1.4826 * np.median(np.abs(values[:count] - middle))
+    rows, columns = max(1, height // _CELL), max(1, width // _CELL)
+    down, across = min(height, _CELL), min(width, _CELL)
+    usable = ~mask[: rows * down, : columns * across]
+    values = np.where(usable, significance[: rows * down, : columns * across], np.inf)
+    cells = values.reshape(rows, down, columns, across)[..., ::2]
+    cells = cells.transpose(0, 2, 1, 3).reshape(rows * columns, -1).astype(np.float32)
+    count = np.isfinite(cells).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        deviation = np.abs(cells - _median(cells, count)[:, None])
+    # Infinite from infinite is no number, and sorts last as well.
+    found = 1.4826 * _median(deviation, count)
+    found[count < _LEAST_USABLE * cells.shape[1]] = np.nan
+    return found.reshape(rows, columns)
+
+
+def _median(cells: Image, count: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Of the first ``count`` values of each row, once sorted, float32 (N,)."""
+    ordered = np.sort(cells, axis=1)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, cells.shape[1] - 1)])
+    found: NDArray[np.float32] = np.take_along_axis(ordered, middle.T, axis=1).mean(axis=1)
     return found
