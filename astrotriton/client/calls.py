@@ -37,8 +37,9 @@ class Options(TypedDict, total=False):
 
     Attributes
     ----------
-    mask, weight
-        Files with a data-quality plane or a weight map, if the exposure does not hold them.
+    mask, weight, psf
+        Files with a data-quality plane, a weight map or an image of the PSF, if the exposure does
+        not hold them.
     candidates
         A table of candidates, in place of those in the request: CSV, ECSV, VOTable, FITS or a
         catalogue of SExtractor.
@@ -50,6 +51,7 @@ class Options(TypedDict, total=False):
     mask: File
     weight: File
     candidates: File
+    psf: File
     idempotency_key: str
 
 
@@ -64,7 +66,7 @@ def infer(
 ) -> httpx.Request:
     """``POST /detections/infer``; however often it is sent, the exposure is scored once."""
     files = {"exposure": _part("exposure", exposure)}
-    for name in ("mask", "weight", "candidates"):
+    for name in ("mask", "weight", "psf", "candidates"):
         if name in options:
             files[name] = _part(name, options[name])
     if request is not None:

@@ -8,8 +8,10 @@ import click
 
 from astrotriton.cli import fail
 from astrotriton.client import FORMATS, Client, ClientError, InferRequest, Options
-from astrotriton.wire.exposures import TimeScale
+from astrotriton.wire.exposures import SeeingUnit, TimeScale, WeightType
 from astrotriton.wire.fields import FieldError
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -28,6 +30,26 @@ from astrotriton.wire.fields import FieldError
     "Without it, the gateway extracts the sources.",
 )
 @click.option("--hdu", help="HDU by index or EXTNAME; without it, the first image.")
+@click.option("--weight", type=_FILE, help="Weight map, FITS or .npy: the noise of each pixel.")
+@click.option("--weight-hdu", help="Its HDU, in --weight or, without that, in the exposure.")
+@click.option(
+    "--weight-type",
+    type=click.Choice(get_args(WeightType)),
+    help="What it holds; without it, what its HDU's name says, or inverse variances.",
+)
+@click.option("--psf", type=_FILE, help="Image of the PSF on the exposure's pixels, FITS or .npy.")
+@click.option("--psf-hdu", help="Its HDU, in --psf or, without that, in the exposure.")
+@click.option(
+    "--seeing-fwhm",
+    type=click.FloatRange(0, min_open=True),
+    help="Full width at half maximum of point sources; without it, that of the PSF's image or of "
+    "the header, or as it is measured.",
+)
+@click.option(
+    "--seeing-unit",
+    type=click.Choice(get_args(SeeingUnit)),
+    help="Its unit; without it, px. arcsec needs a WCS.",
+)
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Least confidence of a real source.")
 @click.option(
     "--max-false-discovery-rate",
@@ -62,6 +84,13 @@ def score(
     token: str | None,
     candidates: Path | None,
     hdu: str | None,
+    weight: Path | None,
+    weight_hdu: str | None,
+    weight_type: WeightType | None,
+    psf: Path | None,
+    psf_hdu: str | None,
+    seeing_fwhm: float | None,
+    seeing_unit: SeeingUnit | None,
     threshold: float | None,
     max_false_discovery_rate: float | None,
     zero_point: float | None,
@@ -76,9 +105,16 @@ def score(
     """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
     if threshold is not None and max_false_discovery_rate is not None:
         fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
+    if seeing_unit is not None and seeing_fwhm is None:
+        fail("score", "give --seeing-fwhm, or leave out --seeing-unit, which is its unit")
     try:
         request = InferRequest(
-            hdu=int(hdu) if hdu is not None and hdu.isdecimal() else hdu,
+            hdu=_hdu(hdu),
+            weight_hdu=_hdu(weight_hdu),
+            weight_type=weight_type,
+            psf_hdu=_hdu(psf_hdu),
+            seeing_fwhm=seeing_fwhm,
+            seeing_unit=seeing_unit,
             confidence_threshold=threshold,
             max_false_discovery_rate=max_false_discovery_rate,
             zero_point=zero_point,
@@ -90,18 +126,27 @@ def score(
         )
     except FieldError as error:
         fail("score", error)
+    files: Options = {}
+    if candidates is not None:
+        files["candidates"] = candidates
+    if weight is not None:
+        files["weight"] = weight
+    if psf is not None:
+        files["psf"] = psf
     try:
         with Client(url or _own_gateway(), token=token, deadline=deadline) as client:
-            options: Options = {} if candidates is None else {"candidates": candidates}
-            answer = client.score_as(
-                "json" if form == "table" else form, exposure, request, **options
-            )
+            how = "json" if form == "table" else form
+            answer = client.score_as(how, exposure, request, **files)
     except ClientError as error:
         fail("score", error)
     if form == "table":
         _print(json.loads(answer))
     else:
         click.echo(answer, nl=False)
+
+
+def _hdu(given: str | None) -> int | str | None:
+    return int(given) if given is not None and given.isdecimal() else given
 
 
 def _own_gateway() -> str:

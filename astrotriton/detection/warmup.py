@@ -9,6 +9,8 @@ from astrotriton.detection.image.preprocess import normalise
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses, measure, noise_correlation
 from astrotriton.detection.sources.peaks import find_peaks
+from astrotriton.detection.sources.psf import Stars, psf_of_sources, recentred
+from astrotriton.detection.sources.psf_fluxes import psf_fluxes
 from astrotriton.detection.sources.spots import NOISE_RADIUS, Surroundings
 
 
@@ -24,7 +26,8 @@ def warm_up() -> None:
     positions, _ = find_peaks(probability, mask, 0.5, 1.0)
     around = Surroundings(significance, mask, saturated)
     positions, flags = centroids(significance, mask, positions, around.polarity(positions))
-    nobody = np.full(len(positions), -1)
+    count = len(positions)
+    nobody = np.full(count, -1)
     spots = around.read(
         probability[None, None],
         (1,),
@@ -32,7 +35,7 @@ def warm_up() -> None:
         (0, 0),
         nobody,
         nobody,
-        np.zeros(len(positions)),
+        np.zeros(count),
         flags,
     )
     stamps = around.stamps(positions).astype(np.float16)
@@ -40,4 +43,9 @@ def warm_up() -> None:
         filter_responses(around.stamps(positions, NOISE_RADIUS), DEFAULT_FWHM)
     )
     measure(spots, stamps, DEFAULT_FWHM, correlation)
+    stars = Stars(stamps.astype(np.float32), np.zeros((count, 2)), np.zeros(count))
+    psf = psf_of_sources(stars, 1.0, said=None, enough=True)
+    recentred(stars, psf)
+    noise, local = around.noise_stamps(positions).astype(np.float16), np.ones(count)
+    psf_fluxes(stamps, noise, positions, local, psf, correlation)
     cut_out(Exposure.from_array(image), [(32.0, 32.0)], 0.0, 1.0)

@@ -258,7 +258,7 @@ class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
     flux: Annotated[
         float | None,
         Meta(
-            description="Of the point source, in the unit of the pixels (`exposure.flux_unit`).",
+            description="Of the fitted PSF, in the unit of the pixels (`exposure.flux_unit`).",
             examples=[5210.0],
             extra={"unit": FLUX_UNIT, "ucd": "phot.flux"},
         ),
@@ -266,7 +266,8 @@ class _Detection(msgspec.Struct, Generic[Id], frozen=True, kw_only=True):
     flux_err: Annotated[
         float | None,
         Meta(
-            description="1-sigma error of the flux, in the same unit.",
+            description="1-sigma error of the flux, in the same unit: the noise around the source, "
+            "and what the PSF is uncertain by.",
             examples=[243.0],
             extra={"unit": FLUX_UNIT, "ucd": "stat.error;phot.flux"},
         ),

@@ -8,6 +8,12 @@ from msgspec import Meta
 
 #: Of a time. UTC stands for any kind of it that a header names (UT, GMT).
 TimeScale = Literal["UTC", "UT1", "TAI", "TT", "TDB", "TCG", "TCB"]
+#: Who says how wide point sources are: the request, an image of the PSF, the header, the point
+#: sources of the exposure, or nobody.
+SeeingSource = Literal["request", "psf", "header", "measured", "assumed"]
+SeeingUnit = Literal["px", "arcsec"]
+#: What the values of a weight map are.
+WeightType = Literal["inverse_variance", "variance", "standard_deviation"]
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,11 +112,15 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
     background_gradient
         Largest minus smallest of the background map, in units of ``noise``.
     noise
-        Median of the background's rms map, counts.
+        Median of the noise map, counts.
     depth
-        Flux of a point source of SNR 5, counts.
+        PSF flux of a point source of SNR 5, counts.
     seeing_fwhm
-        Median full width at half maximum of point-like sources, pixels; None with fewer than 3.
+        Full width at half maximum of point sources, pixels; None if nothing says it.
+    seeing_source
+        Who says it: the ``request``, an image of the ``psf``, the ``header``, or at least 3 point
+        sources that are ``measured``. ``assumed``: nobody; 4 px are assumed, the flag
+        ``seeing_assumed`` is raised, and the errors of fluxes say how far off that may be.
     masked_fraction
         Share of pixels that are NaN, infinite, blank or excluded by a plane.
     saturated_fraction
@@ -124,6 +134,7 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
     noise: float
     depth: float
     seeing_fwhm: float | None
+    seeing_source: SeeingSource = "assumed"
     masked_fraction: float
     saturated_fraction: float | None
     limiting_magnitude: float | None = None

@@ -47,6 +47,13 @@ class Flag(StrEnum):
         "exposure",
         "The header's WCS cannot be used, so that no sky positions are known.",
     )
+    SEEING_ASSUMED = (
+        "seeing_assumed",
+        "exposure",
+        "Neither the request nor the header says how wide point sources are, and too few of them "
+        "were found to measure it: 4 px are assumed, and the errors of fluxes are as large as that "
+        "makes them.",
+    )
     NO_CANDIDATE = (
         "no_candidate",
         "source",

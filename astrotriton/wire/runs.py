@@ -9,7 +9,14 @@ from msgspec import Meta
 
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate, CandidateIn, ScoredDetection
-from astrotriton.wire.exposures import ExposureInfo, ImageQuality, Observation, TimeScale
+from astrotriton.wire.exposures import (
+    ExposureInfo,
+    ImageQuality,
+    Observation,
+    SeeingUnit,
+    TimeScale,
+    WeightType,
+)
 from astrotriton.wire.fields import FieldError, Hdu, Name, Probability, Version
 from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
@@ -28,7 +35,8 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ------
     FieldError
         If both a threshold and a false discovery rate are given (the rate chooses the threshold),
-        or a zero point, a time or an exposure time cannot be meant.
+        or a zero point, a time or an exposure time cannot be meant,
+        or a unit of the seeing is given without it.
     """
 
     candidates: Annotated[
@@ -82,7 +90,35 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Hdu | None,
         Meta(
             description="HDU of a weight map, in the part `weight` or, without one, in the "
-            "exposure. Pixels are left out where it is not above 0."
+            "exposure. It says the noise of each pixel up to a factor, which the exposure's own "
+            "noise sets. Pixels are left out where it is not above 0."
+        ),
+    ] = None
+    weight_type: Annotated[
+        WeightType | None,
+        Meta(
+            description="What the weight map holds. Left out: what the HDU's name says (`VAR`, "
+            "`VARIANCE`; `ERR`, `RMS`, `SIGMA`, `UNCERT`), or Astropy's `UTYPE`; otherwise inverse "
+            "variances."
+        ),
+    ] = None
+    seeing_fwhm: Annotated[
+        Annotated[float, Meta(gt=0.0, le=1000.0)] | None,
+        Meta(
+            description="Full width at half maximum of point sources, in `seeing_unit`; 0.8 to 25 "
+            "px. Left out: that of the PSF's image, of the header, or of the point sources that "
+            "are found; the answer's `seeing_source` says which."
+        ),
+    ] = None
+    seeing_unit: Annotated[
+        SeeingUnit | None,
+        Meta(description="Unit of `seeing_fwhm`. Left out: `px`. `arcsec` needs a WCS."),
+    ] = None
+    psf_hdu: Annotated[
+        Hdu | None,
+        Meta(
+            description="HDU of an image of the PSF, in the part `psf` or, without one, in the "
+            "exposure. Fluxes are fitted with it."
         ),
     ] = None
     exposure_id: Annotated[
@@ -140,6 +176,8 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 "confidence_threshold",
                 "leave it out, or leave out max_false_discovery_rate, which chooses the threshold",
             )
+        if self.seeing_unit is not None and self.seeing_fwhm is None:
+            raise FieldError("seeing_unit", "leave it out, or give seeing_fwhm, whose unit it is")
         if self.zero_point is not None and not _BRIGHTEST <= self.zero_point <= _FAINTEST:
             raise FieldError(
                 "zero_point",
@@ -188,6 +226,10 @@ class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_f
     weight: Annotated[
         Annotated[str, Meta(max_length=1024)] | None,
         Meta(description="`s3://bucket/key` of a weight map."),
+    ] = None
+    psf: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(description="`s3://bucket/key` of an image of the PSF."),
     ] = None
     candidates_table: Annotated[
         Annotated[str, Meta(max_length=1024)] | None,

@@ -43,6 +43,7 @@ RESPONSE: dict[str, Any] = {
         "background_gradient": 0.4,
         "noise": 11.3,
         "seeing_fwhm": 4.1,
+        "seeing_source": "measured",
         "depth": 190.0,
         "masked_fraction": 0.0,
         "saturated_fraction": None,

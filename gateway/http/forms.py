@@ -70,6 +70,7 @@ async def read_infer_form(
         "exposure": settings.max_bytes,
         "mask": settings.max_bytes,
         "weight": settings.max_bytes,
+        "psf": settings.max_bytes,
         "request": settings.max_request_part,
         "candidates": settings.max_request_part,
     }
@@ -94,7 +95,8 @@ async def read_infer_form(
     if "exposure" not in parts:
         raise InputError("missing-part", "exposure", "send the file as the part `exposure`")
     planes = {
-        name: parts[name].body.getvalue() if name in parts else None for name in ("mask", "weight")
+        name: parts[name].body.getvalue() if name in parts else None
+        for name in ("mask", "weight", "psf")
     }
     how = InferRequest()
     if "request" in parts:
@@ -107,6 +109,7 @@ async def read_infer_form(
         filename=printable(parts["exposure"].filename),
         mask=planes["mask"],
         weight=planes["weight"],
+        psf=planes["psf"],
         request=how,
     )
 
@@ -165,6 +168,7 @@ async def _fetch(
         filename=printable(given.exposure.rpartition("/")[2]),
         mask=None if given.mask is None else await read("mask", given.mask),
         weight=None if given.weight is None else await read("weight", given.weight),
+        psf=None if given.psf is None else await read("psf", given.psf),
         request=how,
     )
 

@@ -117,8 +117,15 @@ class InferOperation(Operation):
                             "weight": Schema(
                                 type=OpenAPIType.STRING,
                                 content_media_type="application/octet-stream",
-                                description="A weight map of the same shape, FITS or `.npy`: "
-                                "pixels are left out where it is not above 0.",
+                                description="A weight map of the same shape, FITS or `.npy`, up to "
+                                "a factor: the noise of each pixel. Pixels are left out where it "
+                                "is not above 0.",
+                            ),
+                            "psf": Schema(
+                                type=OpenAPIType.STRING,
+                                content_media_type="application/octet-stream",
+                                description="The PSF on the exposure's pixels, FITS or `.npy`, in "
+                                "the middle of an image of odd sides; its sum is the whole flux.",
                             ),
                             "candidates": Schema(
                                 type=OpenAPIType.STRING,

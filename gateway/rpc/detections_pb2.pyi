@@ -46,7 +46,7 @@ class Model(_message.Message):
     def __init__(self, version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter")
+    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter")
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,11 @@ class InferRequest(_message.Message):
     TTA_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEEING_FWHM_FIELD_NUMBER: _ClassVar[int]
+    SEEING_UNIT_FIELD_NUMBER: _ClassVar[int]
+    PSF_FIELD_NUMBER: _ClassVar[int]
+    PSF_HDU_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_TYPE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_TABLE_FIELD_NUMBER: _ClassVar[int]
     ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
     FLUX_UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +87,11 @@ class InferRequest(_message.Message):
     tta: bool
     exposure_id: str
     model_version: Model
+    seeing_fwhm: float
+    seeing_unit: str
+    psf: bytes
+    psf_hdu: Hdu
+    weight_type: str
     candidates_table: bytes
     zero_point: float
     flux_unit: str
@@ -89,7 +99,7 @@ class InferRequest(_message.Message):
     time_scale: str
     exposure_time: float
     filter: str
-    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ...) -> None: ...
+    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -134,7 +144,7 @@ class ExposureInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., hdu: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., digest: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., time_source: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ..., flux_unit: _Optional[str] = ..., zero_point: _Optional[float] = ..., zero_point_source: _Optional[str] = ...) -> None: ...
 
 class ImageQuality(_message.Message):
-    __slots__ = ("background", "background_gradient", "noise", "depth", "seeing_fwhm", "masked_fraction", "saturated_fraction", "limiting_magnitude")
+    __slots__ = ("background", "background_gradient", "noise", "depth", "seeing_fwhm", "masked_fraction", "saturated_fraction", "seeing_source", "limiting_magnitude")
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +152,7 @@ class ImageQuality(_message.Message):
     SEEING_FWHM_FIELD_NUMBER: _ClassVar[int]
     MASKED_FRACTION_FIELD_NUMBER: _ClassVar[int]
     SATURATED_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    SEEING_SOURCE_FIELD_NUMBER: _ClassVar[int]
     LIMITING_MAGNITUDE_FIELD_NUMBER: _ClassVar[int]
     background: float
     background_gradient: float
@@ -150,8 +161,9 @@ class ImageQuality(_message.Message):
     seeing_fwhm: float
     masked_fraction: float
     saturated_fraction: float
+    seeing_source: str
     limiting_magnitude: float
-    def __init__(self, background: _Optional[float] = ..., background_gradient: _Optional[float] = ..., noise: _Optional[float] = ..., depth: _Optional[float] = ..., seeing_fwhm: _Optional[float] = ..., masked_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., limiting_magnitude: _Optional[float] = ...) -> None: ...
+    def __init__(self, background: _Optional[float] = ..., background_gradient: _Optional[float] = ..., noise: _Optional[float] = ..., depth: _Optional[float] = ..., seeing_fwhm: _Optional[float] = ..., masked_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., seeing_source: _Optional[str] = ..., limiting_magnitude: _Optional[float] = ...) -> None: ...
 
 class Guarantee(_message.Message):
     __slots__ = ("max_false_discovery_rate", "threshold", "confidence_level", "exposures", "assumption")

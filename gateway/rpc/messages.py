@@ -18,8 +18,8 @@ from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferRequest as Request
 from astrotriton.wire.runs import InferResponse
 
-_FILES = ("exposure", "mask", "weight")
-_CHOICES = ("hdu", "mask_hdu", "weight_hdu", "model_version")
+_FILES = ("exposure", "mask", "weight", "psf")
+_CHOICES = ("hdu", "mask_hdu", "weight_hdu", "psf_hdu", "model_version")
 
 
 def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
@@ -64,6 +64,7 @@ def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
         filename=printable(message.filename),
         mask=fields.get("mask"),
         weight=fields.get("weight"),
+        psf=fields.get("psf"),
         request=how,
     )
 

@@ -16,6 +16,7 @@ from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import stage
 from astrotriton.gateway.services.models import ServedModel
 from astrotriton.settings import ModelConfig
+from astrotriton.wire.exposures import SeeingUnit
 from astrotriton.wire.runs import InferRequest
 
 # Seconds after which what needs no answer is begun: Triton must get hold of the tiles first.
@@ -37,8 +38,8 @@ class Submission:
     ----------
     content, filename
         The file, FITS or ``.npy``, and its name.
-    mask, weight
-        Files of its planes.
+    mask, weight, psf
+        Files of its planes and of its PSF.
     request
         How to score it.
     """
@@ -47,12 +48,13 @@ class Submission:
     filename: str | None = None
     mask: bytes | None = None
     weight: bytes | None = None
+    psf: bytes | None = None
     request: InferRequest
 
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return sum(len(file or b"") for file in (self.content, self.mask, self.weight))
+        return sum(len(file or b"") for file in (self.content, self.mask, self.weight, self.psf))
 
     @property
     def planes(self) -> Planes:
@@ -61,9 +63,18 @@ class Submission:
             mask=self.mask,
             mask_bits=self.request.mask_bits,
             weight=self.weight,
+            weight_type=self.request.weight_type,
+            psf=self.psf,
             mask_hdu=self.request.mask_hdu,
             weight_hdu=self.request.weight_hdu,
+            psf_hdu=self.request.psf_hdu,
         )
+
+    @property
+    def seeing(self) -> tuple[float, SeeingUnit] | None:
+        """The width of point sources that the caller states, and its unit."""
+        fwhm = self.request.seeing_fwhm
+        return None if fwhm is None else (fwhm, self.request.seeing_unit or "px")
 
 
 class InferenceService:
@@ -126,6 +137,7 @@ class InferenceService:
                 request.to_candidates(),
                 hdu=request.hdu,
                 planes=submission.planes,
+                seeing=submission.seeing,
                 tta=request.tta,
                 limits=self._limits,
                 observation=request.to_observation(),

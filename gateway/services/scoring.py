@@ -315,7 +315,7 @@ def _sha256(content: bytes) -> str:
 def _digest_of(submission: Submission, exposure: str) -> str:
     """SHA-256 of everything, given that of the exposure."""
     whole = hashlib.sha256(exposure.encode())
-    for plane in (submission.mask, submission.weight):
+    for plane in (submission.mask, submission.weight, submission.psf):
         whole.update(b"-" if plane is None else hashlib.sha256(plane).digest())
     whole.update((submission.filename or "").encode() + b"\0")
     whole.update(msgspec.json.encode(submission.request))

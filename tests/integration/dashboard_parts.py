@@ -156,6 +156,7 @@ def _rows(seed: int, count: int, seeing: float = 3.6) -> np.ndarray:
     middle = dict.fromkeys(DESCRIPTORS, 1.0) | {
         "noise": 10.0,
         "seeing_fwhm": seeing,
+        "seeing_source": "assumed" if seeing is None else "measured",
         "confidence_mean": 0.5,
     }
     centre = np.array([middle[name] for name in DESCRIPTORS])

@@ -117,6 +117,62 @@ async def test_a_candidate_that_lies_nowhere_comes_back_unscored(client, channel
     assert (again.x, again.y) == (found["here"].x, found["here"].y)
 
 
+def psf_image(fwhm: float) -> np.ndarray:
+    y, x = np.mgrid[-15:16, -15:16]
+    return np.exp(-4.0 * np.log(2.0) * (x**2 + y**2) / fwhm**2).astype(np.float32)
+
+
+async def test_who_says_the_seeing_and_the_noise(client, channel):
+    """Over HTTP and gRPC, answered, stored, and answered again."""
+    weight = np.full(exposure().shape, 0.25, np.float32)
+    weight[:, ::2] = 0.3
+    stated = {"seeing_fwhm": 4.4, "seeing_unit": "px"}
+    for files, request, source, fwhm in (
+        ({}, stated, "request", 4.4),
+        ({"psf": npy(psf_image(3.6))}, {}, "psf", 3.6),
+        ({"psf": npy(psf_image(3.6))}, stated, "request", 4.4),
+        ({"weight": npy(weight)}, stated | {"weight_type": "variance"}, "request", 4.4),
+    ):
+        response = await client.post(
+            "/detections/infer",
+            files={
+                "exposure": npy(exposure()),
+                "request": (None, json.dumps(request), "application/json"),
+                **files,
+            },
+        )
+        assert response.status_code == 200, response.text
+        image = response.json()["image"]
+        assert image["seeing_source"] == source
+        assert image["seeing_fwhm"] == pytest.approx(fwhm, rel=0.03)
+        assert "seeing_assumed" not in response.json()["flags"]
+        stored = (await client.get(f"/runs/{response.json()['run_id']}")).json()["result"]
+        assert stored["image"] == image
+        message = pb.InferRequest(exposure=npy(exposure()), **files, **request)
+        run = (await DetectionsStub(channel).Infer(message)).run
+        assert run.image.seeing_source == source
+        assert run.image.seeing_fwhm == image["seeing_fwhm"]
+        assert run.image.noise == image["noise"]
+    for files, request, field in (
+        ({}, {"seeing_fwhm": 0.2}, "seeing_fwhm"),
+        ({}, {"seeing_fwhm": 1.0, "seeing_unit": "arcsec"}, "seeing_fwhm"),
+        ({}, {"seeing_unit": "px"}, "seeing_unit"),
+        ({}, {"weight_type": "sigma"}, "weight_type"),
+        ({"psf": npy(np.zeros((9, 9)))}, {}, "psf"),
+        ({"psf": b"rubbish"}, {}, "psf"),
+    ):
+        response = await client.post(
+            "/detections/infer",
+            files={
+                "exposure": npy(exposure()),
+                "request": (None, json.dumps(request), "application/json"),
+                **files,
+            },
+        )
+        assert response.status_code == 422, response.text
+        assert response.json()["field"] == field
+
+
 async def test_a_stream_tells_progress_and_sends_the_detections(client, channel):
     request = pb.InferRequest(exposure=npy(exposure()))
     events = [event async for event in DetectionsStub(channel).InferStream(request)]
@@ -149,6 +205,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "letters": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(name="Ωμέγα")}, "hdu"),
     "no such HDU": ({"exposure": fits_bytes(exposure()), "hdu": pb.Hdu(index=4)}, "hdu"),
     "mask": ({"mask": npy(np.zeros((3, 3)))}, "mask"),
+    "seeing": ({"seeing_fwhm": 0.1}, "seeing_fwhm"),
+    "seeing without a WCS": ({"seeing_fwhm": 1.0, "seeing_unit": "arcsec"}, "seeing_fwhm"),
+    "unit": ({"seeing_fwhm": 4.0, "seeing_unit": "deg"}, "seeing_unit"),
+    "unit alone": ({"seeing_unit": "px"}, "seeing_unit"),
+    "kind of weights": ({"weight_type": "rms"}, "weight_type"),
+    "PSF": ({"psf": npy(np.zeros((9, 9)))}, "psf"),
     "NUL": ({"exposure_id": "a\0"}, "exposure_id"),
 }
 
@@ -187,7 +249,7 @@ async def test_broken_files_are_scored_or_refused(client, channel, capsys):
     async def send(seeds: range) -> None:
         for seed in seeds:
             # Every part may be broken, and is sent to both methods in turn.
-            part = ("exposure", "exposure", "mask", "weight")[seed // 2 % 4]
+            part = ("exposure", "mask", "weight", "psf")[seed // 2 % 4]
             request = pb.InferRequest(**{"exposure": npy(exposure()), part: mutant(seed)})
             try:
                 if seed % 2:

@@ -21,7 +21,8 @@ from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
 from astrotriton.detection.image.observation import observation_of
-from astrotriton.detection.image.wcs import from_icrs, read_wcs, to_icrs
+from astrotriton.detection.image.seeing import Seeing, seeing_of_header
+from astrotriton.detection.image.wcs import from_icrs, pixel_scale, read_wcs, to_icrs
 from astrotriton.wire.exposures import Observation
 from astrotriton.wire.flags import Flag
 
@@ -57,6 +58,15 @@ class Exposure:
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
     headers
         What describes it, the nearest first: its own header, and the file's first one.
+    pixel_scale
+        Side of a pixel, arcsec; None without a WCS.
+    seeing
+        What the header or the caller says of it; None if neither does.
+    spread
+        Reads the noise of each pixel, up to a factor, where a weight plane says it; see
+        `Normalised`.
+    psf
+        An image of the PSF, float32, if there is one.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class Exposure:
         flags: frozenset[Flag],
         saturation: float | None = None,
         headers: Sequence[fits.Header] = (),
+        seeing: Seeing | None = None,
     ) -> None:
         self._read = read
         self._lock = threading.Lock()  # a FITS file has one position to read from
@@ -79,6 +90,10 @@ class Exposure:
         self.flags = flags
         self.saturation = saturation
         self.headers = headers
+        self.pixel_scale = pixel_scale(wcs)
+        self.seeing = seeing
+        self.spread: Callable[[slice, slice], Image] | None = None
+        self.psf: Image | None = None
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
@@ -292,6 +307,7 @@ def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposur
         flags=flags,
         saturation=_saturation(header),
         headers=headers,
+        seeing=seeing_of_header(header, pixel_scale(wcs)),
     )
 
 

@@ -3,7 +3,7 @@
 Training and serving call `normalise` with the same card, so there is one definition of the input.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from astrotriton.detection.image.background import Background, Read
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.image.resize import resize
 
+Spread = Callable[[slice, slice], Image]
+"""Reads the noise of some rows and columns, in any unit: float32, not above 0 where unknown."""
+
 MIN_USABLE_PIXELS = 64
 # Rows read for the pedestal and scale, few enough for a huge exposure, and pixels looked at: they
 # only have to be near, since the background's fit starts from there.
@@ -23,12 +26,24 @@ _STRIP = 64
 # In units of the noise. Beyond the first a float32 sum of squares loses the noise; below the second
 # a cell has no noise of its own.
 _MOST, _LEAST_RMS = 1e6, 0.1
+# A weight plane whose noise differs by less than this, relatively, only says what is usable.
+_SAME = 1e-3
 
 
 class Normalised:
     """An exposure ready for the network, made piece by piece so that it never exists whole.
 
     `normalise` makes one.
+
+    Parameters
+    ----------
+    read
+        Reads pixels.
+    shape, how
+        As the attributes.
+    spread
+        Reads the noise of each pixel where a weight plane says it, float32, in any unit: a factor
+        brings it to the noise that is measured. None: the noise is measured on the mesh.
 
     Attributes
     ----------
@@ -42,7 +57,13 @@ class Normalised:
         Share of pixels that say nothing.
     """
 
-    def __init__(self, read: Read, shape: tuple[int, int], how: Normalisation) -> None:
+    def __init__(
+        self,
+        read: Read,
+        shape: tuple[int, int],
+        how: Normalisation,
+        spread: Spread | None = None,
+    ) -> None:
         self._read = read
         self.shape = shape
         self.how = how
@@ -57,10 +78,43 @@ class Normalised:
 
         self._background = Background.fit(scaled, shape, how.mesh)
         self.masked_fraction = masked / (shape[0] * shape[1])
+        self._spread, self._per_spread = spread, np.float32(1.0)
         noise = float(np.median(self._background.rms))
+        if spread is not None:
+            noise = self._adopt(spread, noise)
         self.background = self._pedestal + self._scale * float(np.median(self._background.level))
         self.gradient = float(np.ptp(self._background.level)) / noise
         self.noise = self._scale * noise
+
+    def _adopt(self, spread: Spread, measured: float) -> float:
+        """Bring the noise that a plane says to the measured one; the median, in units of scale."""
+        usual, same = _median_spread(self._read, spread, self.shape)
+        if same:
+            self._spread = None
+            return measured
+
+        def relative(rows: slice, columns: slice) -> tuple[Image, Mask]:
+            data, mask = self._read(rows, columns)
+            level, _ = self._background.at(rows, columns)
+            result = self._scaled(data, mask)
+            noise = spread(rows, columns) / np.float32(usual)
+            mask = mask | ~(noise > 0.0)
+            _standardise(result, mask, level, noise)
+            return result, mask
+
+        fitted = Background.fit(relative, self.shape, self.how.mesh)
+        noise = float(np.median(fitted.rms))
+        self._per_spread = np.float32(noise / usual)
+        return noise
+
+    def _level_and_rms(self, rows: slice, columns: slice) -> tuple[Image, Image]:
+        """Background and noise of a piece, without pedestal and in units of the scale."""
+        level, rms = self._background.at(rows, columns)
+        if self._spread is not None:
+            said = self._spread(rows, columns) * self._per_spread
+            rms = np.where(said > 0.0, said, rms)
+            return level, np.ascontiguousarray(rms, np.float32)
+        return level, np.maximum(rms, np.float32(_LEAST_RMS))
 
     def piece(
         self, rows: slice, columns: slice, saturation: float | None = None
@@ -70,7 +124,7 @@ class Normalised:
         The significance is (data - background) / rms, float32 in sigma, 0 where masked.
         """
         data, mask = self._read(rows, columns)
-        level, rms = self._background.at(rows, columns)
+        level, rms = self._level_and_rms(rows, columns)
         result = self._scaled(data, mask)
         _standardise(result, mask, level, rms)
         if saturation is None:
@@ -81,7 +135,7 @@ class Normalised:
 
     def maps(self, rows: slice, columns: slice) -> tuple[Image, Image]:
         """Background and rms of a piece, float32 in counts."""
-        level, rms = self._background.at(rows, columns)
+        level, rms = self._level_and_rms(rows, columns)
         scale = np.float32(self._scale)
         return level * scale + np.float32(self._pedestal), rms * scale
 
@@ -124,11 +178,10 @@ def _scaled(data: Image, mask: Mask, pedestal: np.float32, scale: np.float32) ->
 @compiled
 def _standardise(values: Image, mask: Mask, level: Image, rms: Image) -> None:
     """Make the significance of values: (value - level) / rms, and 0 where masked."""
-    least = np.float32(_LEAST_RMS)
     for row in range(len(values)):
         into, unusable, sky, noise = values[row], mask[row], level[row], rms[row]
         for i in range(len(into)):
-            value = (into[i] - sky[i]) / max(noise[i], least)
+            value = (into[i] - sky[i]) / noise[i]
             into[i] = np.float32(0.0) if unusable[i] else value
 
 
@@ -216,6 +269,20 @@ def _pedestal_and_scale(read: Read, shape: tuple[int, int]) -> tuple[float, floa
             " exposure with noise in it",
         )
     return pedestal, scale
+
+
+def _median_spread(read: Read, spread: Spread, shape: tuple[int, int]) -> tuple[float, bool]:
+    """Of what a plane says on some rows; and whether it says the same everywhere, or nothing."""
+    found = []
+    for row in np.unique(np.linspace(0, shape[0] - 1, 8 * _ROWS).round().astype(int)).tolist():
+        _, mask = read(slice(row, row + 1), slice(0, shape[1]))
+        said = spread(slice(row, row + 1), slice(0, shape[1]))
+        found.append(said[~mask & (said > 0.0)])
+    usable = np.concatenate(found)
+    if usable.size < MIN_USABLE_PIXELS:
+        return 1.0, True
+    usual = float(np.median(usable))
+    return usual, bool(np.ptp(usable) < _SAME * usual)
 
 
 def _usable(read: Read, shape: tuple[int, int], strips: Sequence[slice]) -> Image:

@@ -106,6 +106,17 @@ def from_icrs(wcs: WCS, ra: Values, dec: Values) -> Values:
     return found
 
 
+def pixel_scale(wcs: WCS | None) -> float | None:
+    """Side of a pixel of the same area at the reference point, arcsec; None without a WCS."""
+    if wcs is None:
+        return None
+    try:
+        scale = 3600.0 * float(np.sqrt(proj_plane_pixel_area(wcs.celestial)))
+    except Exception:  # as `to_icrs`
+        return None
+    return scale if np.isfinite(scale) and scale > 0.0 else None
+
+
 def _check_matrix(header: fits.Header) -> None:
     """Refuse a CD matrix with a row of zeros, which wcslib takes for 1 on the diagonal."""
     for row in (1, 2):

@@ -1,26 +1,32 @@
 """The sources of an answered exposure, with all that their confidence is a function of."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from astrotriton.detection.arrays import Values
+from astrotriton.detection.arrays import Image, Values
 from astrotriton.detection.confidence.features import features
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.distinct import Sources, distinct_sources
 from astrotriton.detection.sources.measurements import (
+    Correlation,
     Measurements,
     filter_responses,
-    limiting_flux,
     measure,
     noise_correlation,
-    seeing,
 )
+from astrotriton.detection.sources.psf import KnownPsf, find_psf
+from astrotriton.detection.sources.psf_fluxes import Fluxes, psf_fluxes
 from astrotriton.detection.sources.spots import Spots
 from astrotriton.wire.detections import Candidate
+
+# The noise of fluxes is taken so many FWHM away from sources of this SNR, at this many places.
+_FREE, _BRIGHT, _LEAST_FREE = 2.0, 5.0, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,12 @@ class MeasuredSources:
         The caller's, or those that SEP found.
     features
         By name, float64 (N,).
-    seeing
-        Full width at half maximum of point sources, pixels; None if it could not be told.
+    fluxes
+        PSF fluxes, in units of the exposure's noise.
+    psf
+        What they are fitted with, and who says so.
     depth
-        Flux of a point source of SNR 5, in sigma of a pixel.
+        PSF flux of a point source of SNR 5, in units of the exposure's noise.
     edge_distance
         float64 (N,), pixels.
     """
@@ -47,9 +55,15 @@ class MeasuredSources:
     measurements: Measurements
     candidates: Sequence[Candidate]
     features: dict[str, Values]
-    seeing: float | None
+    fluxes: Fluxes
+    psf: KnownPsf
     depth: float
     edge_distance: Values
+
+    @property
+    def seeing(self) -> float | None:
+        """Full width at half maximum of point sources, pixels; None if it is assumed."""
+        return self.psf.fwhm
 
 
 def measure_sources(
@@ -70,20 +84,55 @@ def measure_sources(
         spots, candidates = _extracted(spots, max_candidates)
     sources = distinct_sources(spots, len(candidates), tiled.card.nms_radius)
     correlation = noise_correlation(tiled.noise_responses())
-    fwhm = seeing(sources.spots, stamps, correlation)
+    exposure = tiled.exposure
+    psf = find_psf(sources.spots, stamps, correlation, sent=tiled.psf, said=exposure.seeing)
+    fwhm = psf.fwhm
     if fwhm is not None:
         correlation = noise_correlation(filter_responses(tiled.noise(), fwhm))
     measured = measure(sources.spots, stamps, fwhm or DEFAULT_FWHM, correlation)
-    edge_distance = _edge_distance(sources.spots, tiled.exposure.shape)
+    edge_distance = _edge_distance(sources.spots, exposure.shape)
+    correlation, typical = _noise_of_fluxes(tiled, sources.spots, measured.snr, psf.psf.fwhm)
+    fluxes = psf_fluxes(
+        stamps[sources.spots.stamp],
+        tiled.noise_stamps()[sources.spots.stamp],
+        sources.spots.positions,
+        sources.spots.local_noise,
+        psf.psf,
+        correlation,
+    )
     return MeasuredSources(
         sources=sources,
         measurements=measured,
         candidates=candidates,
         features=features(sources.spots, measured, fwhm, edge_distance),
-        seeing=fwhm,
-        depth=limiting_flux(fwhm or DEFAULT_FWHM, correlation),
+        fluxes=fluxes,
+        psf=psf,
+        depth=5.0 * typical * correlation.scatter * psf.psf.scale / math.sqrt(psf.psf.power),
         edge_distance=edge_distance,
     )
+
+
+def _noise_of_fluxes(
+    tiled: TiledInference, spots: Spots, snr: Values, fwhm: float
+) -> tuple[Correlation, float]:
+    """How noise is correlated where no source is, and how large it is there, typically.
+
+    The map of the noise may be off, and so are then the responses that the scatter is taken of.
+    """
+    local, places = tiled.local_noise(), tiled.noise_places()
+    bright = spots.positions[np.abs(snr) > _BRIGHT]
+    free = np.ones(len(places), bool)
+    if len(bright) > 0:
+        distance, _ = cKDTree(bright).query(places, distance_upper_bound=_FREE * fwhm)
+        free = ~np.isfinite(distance)
+    if np.count_nonzero(free) < _LEAST_FREE:  # a stamp of a source has hardly any such place
+        free[:] = True
+    if not free.any():
+        return Correlation(1.0, math.nan), 1.0
+    scale: Image = local[free, None, None].astype(np.float32)
+    stamps: Image = np.divide(tiled.noise()[free], scale, dtype=np.float32)
+    typical = float(np.median(local[free]))
+    return noise_correlation(filter_responses(stamps, fwhm)), typical
 
 
 def _extracted(spots: Spots, most: int) -> tuple[Spots, list[Candidate]]:

@@ -12,7 +12,8 @@ from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
 from astrotriton.detection.image.observation import observation_of
-from astrotriton.detection.image.planes import Planes, exclude_planes
+from astrotriton.detection.image.planes import Planes, read_planes
+from astrotriton.detection.image.seeing import seeing_of_request
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
@@ -22,7 +23,7 @@ from astrotriton.detection.sources.candidates import Unplaced, place_candidates
 from astrotriton.detection.sources.photometry import magnitude
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import Candidate
-from astrotriton.wire.exposures import ImageQuality, Observation
+from astrotriton.wire.exposures import ImageQuality, Observation, SeeingUnit
 from astrotriton.wire.flags import Flag
 
 TTA_VIEWS = 8
@@ -35,6 +36,7 @@ def prepare(
     *,
     hdu: int | str | None = None,
     planes: Planes | None = None,
+    seeing: tuple[float, SeeingUnit] | None = None,
     tta: bool = False,
     polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
@@ -53,7 +55,9 @@ def prepare(
     hdu
         Index or EXTNAME of the image, FITS only.
     planes
-        Further images that say which pixels are unusable.
+        Further images that say which pixels are unusable, how noisy each is, and what the PSF is.
+    seeing
+        Full width at half maximum of point sources, and its unit; it goes before the header's.
     tta
         Show the network every tile in eight orientations, for a better confidence at eight times
         the cost.
@@ -75,7 +79,9 @@ def prepare(
     if observation is not None:
         exposure.observation = observation_of(exposure.headers, observation)
     if planes is not None:
-        exclude_planes(exposure, planes, content, limits)
+        read_planes(exposure, planes, content, limits)
+    if seeing is not None:
+        exposure.seeing = seeing_of_request(*seeing, exposure.pixel_scale)
     return prepare_exposure(exposure, card, candidates, tta=tta, polarity=polarity, limits=limits)
 
 
@@ -130,6 +136,8 @@ def finish(
     model = tiled.card.confidence_for(tiled.views)
     judged = _judge(model, measured, tiled.card.domain)
     flags = set(tiled.exposure.flags)
+    if measured.psf.source == "assumed":
+        flags.add(Flag.SEEING_ASSUMED)
     if judged.seeing_outside:
         flags.add(Flag.SEEING_OUTSIDE_TRAINING)
     both = len(tiled.polarities) > 1
@@ -153,6 +161,7 @@ def finish(
             noise=image.noise,
             depth=measured.depth * image.noise,
             seeing_fwhm=measured.seeing,
+            seeing_source=measured.psf.source,
             masked_fraction=image.masked_fraction,
             saturated_fraction=tiled.saturated_fraction(),
             limiting_magnitude=magnitude(

@@ -20,6 +20,7 @@ from astrotriton.detection.sources.candidates import Unplaced, extract
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses
 from astrotriton.detection.sources.peaks import find_peaks
+from astrotriton.detection.sources.psf import psf_of_image
 from astrotriton.detection.sources.spots import NOISE_RADIUS, Spots, Surroundings
 from astrotriton.wire.detections import Candidate
 
@@ -50,7 +51,10 @@ class _Seen:
     flags: NDArray[np.int32]
     brightness: Values
     stamps: Stamps
+    noise_stamps: Stamps
     noise: Image
+    local: Values
+    places: Positions
     responses: NDArray[np.float32]
 
 
@@ -75,7 +79,10 @@ class _Harvest:
 
     spots: Spots
     stamps: Stamps
+    noise_stamps: Stamps
     noise: Image
+    local: Values
+    places: Positions
     responses: NDArray[np.float32]
     saturated: int
 
@@ -111,11 +118,14 @@ class TiledInference:
         The exposure as the network sees it.
     polarities
         What is looked for: 1, sources that brighten, -1, sources that fade.
+    psf
+        What the caller's image of it shows; None without one.
 
     Raises
     ------
     InputError
         ``polarity-unknown`` if the network does not look for sources of that polarity.
+        If the exposure has no noise, or the image of the PSF shows none.
     """
 
     def __init__(
@@ -145,7 +155,10 @@ class TiledInference:
                 f"{card.name} does not look for sources of polarity {polarity}; leave it out",
             )
         self.unplaced = unplaced
-        self.normalised = Normalised(exposure.pixels, exposure.shape, card.normalisation)
+        self.normalised = Normalised(
+            exposure.pixels, exposure.shape, card.normalisation, exposure.spread
+        )
+        self.psf = None if exposure.psf is None else psf_of_image(exposure.psf)
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)
         self._asked = np.array(
@@ -232,6 +245,18 @@ class TiledInference:
         """Those that `spots` are numbered in."""
         return np.concatenate([tile.stamps for tile in self._complete()])
 
+    def noise_stamps(self) -> Stamps:
+        """The noise of the pixels of `stamps`, in units of the exposure's."""
+        return np.concatenate([tile.noise_stamps for tile in self._complete()])
+
+    def local_noise(self) -> Values:
+        """Scatter of the significance at the places of `noise`, float64 (N,)."""
+        return np.concatenate([tile.local for tile in self._complete()])
+
+    def noise_places(self) -> Positions:
+        """Where `noise` was taken, float64 (N, 2), 0-based pixels."""
+        return np.concatenate([tile.places for tile in self._complete()])
+
     def noise(self) -> Image:
         """Stamps around places chosen regardless of what is there, float32 (N, 17, 17)."""
         first, *others = (tile.noise for tile in self._complete())
@@ -275,12 +300,14 @@ class TiledInference:
         ]
         with self._lock:
             if index not in self._pending:
+                _, noise = self.normalised.maps(rows, columns)
                 channels = len(self._channels)
                 answers = np.empty((self.views, channels, *self.card.answer_size), np.float32)
                 around = Surroundings(
                     np.ascontiguousarray(significance[answered]),
                     np.ascontiguousarray(mask[answered]),
                     np.ascontiguousarray(saturated[answered]),
+                    np.ascontiguousarray(noise[answered] / np.float32(self.normalised.noise)),
                 )
                 self._pending[index] = _Pending(tile, around, answers, self.views)
         return views_of(image, self.views)
@@ -307,14 +334,18 @@ class TiledInference:
             flags = np.zeros(len(number), np.int32)
             polarity = self._allowed(around.polarity(asked))
         asked, windows = centroids(around.significance, around.mask, asked, polarity)
-        noise = around.stamps(self._noise_places(tile, around.mask), NOISE_RADIUS)
+        places = self._noise_places(tile, around.mask)
+        noise = around.stamps(places, NOISE_RADIUS)
         return _Seen(
             candidates=number.astype(np.intp),
             positions=asked,
             flags=windows | flags,
             brightness=brightness,
             stamps=around.stamps(asked).astype(np.float16),
+            noise_stamps=around.noise_stamps(asked).astype(np.float16),
             noise=noise,
+            local=around.local.at(places),
+            places=places + origin,
             responses=filter_responses(noise, DEFAULT_FWHM),
         )
 
@@ -358,7 +389,12 @@ class TiledInference:
         return _Harvest(
             spots=spots,
             stamps=stamps,
+            noise_stamps=np.concatenate(
+                [around.noise_stamps(peaks).astype(np.float16), seen.noise_stamps]
+            ),
             noise=seen.noise,
+            local=seen.local,
+            places=seen.places,
             responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
         )

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image, Positions, Stamps, Values
 from astrotriton.detection.compiled import compiled
-from astrotriton.detection.sources.centroids import DEFAULT_FWHM, PER_FWHM
+from astrotriton.detection.sources.centroids import PER_FWHM
 from astrotriton.detection.sources.spots import Spots
 from astrotriton.detection.sources.trails import trails
 
 _CHUNK = 2048  # stamps worked on at once
 _WINDOW_SIGMA = 3.0  # of the Gaussian weight of the moments, pixels
-_POINT_SOURCE, _MIN_SEEING_SNR, _MIN_SEEING_STARS = 0.9, 8.0, 3
 _HIGHEST_WITHIN, _PEAK_WITHIN = 1.5, 2.0  # of a source, pixels
 _FILTER_REACH = 3.0  # of the matched filter at random places, sigma: beyond is a 10,000th of it
 # What is summed up over the pixels of a stamp: the matched filter's, those of the pixels within one
@@ -52,8 +51,6 @@ class Measurements:
     amplitude
         Peak of the fitted Gaussian, in sigma of a pixel; negative for what lies on the other side
         of the background than the network holds it for.
-    flux, flux_err
-        Flux of the fitted Gaussian and its 1-sigma error, in sigma of a pixel.
     fwhm
         Full width at half maximum from Gaussian-weighted second moments, pixels.
     elongation
@@ -77,8 +74,6 @@ class Measurements:
     snr: Values
     snr_err: Values
     amplitude: Values
-    flux: Values
-    flux_err: Values
     fwhm: Values
     elongation: Values
     psf_match: Values
@@ -165,29 +160,6 @@ def _responses(stamps: NDArray[np.float32], profile: Image) -> NDArray[np.float3
     return found
 
 
-def seeing(spots: Spots, stamps: Stamps, correlation: Correlation) -> float | None:
-    """Median FWHM of what the network holds for point sources, pixels; None with fewer than 3.
-
-    Parameters
-    ----------
-    spots, stamps
-        With their stamps.
-    correlation
-        `noise_correlation` for `DEFAULT_FWHM`.
-    """
-    likely = spots.take(spots.probability > _POINT_SOURCE)
-    measured = measure(likely, stamps, DEFAULT_FWHM, correlation)
-    good = (measured.snr > _MIN_SEEING_SNR) & np.isfinite(measured.fwhm)
-    if np.count_nonzero(good) < _MIN_SEEING_STARS:
-        return None
-    return float(np.clip(np.median(measured.fwhm[good]), 1.5, 10.0))
-
-
-def limiting_flux(fwhm: float, correlation: Correlation) -> float:
-    """Flux of a point source of SNR 5, in sigma of a pixel: the depth of the exposure."""
-    return 5.0 * correlation.scatter * 2.0 * math.sqrt(math.pi) * fwhm / PER_FWHM
-
-
 def measure(spots: Spots, stamps: Stamps, fwhm: float, correlation: Correlation) -> Measurements:
     """Measure sources.
 
@@ -226,14 +198,11 @@ def _measure(
     with np.errstate(divide="ignore", invalid="ignore"):
         amplitude = sums["projection"] / sums["power"]
         snr = sums["projection"] / np.sqrt(sums["power"]) / correlation.scatter
-        flux = amplitude * 2.0 * np.pi * sigma**2
         fwhm_measured, elongation = _moments(sums)
         return Measurements(
             snr=snr,
             snr_err=np.hypot(1.0, snr * correlation.error),
             amplitude=amplitude,
-            flux=flux,
-            flux_err=np.abs(flux / snr),
             fwhm=fwhm_measured,
             elongation=elongation,
             psf_match=sums["core_cross"] / np.sqrt(sums["core_square"] * sums["core_power"]),

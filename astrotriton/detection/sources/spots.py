@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import STAMP_RADIUS, Image, Mask, Polarities, Positions, Values
 from astrotriton.detection.compiled import compiled
+from astrotriton.detection.image.local_noise import LocalNoise
 from astrotriton.detection.logits import logit
 
 #: Of stamps of the noise: a matched filter is cut off there.
@@ -55,6 +56,8 @@ class Spots:
         bool (N,), a saturated pixel lies within 2 px.
     sep_flags
         int32 (N,), what SEP flagged when it extracted the source and centred a window on it.
+    local_noise
+        float64 (N,), scatter of the significance around the spot: 1 where the noise map is right.
     stamp
         intp (N,), which of the stamps is its own. Those are large, and stay where they are while
         spots are sorted and joined.
@@ -69,6 +72,7 @@ class Spots:
     spread: Values
     saturated: NDArray[np.bool_]
     sep_flags: NDArray[np.int32]
+    local_noise: Values
     stamp: NDArray[np.intp]
 
     def __len__(self) -> int:
@@ -100,10 +104,16 @@ class Surroundings:
         bool (H, W), True where unusable.
     saturated
         bool (H, W).
+    noise
+        float32 (H, W), sigma of each pixel in units of the exposure's; 1 if left out.
     """
 
-    def __init__(self, significance: Image, mask: Mask, saturated: Mask) -> None:
+    def __init__(
+        self, significance: Image, mask: Mask, saturated: Mask, noise: Image | None = None
+    ) -> None:
         self._shape = mask.shape
+        self._noise = np.ones_like(significance) if noise is None else noise
+        self.local = LocalNoise(significance, mask)
         self.significance = significance
         self.mask = mask
         self.saturated = saturated
@@ -120,6 +130,11 @@ class Surroundings:
         """
         column, row = self._pixels(positions)
         return _stamps(self.significance, self.mask, row, column, radius)
+
+    def noise_stamps(self, positions: Positions) -> Image:
+        """The noise of the pixels of `stamps`, in units of the exposure's, float32."""
+        column, row = self._pixels(positions)
+        return _stamps(self._noise, self.mask, row, column, STAMP_RADIUS)
 
     def read(
         self,
@@ -162,6 +177,7 @@ class Surroundings:
             spread=np.where(scored, logit(np.maximum(each_view, 0.0)).std(axis=0), np.nan),
             saturated=(inside & self.saturated[rows, columns]).any(axis=1),
             sep_flags=sep_flags,
+            local_noise=self.local.at(positions),
             stamp=np.arange(len(positions)),
         )
 
