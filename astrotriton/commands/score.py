@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 
@@ -57,6 +57,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Choose the threshold so that at most this share of the real ones is expected to be false;"
     " not together with --threshold.",
 )
+@click.option("--tta", is_flag=True, help="Test-time augmentation: every tile in 8 orientations.")
+@click.option(
+    "--polarity",
+    type=click.Choice(["1", "-1"]),
+    help="Look for sources that brighten, 1, or that fade, -1, alone.",
+)
 @click.option("--zero-point", type=float, help="Magnitude of a flux of 1; else the header's.")
 @click.option("--flux-unit", help="Unit of the pixels; else the header's BUNIT.")
 @click.option("--mjd-mid", type=float, help="Mid-exposure, MJD; else made of the header.")
@@ -93,6 +99,8 @@ def score(
     seeing_unit: SeeingUnit | None,
     threshold: float | None,
     max_false_discovery_rate: float | None,
+    tta: bool,
+    polarity: Literal["1", "-1"] | None,
     zero_point: float | None,
     flux_unit: str | None,
     mjd_mid: float | None,
@@ -117,6 +125,8 @@ def score(
             seeing_unit=seeing_unit,
             confidence_threshold=threshold,
             max_false_discovery_rate=max_false_discovery_rate,
+            tta=tta,
+            polarity=None if polarity is None else 1 if polarity == "1" else -1,
             zero_point=zero_point,
             flux_unit=flux_unit,
             mjd_mid=mjd_mid,

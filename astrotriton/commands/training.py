@@ -20,17 +20,24 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--out", type=_FOLDER, help="Where to write.")
 @click.option("--seed", type=int, help="Seed of fields, crops and initial weights.")
 @click.option("--epochs", type=int, help="Epochs to train for.")
+@click.option("--start", type=_FOLDER, help="Weights to go on from; without it, from nothing.")
 @click.option(
     "--confidence-only", is_flag=True, help="Keep the weights, fit their confidence anew."
 )
-def train(out: Path | None, seed: int | None, epochs: int | None, confidence_only: bool) -> None:
+def train(
+    out: Path | None,
+    seed: int | None,
+    epochs: int | None,
+    start: Path | None,
+    confidence_only: bool,
+) -> None:
     """Train the reference U-Net on simulated fields, and fit its confidence."""
     if confidence_only:
         recalibrate(out or WEIGHTS, click.echo)
         return
     given = {"seed": seed, "epochs": epochs}
     how = Training(**{name: value for name, value in given.items() if value is not None})
-    run_training(how, out or WEIGHTS, click.echo)
+    run_training(how, out or WEIGHTS, click.echo, start=start)
 
 
 @click.command()

@@ -75,6 +75,14 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "`ensemble_std` says how far they disagree."
         ),
     ] = False
+    polarity: Annotated[
+        Literal[1, -1] | None,
+        Meta(
+            description="Look for sources that brighten, 1, or that fade, -1, alone. Left out: for "
+            "all that the version looks for, in one pass.",
+            examples=[1],
+        ),
+    ] = None
     mask_hdu: Annotated[
         Hdu | None,
         Meta(

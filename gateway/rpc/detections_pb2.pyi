@@ -46,7 +46,7 @@ class Model(_message.Message):
     def __init__(self, version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter")
+    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "polarity", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter")
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class InferRequest(_message.Message):
     PSF_FIELD_NUMBER: _ClassVar[int]
     PSF_HDU_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    POLARITY_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_TABLE_FIELD_NUMBER: _ClassVar[int]
     ZERO_POINT_FIELD_NUMBER: _ClassVar[int]
     FLUX_UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +93,7 @@ class InferRequest(_message.Message):
     psf: bytes
     psf_hdu: Hdu
     weight_type: str
+    polarity: int
     candidates_table: bytes
     zero_point: float
     flux_unit: str
@@ -99,7 +101,7 @@ class InferRequest(_message.Message):
     time_scale: str
     exposure_time: float
     filter: str
-    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ...) -> None: ...
+    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., polarity: _Optional[int] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")

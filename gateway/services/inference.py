@@ -139,6 +139,7 @@ class InferenceService:
                 planes=submission.planes,
                 seeing=submission.seeing,
                 tta=request.tta,
+                polarity=request.polarity,
                 limits=self._limits,
                 observation=request.to_observation(),
             )
