@@ -10,6 +10,8 @@ export ORT_DISABLE_TELEMETRY := 1
 # mkdocs-material would announce its successor at each build.
 export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
+# Tests that run at once, each file of them with servers of its own.
+JOBS ?= 2
 
 .PHONY: help demo up down test test-system coverage chart-test chart-snapshots chart-audit check docs format train \
   evaluate bench gpu-pack lock lock-images clean
@@ -26,8 +28,8 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.stamp ## the tests, on the real servers, in less than ten minutes; ARGS= goes to pytest
-	@$(BIN)/pytest $(ARGS)
+test: .venv/.stamp ## the tests, on the real servers, in less than ten minutes; JOBS=2 at once, ARGS= goes to pytest
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)
 	@$(BIN)/pytest -m "$(or $(GROUP),system and not long)" $(ARGS)

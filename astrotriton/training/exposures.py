@@ -18,7 +18,15 @@ from astrotriton.training.calibrate import transients_of
 
 DEMO_SEED = 20_260_003
 DEMO_RECIPE = Recipe(
-    shape=(600, 700), transients=(8, 8), snr=(6.0, 30.0), stars=(120, 120), trails=(1, 1)
+    shape=(600, 700),
+    fwhm=(3.0, 5.0),
+    transients=(10, 10),
+    snr=(6.0, 30.0),
+    bright=0.3,
+    bright_snr=(50.0, 1000.0),
+    on_star=0.0,
+    stars=(120, 120),
+    trails=(1, 1),
 )
 _PIXEL_SCALE = 0.26  # arcsec
 _CENTRE = (318.1, -66.0)  # ICRS degrees
