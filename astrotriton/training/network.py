@@ -11,7 +11,7 @@ def build_unet(
     *,
     filters: int = 8,
     levels: int = 4,
-    answers: int = 2,
+    answers: int = 1,
     name: str = "unet_astronomical",
 ) -> "keras.Model":
     """A U-Net (Ronneberger et al. 2015) with batch normalisation and same padding.
@@ -27,7 +27,8 @@ def build_unet(
     levels
         Number of resolutions, the first one included.
     answers
-        Channels of the output: 2, or 1 for sources that brighten alone.
+        Channels of the output: 1 for sources that brighten, or 2, of which the second is for those
+        that fade.
 
     Returns
     -------

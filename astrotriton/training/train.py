@@ -1,8 +1,9 @@
 """Training of the reference U-Net on simulated fields.
 
 The target is 1 within `TARGET_RADIUS` of a transient's centre and 0 elsewhere, so the network's
-output means: the probability that a real source is centred within 2 px of this pixel. It has one
-channel for sources that brighten and one for those that fade.
+output means: the probability that a real source that brightens is centred within 2 px of this
+pixel. Half of what it is shown is negated, so that it knows what fades when it is shown that
+upside down.
 """
 
 import time
@@ -12,7 +13,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,8 @@ from astrotriton.training.calibrate import calibrated
 from astrotriton.training.network import build_unet
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 
-if TYPE_CHECKING:
-    import keras
-
 TARGET_RADIUS = 2.0
-POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the network's channels
+POLARITIES = (1, -1)  # of the channels of a target
 TILE = (512, 512)
 NORMALISATION = Normalisation()
 DOMAIN = Domain(seeing_fwhm=ARTEFACTS.fwhm, snr=ARTEFACTS.bright_snr)
@@ -99,7 +96,7 @@ def _examples(count: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.ui
 def _crops(
     images: NDArray[np.float16], targets: NDArray[np.uint8], how: Training
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless batches of random crops, (N, crop, crop, 1) and (N, crop, crop, 2).
+    """Endless batches of random crops, (N, crop, crop, 1), and of what brightens in them.
 
     They are flipped, turned and negated at random: what fades is what brightens with the epochs
     exchanged.
@@ -107,19 +104,18 @@ def _crops(
     rng = np.random.default_rng(how.seed)
     shape = (how.batch, how.crop, how.crop)
     while True:
-        x = np.empty((*shape, 1), np.float32)
-        y = np.empty((*shape, len(POLARITIES)), np.float32)
+        x, y = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for i in range(how.batch):
             index = int(rng.integers(len(images)))
             row, column = rng.integers(0, images.shape[1] - how.crop + 1, size=2)
             turns, flip, negate = int(rng.integers(4)), bool(rng.integers(2)), rng.integers(2)
-            for source, batch in ((images[..., None], x), (targets, y)):
+            for source, batch in ((images, x), (targets[..., negate], y)):
                 crop = source[index, row : row + how.crop, column : column + how.crop]
                 crop = np.rot90(crop, turns)
                 batch[i] = crop[:, ::-1] if flip else crop
             if negate:
-                x[i], y[i] = -x[i], y[i, ..., ::-1].copy()
-        yield x, y
+                x[i] = -x[i]
+        yield x[..., None], y[..., None]
 
 
 def train(
@@ -132,7 +128,7 @@ def train(
     """Train, fit the confidence, and write the weights and their card into ``folder``.
 
     ``start`` is a folder with weights of as many filters to go on from, which takes a third of the
-    time; a polarity that they do not look for is learned anew. None: start from nothing.
+    time. None: start from nothing.
     """
     import keras  # slow to import
 
@@ -144,7 +140,7 @@ def train(
 
     network = build_unet((how.crop, how.crop), filters=how.filters)
     if start is not None:
-        _go_on_from(network, load_network(start))
+        network.set_weights(load_network(start).get_weights())
     steps = how.epochs * how.steps
     schedule = keras.optimizers.schedules.CosineDecay(
         how.learning_rate / 10, steps, warmup_target=how.learning_rate, warmup_steps=steps // 20
@@ -176,7 +172,7 @@ def train(
     loss = float(
         full.evaluate(
             held_out[..., None].astype(np.float32),
-            held_out_targets.astype(np.float32),
+            held_out_targets[..., :1].astype(np.float32),
             batch_size=4,
             verbose=0,
         )
@@ -188,8 +184,7 @@ def train(
         training_metrics={"held_out_loss": round(loss, 6)},
         training_parameters=asdict(how),
         input=TensorSpec(name="image", shape=(-1, 1, *TILE)),
-        output=TensorSpec(name="probability", shape=(-1, len(POLARITIES), *TILE)),
-        polarities=POLARITIES,
+        output=TensorSpec(name="probability", shape=(-1, 1, *TILE)),
         normalisation=NORMALISATION,
         domain=DOMAIN,
         threshold=PEAK_THRESHOLD,
@@ -197,17 +192,6 @@ def train(
     full.save_weights(folder / WEIGHTS_FILE)
     (folder / CARD_FILE).write_bytes(card.to_json())
     recalibrate(folder, on_progress)
-
-
-def _go_on_from(network: "keras.Model", before: "keras.Model") -> None:
-    """Give a network the weights of another of the same architecture, and its channels first."""
-    for layer, other in zip(network.layers, before.layers, strict=True):
-        layer.set_weights(
-            [
-                np.concatenate([old, new[..., old.shape[-1] :]], axis=-1)
-                for new, old in zip(layer.get_weights(), other.get_weights(), strict=True)
-            ]
-        )
 
 
 def recalibrate(folder: Path, on_progress: Callable[[str], None] = print) -> None:

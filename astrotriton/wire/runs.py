@@ -79,7 +79,7 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Literal[1, -1] | None,
         Meta(
             description="Look for sources that brighten, 1, or that fade, -1, alone. Left out: for "
-            "all that the version looks for, in one pass.",
+            "what the version's card says, which brightens unless it says more.",
             examples=[1],
         ),
     ] = None

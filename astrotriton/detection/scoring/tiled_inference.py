@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image, Mask, Polarities, Positions, Stamps, Values
 from astrotriton.detection.card import UNetModel
-from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.resize import resize
@@ -106,7 +105,7 @@ class TiledInference:
         1, or 8: every tile is also shown turned and mirrored, and the answers are averaged.
     polarity
         1 or -1: look for sources that brighten, or that fade, alone; None: for all that the network
-        knows.
+        looks for. One that does not look for them is shown the negative of the exposure.
     unplaced
         What else the caller sent, and lies nowhere on the exposure: no tile answers for it.
 
@@ -124,7 +123,6 @@ class TiledInference:
     Raises
     ------
     InputError
-        ``polarity-unknown`` if the network does not look for sources of that polarity.
         If the exposure has no noise, or the image of the PSF shows none.
     """
 
@@ -142,18 +140,11 @@ class TiledInference:
         self.card = card
         self.candidates = candidates
         self.views = views
-        self._channels = [
-            channel
-            for channel, one in enumerate(card.polarities)
-            if polarity is None or one == polarity
-        ]
-        self.polarities = [card.polarities[channel] for channel in self._channels]
-        if not self.polarities:
-            raise InputError(
-                "polarity-unknown",
-                "polarity",
-                f"{card.name} does not look for sources of polarity {polarity}; leave it out",
-            )
+        # What fades brightens in the negative.
+        self._sign = -1 if polarity is not None and polarity not in card.polarities else 1
+        answered = {self._sign * one: channel for channel, one in enumerate(card.polarities)}
+        self.polarities = [one for one in answered if polarity in (None, one)]
+        self._channels = [answered[one] for one in self.polarities]
         self.unplaced = unplaced
         self.normalised = Normalised(
             exposure.pixels, exposure.shape, card.normalisation, exposure.spread
@@ -294,6 +285,8 @@ class TiledInference:
             border[1] + columns.start - tile.columns.start,
         )
         image = self.normalised.view(padded(significance, self._seen, place))
+        if self._sign < 0:
+            np.negative(image, out=image)
         answered = np.s_[
             tile.rows.start - rows.start : tile.rows.stop - rows.start,
             tile.columns.start - columns.start : tile.columns.stop - columns.start,

@@ -27,8 +27,13 @@ def answer(tiled: TiledInference) -> TiledInference:
     for start in range(len(tiled)):
         tile = tiled.batch(start, start + 1)
         response = ndimage.gaussian_filter(np.sinh(tile[0, 0]) * 3.0, 1.7) * 6.0
-        tiled.accept(start, (1.0 / (1.0 + np.exp(-2.0 * (response - 6.0))))[None, None])
+        channels = [_probability(one * response) for one in tiled.card.polarities]
+        tiled.accept(start, np.stack(channels)[None])
     return tiled
+
+
+def _probability(response: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-2.0 * (response - 6.0)))
 
 
 def field(

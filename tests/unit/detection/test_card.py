@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.card import Domain, TensorSpec, UNetModel
 from astrotriton.detection.errors import CardError
 from astrotriton.settings import ModelConfig, _warn_of_no_gpu
 
@@ -13,6 +13,9 @@ from astrotriton.settings import ModelConfig, _warn_of_no_gpu
         ({"version": 0}, "version is 0"),
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"nms_radius": 0.0}, "nms_radius"),
+        ({"polarities": (1, -1)}, "for at most the 1 channels"),
+        ({"polarities": ()}, "polarities are []"),
+        ({"domain": Domain(seeing_fwhm=(6.0, 2.0), snr=(3.0, 9.0))}, "seeing_fwhm is 6.0 to 2.0"),
         ({"overlap": 256}, "overlap of 256 px does not fit"),
         ({"input": TensorSpec(name="image", shape=(8, 1, 256, 256))}, "fixed batch of 8"),
         ({"output": TensorSpec(name="p", shape=(-1, 1, 171, 171))}, "output tiles are (171, 171)"),

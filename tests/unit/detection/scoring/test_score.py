@@ -1,4 +1,5 @@
 import math
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import Domain, UNetModel
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
@@ -43,6 +44,69 @@ def test_sources_are_found_measured_and_ranked(card: UNetModel) -> None:
     confidences = [d.confidence for d in result.detections if d.outcome == "kept"]
     assert confidences == sorted(confidences, key=lambda c: -(c or 0.0))
     assert result.image.seeing_fwhm == pytest.approx(4.0, abs=0.3)
+
+
+@pytest.fixture
+def both(card: UNetModel) -> UNetModel:
+    """The card of a network that answers for both signs, one channel each."""
+    return msgspec.structs.replace(
+        card,
+        polarities=(1, -1),
+        output=msgspec.structs.replace(card.output, shape=(-1, 2, 256, 256)),
+    )
+
+
+def asked(data: np.ndarray, card: UNetModel, polarity: Literal[1, -1] | None) -> Scored:
+    return finish(answer(prepare(to_npy(data), card, polarity=polarity)))
+
+
+def test_what_fades_is_scored_as_what_brightens(card: UNetModel, both: UNetModel) -> None:
+    data = field(sources=SOURCES)
+    above, below = asked(data, card, None), asked(-data, card, -1)
+    assert len(above.detections) == len(below.detections)
+    for one, other in zip(above.detections, below.detections, strict=True):
+        assert (other.x, other.y) == pytest.approx((one.x, one.y), abs=1e-3)
+        assert other.confidence == pytest.approx(one.confidence, abs=1e-4)
+        assert (other.polarity, one.polarity) == (-one.polarity, -other.polarity)
+        assert other.snr == pytest.approx(-one.snr, rel=1e-2)
+        assert other.flux == pytest.approx(-one.flux, rel=2e-2)
+        assert ("negative" in other.flags) != ("negative" in one.flags)
+    assert [d.x for d in asked(-data, both, -1).detections] == pytest.approx(
+        [d.x for d in below.detections]
+    )
+
+
+def test_both_signs_come_from_one_pass(both: UNetModel) -> None:
+    data = field(sources=(*SOURCES, (200.4, 120.2, -25.0)))
+    found = asked(data, both, None)
+    real = {(round(d.x), round(d.y)): d for d in found.detections if d.is_real}
+    assert set(real) == {(120, 81), (40, 151), (260, 30), (200, 120)}
+    assert {place: d.polarity for place, d in real.items()}[200, 120] == -1
+    assert real[200, 120].flux < 0.0 < real[260, 30].flux
+    assert {d.polarity for d in asked(data, both, 1).detections if d.is_real} == {1}
+    assert {d.polarity for d in asked(data, both, -1).detections if d.is_real} == {-1}
+
+
+def test_what_lies_outside_the_domain_is_named_and_nothing_is_sure(card: UNetModel) -> None:
+    domain = Domain(seeing_fwhm=(2.0, 6.0), snr=(3.0, 70.0))
+    known = msgspec.structs.replace(card, domain=domain)
+    result = score(field(sources=SOURCES), known)
+    assert result.flags == ("no_wcs",)
+    bright = [d for d in result.detections if d.snr is not None and d.snr > 70.0]
+    assert bright
+    assert all({"out_of_distribution", "brighter_than_trained"} <= set(d.flags) for d in bright)
+    broad = msgspec.structs.replace(known, domain=Domain(seeing_fwhm=(6.0, 9.0), snr=(3.0, 1e4)))
+    result = score(field(sources=SOURCES), broad)
+    assert "seeing_outside_training" in result.flags
+    assert all("out_of_distribution" in d.flags for d in result.detections)
+
+
+def test_an_image_that_is_no_difference_is_suspect(both: UNetModel) -> None:
+    grid = [(x, y) for x in range(20, 290, 30) for y in range(20, 190, 30)]
+    stars = field(sources=tuple((x, y, 30.0) for x, y in grid))
+    assert "subtraction_suspect" in asked(stars, both, None).flags
+    mixed = field(sources=tuple((x, y, 30.0 * (-1) ** i) for i, (x, y) in enumerate(grid)))
+    assert "subtraction_suspect" not in asked(mixed, both, None).flags
 
 
 def test_what_is_vouched_for_chooses_the_threshold(card: UNetModel) -> None:
