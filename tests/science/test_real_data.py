@@ -50,7 +50,7 @@ def test_decam_transient_is_real_and_dipoles_are_not(
 def test_transients_injected_into_a_real_difference_are_found(
     score: Callable[..., Scored], card: UNetModel
 ) -> None:
-    """Two frames of one field between which nothing changed: 60 point sources of SNR 8 to 30."""
+    """Two frames of one field between which nothing changed: 60 point sources of SNR 10 to 1000."""
     first, second = (
         read_exposure(real(f"difference/aligned_eso085-030-00{i}.fit")).image()[0].astype(float)
         for i in (4, 5)
@@ -66,7 +66,7 @@ def test_transients_injected_into_a_real_difference_are_found(
     noise = tiled.normalised.noise * correlation.scatter
     per_flux = np.sqrt(np.sum(psf(*np.meshgrid(grid, grid)) ** 2)) / noise
     truth = rng.uniform([10, 10], [1013, 671], size=(60, 2))
-    snr = rng.uniform(8.0, 30.0, size=60)
+    snr = np.exp(rng.uniform(np.log(10.0), np.log(1000.0), size=60))
     for (x, y), one in zip(truth, snr, strict=True):
         psf.add(first, x, y, one / per_flux, 25)
     result = score(first - second)
