@@ -71,6 +71,7 @@ async def test_a_key_that_does_not_hold_is_refused_without_saying_why(memory, ch
 @pytest.mark.parametrize(
     "authorization",
     [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer at_x", f"Bearer {new_key('x', []).token}"],
+    ids=["none", "empty", "no token", "blank", "basic", "no key", "unknown"],
 )
 async def test_what_is_no_key_that_is_known_is_refused(memory, authorization):
     with pytest.raises(UnauthenticatedError):
