@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -37,6 +37,9 @@ class _Transient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     y: float
     snr: Annotated[float, Meta(gt=0.0)]
     polarity: Literal[1, -1] = 1
+    fwhm: Annotated[float, Meta(gt=0.0)] | None = None
+    hosted: bool = False
+    saturated: bool = False
 
 
 class _Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,16 +207,23 @@ class Datasets:
                 LabelledExposure(
                     field.file,
                     field.hdu,
-                    Transients.of(
-                        np.array([(t.x, t.y) for t in field.transients], np.float64),
-                        np.array([t.snr for t in field.transients], np.float64),
-                        np.array([t.polarity for t in field.transients], np.int8),
-                    ),
+                    _transients(field.transients),
                     reader(field.file),
                 )
                 for field in truth.fields
             ],
         )
+
+
+def _transients(given: Sequence[_Transient]) -> Transients:
+    return Transients(
+        positions=np.array([(one.x, one.y) for one in given], np.float64).reshape(-1, 2),
+        snr=np.array([one.snr for one in given], np.float64),
+        polarity=np.array([one.polarity for one in given], np.int8),
+        fwhm=np.array([np.nan if one.fwhm is None else one.fwhm for one in given], np.float64),
+        hosted=np.array([one.hosted for one in given], bool),
+        saturated=np.array([one.saturated for one in given], bool),
+    )
 
 
 def _read_truth(content: bytes) -> Truth:

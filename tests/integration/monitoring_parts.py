@@ -87,11 +87,13 @@ def put_fields(bucket: Objects, prefix: str, fields, description: str = "of the 
         name = f"{number:03}.npy"
         obstore.put(bucket, f"{prefix}/{name}", stream.getvalue())
         transients = [
-            {"x": float(x), "y": float(y), "snr": float(snr), "polarity": int(polarity)}
-            for (x, y), snr, polarity in zip(
-                field.transients.positions,
-                field.transients.snr,
-                field.transients.polarity,
+            {"x": x, "y": y, "snr": snr, "polarity": polarity, "hosted": hosted, "saturated": full}
+            | ({"fwhm": fwhm} if np.isfinite(fwhm) else {})
+            for (x, y), snr, polarity, fwhm, hosted, full in zip(
+                *(
+                    getattr(field.transients, name).tolist()
+                    for name in ("positions", "snr", "polarity", "fwhm", "hosted", "saturated")
+                ),
                 strict=True,
             )
         ]

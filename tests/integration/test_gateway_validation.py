@@ -358,4 +358,4 @@ def test_the_reference_holds_a_row_for_each_field(repository: Path, network: byt
     np.testing.assert_allclose(baseline.rows[1], again, rtol=1e-4)
     for one, other in zip(chosen.fields, fields, strict=False):
         np.testing.assert_array_equal(np.isnan(one.image), np.isnan(other.image))
-        np.testing.assert_allclose(one.positions, other.positions)
+        np.testing.assert_allclose(one.transients.positions, other.transients.positions)

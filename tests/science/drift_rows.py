@@ -4,8 +4,9 @@
 when the network or a descriptor changes. A test compares some of its rows with fresh ones.
 """
 
-import os
+import multiprocessing
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,26 +80,47 @@ def seeds(name: str, count: int) -> range:
     return range(start, start + count)
 
 
-def _main() -> None:
+def _network() -> Callable:
+    """The trained network, as it is served, on one core."""
     import onnxruntime
 
     from astrotriton.export.convert import convert
     from astrotriton.training.weights import load_card, load_network
 
-    os.nice(10)
-    card = load_card()
-    session = onnxruntime.InferenceSession(convert(load_network(), card, "tests"))
-
-    def predict(tiles: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(None, {"image": tiles})[0])
-
-    found = {"steady": np.array([row(card, predict, seed) for seed in seeds("steady", STEADY)])}
-    for name, (_, how) in CHANGES.items():
-        found[name] = np.array([row(card, predict, s, **how) for s in seeds(name, WINDOW)])
-        print(name, flush=True)
-    found["slow"] = np.array(
-        [row(card, predict, s, slow(k)) for k, s in enumerate(seeds("slow", SLOW))]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        convert(load_network(), load_card(), "tests"), options, providers=["CPUExecutionProvider"]
     )
+    return lambda tiles: np.asarray(session.run(None, {"image": tiles})[0])
+
+
+def _row(seed: int, how: dict) -> np.ndarray:
+    """A row, by the network of this process."""
+    global _predict  # each process makes one
+    from astrotriton.training.weights import load_card
+
+    if _predict is None:
+        _predict = _network()
+    return row(load_card(), _predict, seed, **how)
+
+
+_predict: Callable | None = None
+
+
+def _main() -> None:
+    sets = {
+        "steady": [{}] * STEADY,
+        **{name: [how] * WINDOW for name, (_, how) in CHANGES.items()},
+        "slow": [{"recipe": slow(step)} for step in range(SLOW)],
+    }
+    found = {}
+    # TensorFlow, which reads the weights, does not survive a fork.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        for name, hows in sets.items():
+            made = pool.map(_row, seeds(name, len(hows)), hows, chunksize=4)
+            found[name] = np.array(list(made))
+            print(name, flush=True)
     FILE.parent.mkdir(exist_ok=True)
     np.savez_compressed(FILE, names=np.array(DESCRIPTORS), **found)
 

@@ -41,12 +41,17 @@ async def test_every_tile_is_shown_once_and_told(triton, models):
 @pytest.mark.parametrize(("in_flight", "most"), [(1, 1), (2, 2), (3, 3)])
 async def test_no_more_requests_are_under_way_than_allowed(triton, models, in_flight, most):
     under_way = largest = 0
+    full = asyncio.Event()
     real = triton.infer
 
     async def infer(*asked):
         nonlocal under_way, largest
         under_way += 1
         largest = max(largest, under_way)
+        if under_way == most:
+            full.set()
+        async with asyncio.timeout(30):
+            await full.wait()
         await asyncio.sleep(0.005)
         under_way -= 1
         return await real(*asked)
