@@ -24,6 +24,7 @@ DEMO_RECIPE = Recipe(
     snr=(6.0, 30.0),
     bright=0.3,
     bright_snr=(50.0, 1000.0),
+    fading=0.0,
     on_star=0.0,
     stars=(120, 120),
     trails=(1, 1),

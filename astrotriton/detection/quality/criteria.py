@@ -57,8 +57,10 @@ class GateLimits(BaseModel):
         ge=0,
         le=1,
     )
+    # A version that misses every other transient of a kind does not know that kind; of twenty
+    # transients the share is known to 0.1.
     min_bin_completeness: float = Field(
-        0.75,
+        0.5,
         title="Least completeness in a bin",
         description="Share of the transients found with confidence 0.5, in every bin of SNR from "
         "20 up, and of PSF width, sign and place from SNR 10 up.",
