@@ -65,7 +65,8 @@ def build_detections(
     candidates = [
         measured.candidates[i].id if i >= 0 else None for i in measured.sources.candidate[order]
     ]
-    flags = _flags(tiled, measured, judged, exposure_flags)
+    own = tuple(sorted(exposure_flags))
+    flags = _flags(tiled, measured, judged, own)
     # Sources that fade are measured upside down.
     sign = spots.polarity.astype(np.float64)
     # By column, since an exposure may have a hundred thousand of them.
@@ -112,8 +113,8 @@ def build_detections(
     ]
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-    answered = kept + _merged(tiled, measured, place, exposure_flags)
-    return answered + _unplaced(tiled, len(answered), exposure_flags)
+    answered = kept + _merged(tiled, measured, place, own)
+    return answered + _unplaced(tiled, len(answered), own)
 
 
 def build_features(
@@ -142,9 +143,9 @@ def _flags(
     tiled: TiledInference,
     measured: MeasuredSources,
     judged: Judged,
-    exposure_flags: Collection[Flag],
+    own: tuple[Flag, ...],
 ) -> list[tuple[Flag, ...]]:
-    """The flags of every source, with those of the exposure, sorted."""
+    """The flags of every source, with the exposure's own, sorted."""
     spots, values = measured.sources.spots, measured.measurements
     scored = np.isfinite(judged.confidence)
     fwhm = measured.seeing or DEFAULT_FWHM
@@ -164,9 +165,8 @@ def _flags(
     }
     names = sorted(raised)
     table = np.stack([raised[name] for name in names], axis=1)
-    own = sorted(exposure_flags)
     return [
-        tuple(sorted([name for name, on in zip(names, row, strict=True) if on] + own))
+        tuple(sorted([*(name for name, on in zip(names, row, strict=True) if on), *own]))
         for row in table
     ]
 
@@ -175,7 +175,7 @@ def _merged(
     tiled: TiledInference,
     measured: MeasuredSources,
     place: NDArray[np.intp],
-    exposure_flags: Collection[Flag],
+    own: tuple[Flag, ...],
 ) -> list[Detection]:
     """The candidates that another one of the same source stands for."""
     sources = measured.sources
@@ -186,7 +186,6 @@ def _merged(
     ]
     positions = np.array([(c.x, c.y) for c, _ in merged], dtype=np.float64).reshape(-1, 2)
     sky = tiled.exposure.sky(positions[:, 0], positions[:, 1])
-    own = tuple(sorted(exposure_flags))
     return [
         Detection(
             **nothing_known(Detection)
@@ -211,11 +210,8 @@ def _merged(
     ]
 
 
-def _unplaced(
-    tiled: TiledInference, start: int, exposure_flags: Collection[Flag]
-) -> list[Detection]:
+def _unplaced(tiled: TiledInference, start: int, own: tuple[Flag, ...]) -> list[Detection]:
     """The candidates that lie nowhere on the exposure, each with what was said of its position."""
-    own = tuple(sorted(exposure_flags))
     found = []
     for number, one in enumerate(tiled.unplaced, start):
         asked = one.candidate

@@ -311,7 +311,7 @@ class TiledInference:
         origin = (tile.columns.start, tile.rows.start)
         if self.candidates is None:
             found = [
-                extract(np.float32(one) * around.significance, around.mask)
+                extract(around.significance if one > 0 else -around.significance, around.mask)
                 for one in self.polarities
             ]
             asked, brightness, flags = (

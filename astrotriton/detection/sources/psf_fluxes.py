@@ -25,7 +25,7 @@ class Fluxes:
     Attributes
     ----------
     flux
-        Of the whole PSF, negative for a fading source.
+        Of the whole PSF; of a source that fades, whose stamp is negated, what it has lost.
     error
         1 sigma: the noise of the pixels, correlated as it is in the exposure, and what the PSF's
         own error makes of the flux. The source's own photon noise is in it if a weight plane has

@@ -29,7 +29,8 @@ def trails(stamps: Image, inner: float) -> Values:
         What lies no farther from the middle than this is left out, pixels.
     """
     flat = stamps.reshape(-1, STAMP_SIDE**2)
-    return _trails(flat, _LINE_PIXELS, _LINE_DISTANCES, _RINGS, inner)
+    rings = _RINGS, _OUTWARDS, _BORDERS
+    return _trails(flat, _LINE_PIXELS, _LINE_DISTANCES, *rings, inner)
 
 
 def _lines() -> tuple[NDArray[np.intp], Image]:
@@ -60,20 +61,30 @@ _LINE_PIXELS, _LINE_DISTANCES = _lines()
 
 
 _GRID = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
-#: Of each pixel of a stamp, its distance from the middle in whole pixels.
+# Of each pixel of a stamp, its distance from the middle in whole pixels; the pixels from the middle
+# outwards, and where among them each ring begins.
 _RINGS = np.rint(np.hypot(_GRID[:, None], _GRID[None, :])).astype(np.intp).ravel()
+_OUTWARDS = np.argsort(_RINGS, kind="stable")
+_BORDERS = np.searchsorted(_RINGS[_OUTWARDS], np.arange(STAMP_RADIUS + 2))
 
 
 @compiled
 def _trails(
-    stamps: Image, pixels: NDArray[np.intp], distances: Image, rings: NDArray[np.intp], inner: float
+    stamps: Image,
+    pixels: NDArray[np.intp],
+    distances: Image,
+    rings: NDArray[np.intp],
+    outwards: NDArray[np.intp],
+    borders: NDArray[np.intp],
+    inner: float,
 ) -> Values:
-    """What `trails` answers, of stamps (N, 625), `_lines` and `_RINGS`."""
+    """What `trails` answers, of stamps (N, 625), `_lines` and the rings of their pixels."""
     found = np.zeros(len(stamps))
     profile = np.zeros(rings.max() + 1, np.float32)
     for k in range(len(stamps)):
         for ring in range(STAMP_RADIUS + 1):
-            profile[ring] = np.median(stamps[k][rings == ring])
+            members = outwards[borders[ring] : borders[ring + 1]]
+            profile[ring] = np.median(stamps[k][members])
         for angle in range(len(pixels)):
             before = after = before_taken = after_taken = 0.0
             before_count = after_count = 0
