@@ -1,16 +1,21 @@
 """Groups of long tests, a folder for each run, and a stack for all tests that need no other."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
-from astrotriton.stack import Addresses, down, up
+from astrotriton.stack import Addresses, StackError, down, up
+from astrotriton.stack.site import owner_of
 
+_OWNER_PATIENCE = 600.0  # seconds; it takes 40 on idle cores
 _OWN_FOLDER = pytest.StashKey[Path]()
 
 
@@ -71,8 +76,22 @@ def served_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def served(served_data: Path) -> Iterator[Addresses]:
     """Where the parts of the stack answer."""
-    owner = [sys.executable, "-m", "astrotriton.one_machine.owner", str(served_data)]
+    owner = [sys.executable, "-X", "faulthandler", "-m", "astrotriton.one_machine.owner"]
+
+    def abort() -> None:
+        if (pid := owner_of(served_data)) is not None:
+            os.kill(pid, signal.SIGABRT)
+
+    # One that hangs says where, by its last words.
+    watch = Timer(_OWNER_PATIENCE, abort)
+    watch.start()
     try:
-        yield up(served_data, owner, on_progress=lambda part, what: None)
+        addresses = up(served_data, [*owner, str(served_data)], on_progress=lambda part, what: None)
+        watch.cancel()
+        yield addresses
+    except StackError:
+        print((served_data / "logs" / "owner.log").read_text()[-20_000:])
+        raise
     finally:
+        watch.cancel()
         down(served_data)
