@@ -8,7 +8,7 @@
 """
 
 from astrotriton.client.asynchronous import AsyncClient
-from astrotriton.client.calls import FORMATS, File, Options
+from astrotriton.client.calls import FORMATS, File, Options, is_reference
 from astrotriton.client.errors import (
     ClientError,
     ProblemError,
@@ -16,6 +16,7 @@ from astrotriton.client.errors import (
     UnreachableError,
 )
 from astrotriton.client.exchange import Retries
+from astrotriton.client.night import Entry, Night, NightError, score_night
 from astrotriton.client.synchronous import Client
 from astrotriton.wire.detections import CandidateIn, ScoredDetection
 from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
@@ -26,9 +27,12 @@ __all__ = [
     "CandidateIn",
     "Client",
     "ClientError",
+    "Entry",
     "File",
     "InferRequest",
     "InferResponse",
+    "Night",
+    "NightError",
     "Options",
     "ProblemError",
     "Retries",
@@ -36,4 +40,6 @@ __all__ = [
     "ScoredDetection",
     "UnfinishedError",
     "UnreachableError",
+    "is_reference",
+    "score_night",
 ]

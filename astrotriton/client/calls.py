@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 
 from astrotriton.client.errors import ProblemError
+from astrotriton.wire.fields import FieldError
 from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
 
 #: Media types that scored detections can be had in, by short name.
@@ -19,8 +20,15 @@ FORMATS = {
     "ds9": "application/x-ds9",
 }
 
-#: A file by its path, or its content.
+#: A file by its path, or its content; ``s3://bucket/key`` is one that the gateway reads itself.
 File = str | Path | bytes
+
+_PLANES: tuple[Literal["mask", "weight", "psf", "candidates"], ...] = (
+    "mask",
+    "weight",
+    "psf",
+    "candidates",
+)
 
 
 class _Reference(msgspec.Struct):
@@ -65,20 +73,47 @@ def infer(
     background: bool = False,
 ) -> httpx.Request:
     """``POST /detections/infer``; however often it is sent, the exposure is scored once."""
+    headers = {
+        "Accept": media_type,
+        "Idempotency-Key": options.get("idempotency_key") or str(uuid4()),
+    }
+    if background:
+        headers["Prefer"] = "respond-async"
+    if is_reference(exposure):
+        body = _by_reference(str(exposure), request, options)
+        headers["Content-Type"] = "application/json"
+        return client.build_request("POST", "/detections/infer", content=body, headers=headers)
     files = {"exposure": _part("exposure", exposure)}
-    for name in ("mask", "weight", "psf", "candidates"):
+    for name in _PLANES:
         if name in options:
             files[name] = _part(name, options[name])
     if request is not None:
         files["request"] = ("request.json", msgspec.json.encode(request))
-    key = options.get("idempotency_key") or str(uuid4())
-    return client.build_request(
-        "POST",
-        "/detections/infer",
-        files=files,
-        headers={"Accept": media_type, "Idempotency-Key": key}
-        | ({"Prefer": "respond-async"} if background else {}),
-    )
+    return client.build_request("POST", "/detections/infer", files=files, headers=headers)
+
+
+def is_reference(file: File) -> bool:
+    """Whether a file lies in an object store, where the gateway reads it."""
+    return isinstance(file, str) and file.startswith("s3://")
+
+
+def _by_reference(exposure: str, request: InferRequest | None, options: Options) -> bytes:
+    """The body that names an exposure of an object store, and what belongs to it.
+
+    Raises
+    ------
+    FieldError
+        If something that belongs to it lies elsewhere.
+    """
+    given = {} if request is None else msgspec.to_builtins(request)
+    for name in _PLANES:
+        if name not in options:
+            continue
+        file = options[name]
+        if not is_reference(file):
+            raise FieldError(name, "give s3://bucket/key: the exposure is read from a store too")
+        given["candidates_table" if name == "candidates" else name] = file
+    return msgspec.json.encode(given | {"exposure": exposure})
 
 
 def run(

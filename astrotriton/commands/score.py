@@ -5,17 +5,28 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
+import httpx
 
 from astrotriton.cli import fail
-from astrotriton.client import FORMATS, Client, ClientError, InferRequest, Options
+from astrotriton.client import (
+    FORMATS,
+    AsyncClient,
+    Client,
+    ClientError,
+    InferRequest,
+    Options,
+    is_reference,
+)
+from astrotriton.commands.night import night
+from astrotriton.table import SORTED_BY, Choice, table, wide_console
 from astrotriton.wire.exposures import SeeingUnit, TimeScale, WeightType
 from astrotriton.wire.fields import FieldError
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PLANE = click.Path(dir_okay=False)
 
 
 @click.command()
-@click.argument("exposure", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1)
 @click.option(
     "--url",
     envvar="ASTROTRITON_URL",
@@ -24,20 +35,25 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--token", envvar="ASTROTRITON_TOKEN", help="API key or OIDC token; best by $NAME.")
 @click.option(
     "--candidates",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_PLANE,
     help="Table of candidates: CSV, ECSV, VOTable, FITS or a catalogue of SExtractor, with columns "
     "x and y (0-based pixels), X_IMAGE and Y_IMAGE (1-based), ra and dec (degrees) or the like. "
     "Without it, the gateway extracts the sources.",
 )
 @click.option("--hdu", help="HDU by index or EXTNAME; without it, the first image.")
-@click.option("--weight", type=_FILE, help="Weight map, FITS or .npy: the noise of each pixel.")
+@click.option(
+    "--mask", type=_PLANE, help="Data-quality plane, FITS or .npy: pixels that are not 0 are bad."
+)
+@click.option("--mask-hdu", help="Its HDU, in --mask or, without that, in the exposure.")
+@click.option("--mask-bits", type=click.IntRange(1), help="The bits of it that count, not all.")
+@click.option("--weight", type=_PLANE, help="Weight map, FITS or .npy: the noise of each pixel.")
 @click.option("--weight-hdu", help="Its HDU, in --weight or, without that, in the exposure.")
 @click.option(
     "--weight-type",
     type=click.Choice(get_args(WeightType)),
     help="What it holds; without it, what its HDU's name says, or inverse variances.",
 )
-@click.option("--psf", type=_FILE, help="Image of the PSF on the exposure's pixels, FITS or .npy.")
+@click.option("--psf", type=_PLANE, help="Image of the PSF on the exposure's pixels, FITS or .npy.")
 @click.option("--psf-hdu", help="Its HDU, in --psf or, without that, in the exposure.")
 @click.option(
     "--seeing-fwhm",
@@ -81,19 +97,45 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="What is printed; all but the table are the gateway's answer as it came.",
 )
+@click.option("--version", "model_version", help="A version by number, champion or challenger.")
+@click.option("--id", "exposure_id", help="Your name for the exposure, else the file's.")
+@click.option("--all", "every", is_flag=True, help="Print every detection, not the first 20 alone.")
+@click.option(
+    "--min-confidence", type=click.FloatRange(0, 1), help="Print those that are at least so sure."
+)
+@click.option(
+    "--sort", type=click.Choice(SORTED_BY), default="rank", help="Print them in this order."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the answers of several exposures, one JSON file each, and their ledger "
+    "night.jsonl. A command that is given again with the same folder scores what is not done.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Exposures at once."
+)
+@click.option(
+    "--watch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Score the exposures that are, and that arrive, in this folder, until Ctrl-C.",
+)
 @click.option(
     "--deadline", type=float, default=300.0, show_default=True, help="Seconds, retries included."
 )
 def score(
-    exposure: Path,
+    paths: tuple[str, ...],
     url: str | None,
     token: str | None,
-    candidates: Path | None,
+    candidates: str | None,
     hdu: str | None,
-    weight: Path | None,
+    mask: str | None,
+    mask_hdu: str | None,
+    mask_bits: int | None,
+    weight: str | None,
     weight_hdu: str | None,
     weight_type: WeightType | None,
-    psf: Path | None,
+    psf: str | None,
     psf_hdu: str | None,
     seeing_fwhm: float | None,
     seeing_unit: SeeingUnit | None,
@@ -108,9 +150,24 @@ def score(
     exposure_time: float | None,
     filter_name: str | None,
     form: str,
+    model_version: str | None,
+    exposure_id: str | None,
+    every: bool,
+    min_confidence: float | None,
+    sort: str,
+    out: Path | None,
+    jobs: int,
+    watch: Path | None,
     deadline: float,
 ) -> None:
-    """Score the EXPOSURE, a FITS or .npy file with a difference image, and print the detections."""
+    """Score difference images, and print their detections, or keep them in a folder.
+
+    A PATH is a FITS or .npy file, a folder, a pattern, @LIST (a text file with a PATH a line), or
+    s3://bucket/key, which the gateway reads itself. Several exposures need --out.
+
+    With several exposures, --mask, --weight, --psf and --candidates are patterns: {folder}, {stem}
+    and {name} in them stand for the exposure's own.
+    """
     if threshold is not None and max_false_discovery_rate is not None:
         fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
     if seeing_unit is not None and seeing_fwhm is None:
@@ -118,6 +175,8 @@ def score(
     try:
         request = InferRequest(
             hdu=_hdu(hdu),
+            mask_hdu=_hdu(mask_hdu),
+            mask_bits=mask_bits,
             weight_hdu=_hdu(weight_hdu),
             weight_type=weight_type,
             psf_hdu=_hdu(psf_hdu),
@@ -133,26 +192,61 @@ def score(
             time_scale=time_scale,
             exposure_time=exposure_time,
             filter=filter_name,
+            exposure_id=exposure_id,
+            model_version=_version(model_version),
         )
     except FieldError as error:
         fail("score", error)
+    planes = {"mask": mask, "weight": weight, "psf": psf, "candidates": candidates}
+    given = {name: path for name, path in planes.items() if path is not None}
+    gateway = _reachable(url or _own_gateway())
+    if out is not None or watch is not None or len(paths) > 1:
+        if out is None:
+            fail("score", "several exposures need --out, a folder for their answers")
+        if exposure_id is not None:
+            fail("score", "leave out --id: several exposures are called by their files' names")
+        night(
+            lambda: AsyncClient(gateway, token=token, deadline=deadline),
+            paths=paths,
+            watch=watch,
+            out=out,
+            request=request,
+            planes=given,
+            jobs=jobs,
+        )
+        return
+    if not paths:
+        fail("score", "give the PATH of an exposure")
+    [exposure] = paths
+    for path in (exposure, *given.values()):
+        if not is_reference(path) and not Path(path).is_file():
+            kind = "is a folder: give --out, a folder for the answers" * Path(path).is_dir()
+            fail("score", f"{path} {kind or 'is no file'}")
     files: Options = {}
-    if candidates is not None:
-        files["candidates"] = candidates
-    if weight is not None:
-        files["weight"] = weight
-    if psf is not None:
-        files["psf"] = psf
+    files.update(given)  # type: ignore[typeddict-item]
     try:
-        with Client(url or _own_gateway(), token=token, deadline=deadline) as client:
+        with Client(gateway, token=token, deadline=deadline) as client:
             how = "json" if form == "table" else form
             answer = client.score_as(how, exposure, request, **files)
-    except ClientError as error:
+    except (ClientError, FieldError) as error:
         fail("score", error)
     if form == "table":
-        _print(json.loads(answer))
+        _print(json.loads(answer), Choice(every=every, min_confidence=min_confidence, sort=sort))
     else:
         click.echo(answer, nl=False)
+
+
+def _version(given: str | None) -> Any:
+    return int(given) if given is not None and given.isdecimal() else given
+
+
+def _reachable(url: str) -> str:
+    """The gateway's URL; a mistyped one is told at once, and not after ten attempts."""
+    try:
+        httpx.get(f"{url.rstrip('/')}/health/live", timeout=10.0)
+    except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        fail("score", f"no gateway answers at {url} ({error}): give --url, as in http://host:8000")
+    return url
 
 
 def _hdu(given: str | None) -> int | str | None:
@@ -172,10 +266,8 @@ def _own_gateway() -> str:
     return addresses.gateway_url
 
 
-def _print(answer: dict[str, Any]) -> None:
-    from astrotriton.table import table, wide_console
-
+def _print(answer: dict[str, Any], choice: Choice) -> None:
     console = wide_console()
-    console.print(table(answer))
+    console.print(table(answer, choice=choice))
     model = answer["model"]
     console.print(f"run {answer['run_id']} by {model['name']} version {model['version']}")

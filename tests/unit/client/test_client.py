@@ -85,7 +85,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def do_GET(self) -> None:
-        self.do_POST()
+        if self.path == "/health/live":
+            self.send_response(200)
+            self.end_headers()
+        else:
+            self.do_POST()
 
     def log_message(self, *_: object) -> None: ...
 

@@ -1,13 +1,16 @@
 """What the command sends that scores an exposure."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
-from astrotriton.client import Client, InferRequest
+from astrotriton.client import Client, InferRequest, calls
 from astrotriton.commands.score import score
+from astrotriton.wire.fields import FieldError
 
 
 @pytest.fixture
@@ -19,6 +22,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
         return "<VOTABLE/>"
 
     monkeypatch.setattr(Client, "score_as", score_as)
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: None)
     return calls
 
 
@@ -48,10 +52,48 @@ def test_seeing_psf_and_weights(sent: list[tuple[Any, dict[str, Any]]], tmp_path
         weight_hdu=2,
         weight_type="variance",
     )
-    assert files == {"psf": psf, "weight": weight}
+    assert files == {"psf": str(psf), "weight": str(weight)}
 
 
 def test_a_unit_without_a_seeing_is_refused(tmp_path: Path) -> None:
     answer = run(tmp_path, "--seeing-unit", "px")
     assert answer.exit_code != 0
     assert "--seeing-fwhm" in answer.output
+
+
+def test_a_gateway_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    answer = run(tmp_path)
+    assert answer.exit_code != 0
+    assert "no gateway answers at http://127.0.0.1:1" in answer.output
+    assert "--url" in answer.output
+
+
+def test_several_exposures_need_a_folder(
+    sent: list[tuple[Any, dict[str, Any]]], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.fits"
+    other.touch()
+    answer = run(tmp_path, str(other))
+    assert answer.exit_code != 0
+    assert "--out" in answer.output
+    assert not sent
+
+
+def test_an_exposure_of_a_store_is_named_and_so_are_its_planes() -> None:
+    with httpx.Client(base_url="http://127.0.0.1:1") as client:
+        request = calls.infer(
+            client,
+            "application/json",
+            "s3://nights/1.fits",
+            InferRequest(tta=True),
+            {"mask": "s3://nights/1.mask.fits", "candidates": "s3://nights/1.csv"},
+        )
+        body = json.loads(request.content)
+        assert {name: body[name] for name in ("exposure", "mask", "candidates_table", "tta")} == {
+            "exposure": "s3://nights/1.fits",
+            "mask": "s3://nights/1.mask.fits",
+            "candidates_table": "s3://nights/1.csv",
+            "tta": True,
+        }
+        with pytest.raises(FieldError, match="s3://"):
+            calls.infer(client, "", "s3://nights/1.fits", None, {"mask": "1.mask.fits"})

@@ -1,0 +1,369 @@
+"""Many exposures through one gateway: several at once, each once, whatever is interrupted.
+
+The folder of answers has one JSON file for each exposure and a ledger, ``night.jsonl``, with a line
+for each attempt. Whoever starts again with the same folder scores what the ledger does not call
+done; the gateway's idempotency keys see to it that nothing is scored twice even if the ledger lost
+its last lines.
+"""
+
+import asyncio
+import glob
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from astrotriton.client.asynchronous import AsyncClient
+from astrotriton.client.calls import Options, is_reference
+from astrotriton.client.errors import ClientError
+from astrotriton.wire.runs import InferRequest, InferResponse
+
+LEDGER = "night.jsonl"
+#: Names of files that a folder is searched for.
+SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz", ".npy")
+_SETTLED = 2.0  # seconds for which a file that is still being written does not grow
+
+#: What `score_night` tells: an exposure, and what became of it.
+Listener = Callable[["Entry"], None]
+
+
+class NightError(ClientError):
+    """A night that cannot be begun as it was asked for."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the ledger: what became of an exposure.
+
+    Attributes
+    ----------
+    exposure
+        The path or URI, as it was given.
+    digest
+        SHA-256 of its content and of how it was to be scored.
+    status
+        ``done``, or ``failed`` with its ``reason``.
+    answer
+        Name of the file with the answer.
+    run_id
+        Of the run.
+    detections, real
+        How many there are, and how many of them are called real.
+    seconds
+        From its being sent to its answer.
+    reason
+        Why it failed.
+    """
+
+    exposure: str
+    digest: str
+    status: Literal["done", "failed"]
+    answer: str = ""
+    run_id: UUID | None = None
+    detections: int = 0
+    real: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Night:
+    """What became of the exposures.
+
+    Attributes
+    ----------
+    done, failed
+        Their lines of the ledger, in the order of their ends.
+    skipped
+        How many were done before.
+    under_way
+        Exposures that were sent and not answered when the night was interrupted.
+    """
+
+    done: list[Entry] = field(default_factory=list)
+    failed: list[Entry] = field(default_factory=list)
+    skipped: int = 0
+    under_way: list[str] = field(default_factory=list)
+
+
+def exposures_of(given: Iterable[str]) -> list[str]:
+    """The exposures that paths stand for, each once.
+
+    Parameters
+    ----------
+    given
+        Files, folders, glob patterns, ``@list`` (a text file with one of these a line) and
+        ``s3://bucket/key``.
+
+    Raises
+    ------
+    NightError
+        If one stands for nothing.
+    """
+    found: dict[str, None] = {}
+    for one in given:
+        for path in _expanded(one):
+            found[path] = None
+    return list(found)
+
+
+def _expanded(given: str) -> Sequence[str]:
+    if is_reference(given):
+        return [given]
+    if given.startswith("@"):
+        try:
+            lines = Path(given[1:]).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise NightError(f"{given[1:]}: the list cannot be read ({error})") from None
+        return exposures_of(line.strip() for line in lines if line.strip() and line[0] != "#")
+    path = Path(given)
+    if path.is_dir():
+        names = _in_folder(path)
+        if not names:
+            raise NightError(f"{given}: the folder has no file named {', '.join(SUFFIXES)}")
+        return names
+    if path.exists():
+        return [given]
+    # A shell's patterns, which `Path.glob` takes only below a folder.
+    if names := sorted(glob.glob(given, recursive=True)):  # noqa: PTH207
+        return names
+    raise NightError(f"{given}: there is no such file, folder or pattern")
+
+
+def _in_folder(folder: Path) -> list[str]:
+    return sorted(
+        str(path)
+        for path in folder.iterdir()
+        if path.name.lower().endswith(SUFFIXES) and path.is_file()
+    )
+
+
+async def arrivals(
+    folder: Path, pause: float, stop: asyncio.Event | None = None
+) -> AsyncIterator[str]:
+    """Exposures of a folder as they arrive there, each once it has ceased to grow.
+
+    Parameters
+    ----------
+    folder
+        Is looked at by its names, so that it may lie on a network's file system.
+    pause
+        Seconds between two looks.
+    stop
+        Ends it; without one it never ends.
+    """
+    seen: dict[str, tuple[int, float]] = {}
+    given: set[str] = set()
+    while stop is None or not stop.is_set():
+        for name in _in_folder(folder):
+            if name in given:
+                continue
+            try:
+                size = Path(name).stat().st_size
+            except FileNotFoundError:
+                continue
+            now = time.monotonic()
+            if name not in seen or seen[name][0] != size:
+                seen[name] = (size, now)
+            elif now - seen[name][1] >= _SETTLED:
+                given.add(name)
+                yield name
+        await asyncio.sleep(pause)
+
+
+async def score_night(
+    client: AsyncClient,
+    exposures: Iterable[str] | AsyncIterator[str],
+    folder: Path,
+    request: InferRequest | None = None,
+    *,
+    jobs: int = 4,
+    planes: dict[str, str] | None = None,
+    on_end: Listener = lambda entry: None,
+    night: Night | None = None,
+) -> Night:
+    """Score exposures, and keep an answer for each.
+
+    Parameters
+    ----------
+    client
+        Of the gateway.
+    exposures
+        Paths, and URIs that the gateway reads.
+    folder
+        Keeps the answers and the ledger; it is made if it is missing.
+    request
+        How to score each.
+    jobs
+        How many are on their way at once.
+    planes
+        Where the ``mask``, ``weight``, ``psf`` or ``candidates`` of an exposure lie: paths, in
+        which ``{folder}``, ``{stem}`` and ``{name}`` stand for those of the exposure.
+    on_end
+        Is told of each exposure that has ended.
+    night
+        Is filled as it goes, so that it says what was done when the caller is interrupted.
+
+    Raises
+    ------
+    NightError
+        If the folder cannot be made, or its ledger is none.
+    """
+    night = night or Night()
+    ledger = _Ledger(folder)
+    queue: asyncio.Queue[str | None] = asyncio.Queue(maxsize=2 * jobs)
+
+    async def feed() -> None:
+        if isinstance(exposures, AsyncIterator):
+            async for one in exposures:
+                await queue.put(one)
+        else:
+            for one in exposures:
+                await queue.put(one)
+        for _ in range(jobs):
+            await queue.put(None)
+
+    async def work() -> None:
+        while (exposure := await queue.get()) is not None:
+            entry = await _one(client, exposure, ledger, request, planes or {}, night)
+            if entry is None:
+                night.skipped += 1
+                continue
+            ledger.add(entry)
+            (night.done if entry.status == "done" else night.failed).append(entry)
+            on_end(entry)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(feed())
+        for _ in range(jobs):
+            group.create_task(work())
+    return night
+
+
+async def _one(
+    client: AsyncClient,
+    exposure: str,
+    ledger: "_Ledger",
+    request: InferRequest | None,
+    planes: dict[str, str],
+    night: Night,
+) -> Entry | None:
+    """Score one exposure; None if that is done."""
+    began, digest = time.monotonic(), ""
+    try:
+        options = _options(exposure, planes)
+        digest = await asyncio.to_thread(_digest, exposure, options, request)
+        if ledger.has(exposure, digest):
+            return None
+        options["idempotency_key"] = f"night-{digest}"
+        night.under_way.append(exposure)
+        answer = await client.score(exposure, request, **options)
+        name = ledger.keep(exposure, digest, answer)
+    except (ClientError, OSError, ValueError) as error:
+        if exposure in night.under_way:
+            night.under_way.remove(exposure)
+        return Entry(
+            exposure=exposure,
+            digest=digest,
+            status="failed",
+            seconds=round(time.monotonic() - began, 3),
+            reason=str(error),
+        )
+    night.under_way.remove(exposure)
+    return Entry(
+        exposure=exposure,
+        digest=digest,
+        status="done",
+        answer=name,
+        run_id=answer.run_id,
+        detections=len(answer.detections),
+        real=sum(one.is_real for one in answer.detections),
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+def _options(exposure: str, planes: dict[str, str]) -> Options:
+    folder, _, name = exposure.rpartition("/")
+    stem = name.partition(".")[0]
+    options: Options = {}
+    for plane, pattern in planes.items():
+        try:
+            where = pattern.format(folder=folder or ".", stem=stem, name=name)
+        except (KeyError, IndexError, ValueError):
+            raise NightError(
+                f"--{plane} {pattern}: {{folder}}, {{stem}} and {{name}} can be filled in"
+            ) from None
+        options[plane] = where  # type: ignore[literal-required]
+    return options
+
+
+def _digest(exposure: str, options: Options, request: InferRequest | None) -> str:
+    """SHA-256 of the content of all files, of a URI its name, and of the request."""
+    whole = hashlib.sha256(msgspec.json.encode(request))
+    for file in (exposure, *map(str, options.values())):
+        if is_reference(file):
+            part = file.encode()
+        else:
+            with Path(file).open("rb") as stream:
+                part = hashlib.file_digest(stream, "sha256").digest()
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()
+
+
+class _Ledger:
+    """The folder of answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._path = folder, folder / LEDGER
+        self._done: set[tuple[str, str]] = set()
+        self._names: dict[str, str] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
+        except OSError as error:
+            raise NightError(f"{folder}: {error.strerror or error}") from None
+        if lines.pop():
+            # It was written when power or disk ended: what it told of is asked for again.
+            self._path.write_bytes(b"".join(line + b"\n" for line in lines))
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = msgspec.json.decode(line, type=Entry)
+            except msgspec.DecodeError as error:
+                raise NightError(f"{self._path}, line {number}: {error}") from None
+            if entry.status == "done" and (folder / entry.answer).is_file():
+                self._done.add((entry.exposure, entry.digest))
+                self._names[entry.answer] = entry.exposure
+
+    def has(self, exposure: str, digest: str) -> bool:
+        """Whether the exposure, as it is, is done."""
+        return (exposure, digest) in self._done
+
+    def keep(self, exposure: str, digest: str, answer: InferResponse) -> str:
+        """Write an answer, whole or not at all; the name of its file."""
+        name = f"{exposure.rpartition('/')[2]}.json"
+        if self._names.setdefault(name, exposure) != exposure:
+            # Another exposure of that name, of another folder.
+            name = f"{exposure.rpartition('/')[2]}.{digest[:8]}.json"
+            self._names[name] = exposure
+        path = self._folder / name
+        part = path.with_name(f".{name}.part")
+        part.write_bytes(msgspec.json.encode(answer))
+        part.replace(path)
+        return name
+
+    def add(self, entry: Entry) -> None:
+        """Write down what became of an exposure."""
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(entry) + b"\n")
+        if entry.status == "done":
+            self._done.add((entry.exposure, entry.digest))
+
+
+def reasons(failed: Iterable[Entry]) -> list[tuple[str, int]]:
+    """Why exposures failed, the most frequent reason first."""
+    return Counter(entry.reason for entry in failed).most_common()

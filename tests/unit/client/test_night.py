@@ -1,0 +1,83 @@
+"""What the exposures of a night are, and what its folder keeps."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from astrotriton.client import NightError
+from astrotriton.client.night import LEDGER, Entry, _Ledger, exposures_of, reasons
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Path:
+    for name in ("b.fits", "a.fits.gz", "c.npy", "notes.txt", "sub/d.fits"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path
+
+
+def names(found: list[str], night: Path) -> list[str]:
+    return [str(Path(one).relative_to(night)) for one in found]
+
+
+def test_a_folder_stands_for_its_exposures(night: Path) -> None:
+    assert names(exposures_of([str(night)]), night) == ["a.fits.gz", "b.fits", "c.npy"]
+
+
+def test_patterns_lists_and_stores(night: Path) -> None:
+    (night / "list").write_text(f"# of tonight\n{night}/c.npy\n\ns3://nights/1.fits\n")
+    found = exposures_of([f"{night}/**/*.fits", f"@{night}/list", f"{night}/b.fits"])
+    assert found == [
+        f"{night}/b.fits",
+        f"{night}/sub/d.fits",
+        f"{night}/c.npy",
+        "s3://nights/1.fits",
+    ]
+
+
+@pytest.mark.parametrize("given", ["missing.fits", "*.fz", "@missing", "sub/empty"])
+def test_what_stands_for_nothing_is_named(
+    night: Path, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(night)
+    (night / "sub/empty").mkdir()
+    with pytest.raises(NightError, match=given.strip("@").replace("*", r"\*")):
+        exposures_of([given])
+
+
+def entry(answer: str, **more: object) -> Entry:
+    return Entry(exposure="x/1.fits", digest="d", status="done", answer=answer, **more)
+
+
+def test_a_ledger_knows_what_is_done(tmp_path: Path) -> None:
+    ledger = _Ledger(tmp_path)
+    (tmp_path / "1.fits.json").write_text("{}")
+    ledger.add(entry("1.fits.json"))
+    ledger.add(Entry(exposure="x/2.fits", digest="e", status="failed", reason="it is none"))
+    again = _Ledger(tmp_path)
+    assert again.has("x/1.fits", "d")
+    assert not again.has("x/1.fits", "other content")
+    assert not again.has("x/2.fits", "e")
+
+
+def test_an_answer_that_was_removed_is_asked_for_again(tmp_path: Path) -> None:
+    _Ledger(tmp_path).add(entry("1.fits.json"))
+    assert not _Ledger(tmp_path).has("x/1.fits", "d")
+
+
+def test_half_a_line_is_forgotten_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    path = tmp_path / LEDGER
+    line = msgspec.json.encode(entry("1.fits.json")) + b"\n"
+    path.write_bytes(line + line[:20])
+    _Ledger(tmp_path)
+    assert path.read_bytes() == line
+    path.write_bytes(line + b"[1]\n")
+    with pytest.raises(NightError, match="line 2"):
+        _Ledger(tmp_path)
+
+
+def test_the_most_frequent_reason_comes_first() -> None:
+    failed = [entry("", reason=reason) for reason in ("a", "b", "b")]
+    assert reasons(failed) == [("b", 2), ("a", 1)]
