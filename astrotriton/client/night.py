@@ -212,8 +212,10 @@ async def score_night(
     Raises
     ------
     NightError
-        If the folder cannot be made, or its ledger is none.
+        If the folder cannot be made, its ledger is none, or a path of ``planes`` has other names in
+        braces.
     """
+    _options("", planes or {})
     night = night or Night()
     ledger = _Ledger(folder)
     queue: asyncio.Queue[str | None] = asyncio.Queue(maxsize=2 * jobs)
