@@ -1,5 +1,6 @@
 """How good a network's detections are on fields whose truth is known."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -106,8 +107,12 @@ def compare_detections(
             twins = nearest(_positions(one), _positions(other), _SAME_PLACE)
             for detection, index, distance in zip(one, *twins, strict=True):
                 if index < 0:
-                    # One that is barely a peak may be none for the other engine.
-                    if abs((detection.probability or 0.0) - card.threshold) > _SAME_CONFIDENCE:
+                    # One that is barely a peak may be none for the other engine, and of equally
+                    # probable ones beside each other either may be the one that is kept.
+                    barely = abs((detection.probability or 0.0) - card.threshold)
+                    if barely > _SAME_CONFIDENCE and not _equal(
+                        detection, other, 2.0 * card.nms_radius
+                    ):
                         problems.append(
                             f"field {number} has a detection at ({detection.x:.1f},"
                             f" {detection.y:.1f}) with one engine alone"
@@ -128,6 +133,15 @@ def compare_detections(
 
 def _kept(detections: list[Detection]) -> list[Detection]:
     return [one for one in detections if one.confidence is not None]
+
+
+def _equal(detection: Detection, others: list[Detection], radius: float) -> bool:
+    """Whether one that is as probable lies near: both, or one between them, compete in the NMS."""
+    return any(
+        math.hypot(one.x - detection.x, one.y - detection.y) <= radius
+        and abs((one.probability or 0.0) - (detection.probability or 0.0)) <= _SAME_CONFIDENCE
+        for one in others
+    )
 
 
 def _positions(detections: list[Detection]) -> Positions:
