@@ -1,6 +1,5 @@
 """How good a network's detections are on fields whose truth is known."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -137,10 +136,13 @@ def _kept(detections: list[Detection]) -> list[Detection]:
 
 def _equal(detection: Detection, others: list[Detection], radius: float) -> bool:
     """Whether one that is as probable lies near: both, or one between them, compete in the NMS."""
+    if not others:
+        return False
+    away = np.hypot(*(_positions(others) - _positions([detection])).T)
     return any(
-        math.hypot(one.x - detection.x, one.y - detection.y) <= radius
-        and abs((one.probability or 0.0) - (detection.probability or 0.0)) <= _SAME_CONFIDENCE
-        for one in others
+        abs((one.probability or 0.0) - (detection.probability or 0.0)) <= _SAME_CONFIDENCE
+        for one, distance in zip(others, away, strict=True)
+        if distance <= radius
     )
 
 
