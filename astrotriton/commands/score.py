@@ -174,12 +174,12 @@ def score(
         fail("score", "give --seeing-fwhm, or leave out --seeing-unit, which is its unit")
     try:
         request = InferRequest(
-            hdu=_hdu(hdu),
-            mask_hdu=_hdu(mask_hdu),
+            hdu=_number_or_name(hdu),
+            mask_hdu=_number_or_name(mask_hdu),
             mask_bits=mask_bits,
-            weight_hdu=_hdu(weight_hdu),
+            weight_hdu=_number_or_name(weight_hdu),
             weight_type=weight_type,
-            psf_hdu=_hdu(psf_hdu),
+            psf_hdu=_number_or_name(psf_hdu),
             seeing_fwhm=seeing_fwhm,
             seeing_unit=seeing_unit,
             confidence_threshold=threshold,
@@ -193,7 +193,7 @@ def score(
             exposure_time=exposure_time,
             filter=filter_name,
             exposure_id=exposure_id,
-            model_version=_version(model_version),
+            model_version=_number_or_name(model_version),
         )
     except FieldError as error:
         fail("score", error)
@@ -236,20 +236,17 @@ def score(
         click.echo(answer, nl=False)
 
 
-def _version(given: str | None) -> Any:
-    return int(given) if given is not None and given.isdecimal() else given
-
-
 def _reachable(url: str) -> str:
     """The gateway's URL; a mistyped one is told at once, and not after ten attempts."""
     try:
         httpx.get(f"{url.rstrip('/')}/health/live", timeout=10.0)
-    except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx.TransportError, httpx.InvalidURL) as error:
         fail("score", f"no gateway answers at {url} ({error}): give --url, as in http://host:8000")
     return url
 
 
-def _hdu(given: str | None) -> int | str | None:
+def _number_or_name(given: str | None) -> Any:
+    """As an HDU or a version is named; the request says which names there are."""
     return int(given) if given is not None and given.isdecimal() else given
 
 
