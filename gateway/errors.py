@@ -192,13 +192,6 @@ class DeadlineError(GatewayError):
     title = "The deadline has passed"
 
 
-class RouteChangedError(RetryLaterError):
-    """A run whose model version stopped being routable before its result was stored."""
-
-    code = "route-changed"
-    title = "The model version was replaced meanwhile"
-
-
 class LimitError(RetryLaterError):
     """A caller who asks for more than its share.
 

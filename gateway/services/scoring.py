@@ -20,7 +20,6 @@ from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import (
     GatewayError,
     KeyReusedError,
-    RouteChangedError,
     RunGivenUpError,
 )
 from astrotriton.gateway.observability.metrics import (
@@ -93,6 +92,10 @@ class _RunRecord:
     pictures: dict[UUID, bytes]
     event_id: UUID
     event: bytes
+
+
+class _ReplacedError(Exception):
+    """The version may no longer be answered; the run begins again with the one that may."""
 
 
 class ScoringService:
@@ -204,16 +207,19 @@ class ScoringService:
         wanted = submission.request.model_version
         sticky = submission.request.exposure_id or pending.exposure_digest
         choice = await self._routing.choose(wanted, sticky)
-        try:
-            run = await self._run(submission, pending, choice, progress)
-        except GatewayError as error:
-            # The version may have been replaced meanwhile, and even unloaded.
-            previous, choice = choice, await self._routing.choose(wanted, sticky, fresh=True)
-            if choice.version == previous.version:
-                seconds = time.perf_counter() - pending.began
-                self._recorder.run_failed(choice.version, error.code, seconds)
-                raise
-            run = await self._run(submission, pending, choice, progress)
+        while True:
+            try:
+                run = await self._run(submission, pending, choice, progress)
+                break
+            except _ReplacedError:
+                choice = await self._routing.choose(wanted, sticky, fresh=True)
+            except GatewayError as error:
+                # The version may have been replaced meanwhile, and even unloaded.
+                previous, choice = choice, await self._routing.choose(wanted, sticky, fresh=True)
+                if choice.version == previous.version:
+                    seconds = time.perf_counter() - pending.began
+                    self._recorder.run_failed(choice.version, error.code, seconds)
+                    raise
         if run is not None and choice.shadow is not None:
             self._shadow.offer(submission, run, choice.shadow)
         return run
@@ -286,9 +292,7 @@ class ScoringService:
             ):
                 return False
             if not await self._routing.still_allows(connection, choice):
-                raise RouteChangedError(
-                    f"version {choice.version} was replaced while the exposure was scored"
-                )
+                raise _ReplacedError
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_run(connection, model.id, run)
             await insert_detections(connection, run.run_id, run.detections, record.features)

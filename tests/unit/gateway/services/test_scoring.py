@@ -12,7 +12,6 @@ from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import (
     DependencyError,
     KeyReusedError,
-    RouteChangedError,
     RunGivenUpError,
 )
 from astrotriton.gateway.services.scoring import ScoringService
@@ -95,18 +94,26 @@ async def test_what_fails_leaves_nothing(scoring, memory, triton, outbox, told, 
     assert told.failed == ([] if fault == "input" else [(4, "dependency-unavailable")])
 
 
-async def test_a_run_of_a_version_that_was_replaced_begins_again(scoring, memory, triton, told):
+@pytest.mark.parametrize(
+    "champions",
+    [[4], [4, 3, 4], [4, 3, 4, 3]],
+    ids=["once", "as often as it is scored", "and back to the first"],
+)
+async def test_a_run_of_a_version_that_was_replaced_begins_again(
+    scoring, memory, triton, told, champions
+):
     routed(memory, champion=3)
-    real = triton.infer
+    real, changes = triton.infer, iter(champions)
 
     async def infer(card, version, tiles):
-        routed(memory, champion=4, previous=3)
+        if (champion := next(changes, None)) is not None:
+            routed(memory, champion=champion)
         return await real(card, version, tiles)
 
     triton.infer = infer
     run = await score(scoring, submission())
-    assert run.model.version == 4
-    assert [one.model.version for one in memory.runs.values()] == [4]
+    assert run.model.version == champions[-1]
+    assert [one.model.version for one in memory.runs.values()] == [champions[-1]]
     assert len(memory.outbox) == 1
     assert told.failed == []
 
@@ -122,7 +129,7 @@ async def test_one_that_asks_for_a_version_by_name_is_told_that_it_was_replaced(
         return await real(card, version, tiles)
 
     triton.infer = infer
-    with pytest.raises((InputError, RouteChangedError)):
+    with pytest.raises(InputError):
         await score(scoring, submission(model_version=3))
     assert memory.runs == {}
 
