@@ -17,7 +17,7 @@ from astrotriton.gateway.handlers.models import ModelController
 from astrotriton.gateway.handlers.monitoring import DriftController, ValidationController
 from astrotriton.gateway.handlers.runs import RunController
 from astrotriton.gateway.http.middleware import name_methods
-from astrotriton.gateway.http.openapi import add_schemas, openapi_config, page_assets
+from astrotriton.gateway.http.openapi import complete, openapi_config, page_assets
 from astrotriton.gateway.rpc.service import serve_rpc
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import ModelConfig
@@ -54,7 +54,7 @@ def create_app(settings: GatewaySettings, config: ModelConfig) -> Litestar:
         request_max_body_size=settings.max_body,
         logging_config=None,
     )
-    add_schemas(app.openapi_schema)
+    complete(app.openapi_schema)
     return app
 
 

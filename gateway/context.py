@@ -31,7 +31,7 @@ from astrotriton.gateway.services.shadow import ShadowService
 from astrotriton.gateway.services.tracking import TrackingService
 from astrotriton.gateway.services.validation import ValidationService
 from astrotriton.gateway.settings import GatewaySettings
-from astrotriton.gateway.storage.database import Database, open_database
+from astrotriton.gateway.storage.database import open_database
 from astrotriton.settings import GateSettings, ModelConfig
 
 
@@ -139,10 +139,17 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             sampler=sampler,
             outbox=outbox,
         )
+        verifier = _verifier(settings)
         context = Context(
             settings=settings,
             model=models.name,
-            access=_access(settings, database),
+            access=AccessService(
+                database,
+                required=settings.auth == "required",
+                verifier=verifier,
+                rate_per_minute=settings.rate_per_minute,
+                concurrency=settings.concurrency,
+            ),
             admission=admission,
             objects=objects,
             runs=RunService(scoring, database),
@@ -171,6 +178,8 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             asyncio.create_task(validations.run(), name="validations"),
             asyncio.create_task(tracking.run(), name="tracking"),
         ]
+        if verifier is not None:
+            background.append(asyncio.create_task(verifier.keep_keys(), name="issuer's keys"))
         try:
             async with context.runs.keeping_house():
                 yield context
@@ -181,19 +190,10 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             await asyncio.gather(*background, return_exceptions=True)
 
 
-def _access(settings: GatewaySettings, database: Database) -> AccessService:
-    verifier = None
-    if settings.oidc_issuer is not None and settings.oidc_audience is not None:
-        verifier = TokenVerifier(
-            settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url
-        )
-    return AccessService(
-        database,
-        required=settings.auth == "required",
-        verifier=verifier,
-        rate_per_minute=settings.rate_per_minute,
-        concurrency=settings.concurrency,
-    )
+def _verifier(settings: GatewaySettings) -> TokenVerifier | None:
+    if settings.oidc_issuer is None or settings.oidc_audience is None:
+        return None
+    return TokenVerifier(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
 
 
 def _objects(settings: GatewaySettings, buckets: list[str]) -> ObjectStore:

@@ -1,11 +1,11 @@
-"""What is done again and again while the gateway runs: no fault of one turn ends it."""
+"""What is done again and again, or for several at once, while the gateway runs."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from logging import Logger
-from typing import NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -100,6 +100,58 @@ async def work_off(
             failed(item, error)
         finally:
             queue.task_done()
+
+
+class Shared(Generic[T]):
+    """Does something once for all who want it meanwhile; who gives up waiting does not end it.
+
+    Parameters
+    ----------
+    do
+        What is done.
+    name
+        Of its task.
+    """
+
+    def __init__(self, do: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
+        self._do = do
+        self._name = name
+        self._task: asyncio.Task[T] | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether somebody has begun it, and it has not ended."""
+        return self._task is not None
+
+    async def get(self, patience: float | None = None) -> T:
+        """What comes of it, begun now unless it is under way.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait; None: as long as it takes.
+
+        Raises
+        ------
+        TimeoutError
+            If it takes longer. It goes on.
+        """
+        if self._task is None:
+            self._task = asyncio.create_task(self._do(), name=self._name)
+            self._task.add_done_callback(self._ended)
+        task = self._task
+        done, _ = await asyncio.wait({task}, timeout=patience)
+        if not done:
+            raise TimeoutError
+        return task.result()
+
+    def cancel(self) -> None:
+        """End it."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        self._task = None
 
 
 class Seldom:

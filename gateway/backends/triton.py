@@ -60,6 +60,23 @@ class Triton:
         """The servers."""
         return await self._replicas.all()
 
+    async def find_silent(self, seconds: float) -> dict[Replica, str]:
+        """The servers that give no sign of life within so many seconds, and why not.
+
+        This costs a server nothing, unlike `prove`, and says no more of it than that it is there.
+        """
+        replicas = await self._replicas.all()
+        faults = await asyncio.gather(*(self._greet(replica, seconds) for replica in replicas))
+        found = zip(replicas, faults, strict=True)
+        return {replica: fault for replica, fault in found if fault is not None}
+
+    async def _greet(self, replica: Replica, seconds: float) -> str | None:
+        try:
+            await replica.client.is_server_live(client_timeout=seconds)
+        except InferenceServerException as error:
+            return self._unavailable(error, seconds).detail
+        return None
+
     async def ready_versions(self, name: str) -> list[int]:
         """The versions of a model that Triton can infer with, ascending.
 

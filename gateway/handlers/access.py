@@ -11,17 +11,17 @@ from astrotriton.gateway.keys import Scope
 from astrotriton.gateway.services.access import Identity
 
 
-def requires(scope: Scope) -> dict[str, Any]:
-    """Options of a handler whose callers need a scope; the OpenAPI document says so too."""
+def requires(*scopes: Scope) -> dict[str, Any]:
+    """Options of a handler whose callers need one of the scopes, as the OpenAPI document says."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         context: Context = connection.app.state.context
         connection.state.identity = await context.access.admit(
-            connection.headers.get("authorization"), scope
+            connection.headers.get("authorization"), *scopes
         )
 
     guards: list[Guard] = [guard]
-    return {"guards": guards, "security": [{"bearer": [scope]}]}
+    return {"guards": guards, "security": [{"bearer": [scope]} for scope in scopes]}
 
 
 def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Identity:

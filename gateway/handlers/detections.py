@@ -20,6 +20,7 @@ from astrotriton.gateway.handlers.requests import patience, prefers_async, while
 from astrotriton.gateway.http.forms import read_infer_form
 from astrotriton.gateway.http.openapi import (
     DetectionsOperation,
+    InferByReferenceOperation,
     InferOperation,
     PictureOperation,
     problems,
@@ -68,23 +69,25 @@ class DetectionController(Controller):
         With `Prefer: respond-async`, and for large exposures always, the answer is 202 and where to
         ask for the run. With an `Idempotency-Key`, the same request sent again gets the same run.
         """
-        kind, key = accepted(request), check_key(request.headers.get("idempotency-key"))
-        caller = caller_of(request)
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(context.access.working(caller))
-            place = await held.enter_async_context(context.admission.enter())
-            async with patience(request, context.settings.request_timeout):
-                form = await read_infer_form(request, context.settings, context.objects, place)
-                large = len(form.content) >= context.settings.async_bytes
-                if large or prefers_async(request):
-                    run_id = await context.runs.start(form, place, held, caller.subject, key)
-                    return await _see_run(context, run_id)
-                async with while_connected(request):
-                    asked = await context.runs.run_now(form, place, caller.subject, key)
-                if asked.result is None:
-                    return await _see_run(context, asked.run_id)
-                run = asked.result
-                return await detections_as(kind, run, run.detections, ScoredDetection, run)
+        return await _infer(request, context)
+
+    @post(
+        "/infer-by-reference",
+        status_code=200,
+        summary="Score an exposure in a bucket",
+        operation_id="infer_by_reference",
+        operation_class=InferByReferenceOperation,
+        responses=problems(401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
+        **requires("infer"),
+    )
+    async def infer_by_reference(
+        self, request: Request[Any, Any, Any], context: NamedDependency[Context]
+    ) -> Response[InferResponse]:
+        """Scores an exposure that lies in a bucket of those that the gateway may read.
+
+        Everything else is as in `infer`, which takes this body too.
+        """
+        return await _infer(request, context)
 
     @get(
         "/",
@@ -240,6 +243,27 @@ class DetectionController(Controller):
     ) -> StoredDetection:
         """A person's verdict. Who gave which, and when, is kept for good."""
         return await context.detections.label(detection_id, data, caller_of(request).subject)
+
+
+async def _infer(request: Request[Any, Any, Any], context: Context) -> Response[InferResponse]:
+    """Score what a request brings or names."""
+    kind, key = accepted(request), check_key(request.headers.get("idempotency-key"))
+    caller = caller_of(request)
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(context.access.working(caller))
+        place = await held.enter_async_context(context.admission.enter())
+        async with patience(request, context.settings.request_timeout):
+            form = await read_infer_form(request, context.settings, context.objects, place)
+            large = len(form.content) >= context.settings.async_bytes
+            if large or prefers_async(request):
+                run_id = await context.runs.start(form, place, held, caller.subject, key)
+                return await _see_run(context, run_id)
+            async with while_connected(request):
+                asked = await context.runs.run_now(form, place, caller.subject, key)
+            if asked.result is None:
+                return await _see_run(context, asked.run_id)
+            run = asked.result
+            return await detections_as(kind, run, run.detections, ScoredDetection, run)
 
 
 async def _see_run(context: Context, run_id: UUID) -> Response[Any]:

@@ -1,9 +1,26 @@
 """A request and its answer, as the OpenAPI document shows them."""
 
+from enum import Enum
 from typing import Any
 
 from astrotriton.wire.columns import columns_of
 from astrotriton.wire.detections import ScoredDetection
+
+
+class _Null(Enum):
+    """Null, which Litestar would leave out of an example, together with its name."""
+
+    NULL = None
+
+
+def written_out(example: Any) -> Any:
+    """An example whose nulls are kept."""
+    if isinstance(example, dict):
+        return {name: written_out(value) for name, value in example.items()}
+    if isinstance(example, list):
+        return [written_out(value) for value in example]
+    return _Null.NULL if example is None else example
+
 
 REQUEST: dict[str, Any] = {
     "candidates": [
@@ -13,6 +30,8 @@ REQUEST: dict[str, Any] = {
     "confidence_threshold": 0.5,
     "exposure_id": "decam_difference",
 }
+
+BY_REFERENCE: dict[str, Any] = {"exposure": "s3://nights/2026/difference.fits"}
 
 RESPONSE: dict[str, Any] = {
     "run_id": "019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d",

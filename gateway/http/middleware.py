@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from litestar.datastructures import MutableScopeHeaders
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
@@ -35,7 +35,8 @@ _NOT_KEPT = (b"cache-control", b"no-store")
 class EdgeMiddleware:
     """Gives each request an id, the caller's own if it has one, and each answer its headers.
 
-    It wraps the application from outside.
+    HEAD is answered as GET is (RFC 9110, section 9.3.2); the server leaves the body out. It wraps
+    the application from outside.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,6 +47,9 @@ class EdgeMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # A copy, for the server knows by its own that no body is to be sent.
+            scope = {**scope, "method": HttpMethod.GET}
         given = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")
         identity = given if _ACCEPTABLE.fullmatch(given) else str(uuid7())
         token = request_id.set(identity)
@@ -77,7 +81,9 @@ def _with_headers(scope: Scope, send: Send, identity: str) -> Callable[[Message]
 async def name_methods(message: Message, scope: Scope) -> None:
     """Let the answer to OPTIONS name every method of a path; Litestar's own names the first."""
     if message["type"] == "http.response.start" and message["status"] == 204:
-        methods = scope["litestar_app"].route_handler_method_map[scope["path_template"]]
+        methods = set(scope["litestar_app"].route_handler_method_map[scope["path_template"]])
+        if "GET" in methods:
+            methods.add("HEAD")
         MutableScopeHeaders.from_message(message)["Allow"] = ", ".join(sorted(methods))
 
 

@@ -13,7 +13,9 @@ from litestar.openapi.spec import (
     Components,
     Encoding,
     Example,
+    License,
     OpenAPI,
+    OpenAPIFormat,
     OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
@@ -24,11 +26,12 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
     SecurityScheme,
+    Tag,
 )
 from litestar.static_files import create_static_files_router
 
 from astrotriton.detection.sources.candidate_tables import ID_COLUMNS, POSITION_COLUMNS
-from astrotriton.gateway.http.examples import REQUEST, RESPONSE
+from astrotriton.gateway.http.examples import BY_REFERENCE, REQUEST, RESPONSE, written_out
 from astrotriton.gateway.http.formats import WRITERS
 from astrotriton.wire.detections import LabelIn
 from astrotriton.wire.drift import BaselineIn
@@ -48,6 +51,13 @@ degrees.
 names the part of the request that is wrong, and `dependency` the part of the service that failed.
 After a 503, come back when `Retry-After` says.
 """
+
+_TAGS = {
+    "detections": "Exposures scored, and the detections that were made of them.",
+    "runs": "Exposures that are being scored, or were.",
+    "models": "Versions of the model, which of them answer, and how well they do.",
+    "health": "Whether the service can do its work.",
+}
 
 _ASSETS = "/assets"
 
@@ -88,6 +98,11 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
+def _file(description: str | None = None) -> Schema:
+    """Bytes, in the words that generators of clients know."""
+    return Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, description=description)
+
+
 @dataclass
 class InferOperation(Operation):
     """``POST /detections/infer``, whose handler reads the form itself."""
@@ -101,36 +116,26 @@ class InferOperation(Operation):
                         type=OpenAPIType.OBJECT,
                         required=["exposure"],
                         properties={
-                            "exposure": Schema(
-                                type=OpenAPIType.STRING,
-                                content_media_type="application/octet-stream",
-                                description="A FITS file, also `.gz` or `.fz` (but not compressed "
+                            "exposure": _file(
+                                "A FITS file, also `.gz` or `.fz` (but not compressed "
                                 "by HCOMPRESS_1), or a NumPy `.npy` file of two dimensions. NaN "
                                 "pixels are masked.",
                             ),
-                            "mask": Schema(
-                                type=OpenAPIType.STRING,
-                                content_media_type="application/octet-stream",
-                                description="A data-quality plane of the same shape, FITS or "
+                            "mask": _file(
+                                "A data-quality plane of the same shape, FITS or "
                                 "`.npy`: pixels are left out where it is not 0.",
                             ),
-                            "weight": Schema(
-                                type=OpenAPIType.STRING,
-                                content_media_type="application/octet-stream",
-                                description="A weight map of the same shape, FITS or `.npy`, up to "
+                            "weight": _file(
+                                "A weight map of the same shape, FITS or `.npy`, up to "
                                 "a factor: the noise of each pixel. Pixels are left out where it "
                                 "is not above 0.",
                             ),
-                            "psf": Schema(
-                                type=OpenAPIType.STRING,
-                                content_media_type="application/octet-stream",
-                                description="The PSF on the exposure's pixels, FITS or `.npy`, in "
+                            "psf": _file(
+                                "The PSF on the exposure's pixels, FITS or `.npy`, in "
                                 "the middle of an image of odd sides; its sum is the whole flux.",
                             ),
-                            "candidates": Schema(
-                                type=OpenAPIType.STRING,
-                                content_media_type="application/octet-stream",
-                                description="A table of candidates, in place of those in the "
+                            "candidates": _file(
+                                "A table of candidates, in place of those in the "
                                 "request: CSV, ECSV, VOTable, FITS or a catalogue of SExtractor. "
                                 f"It has one of the pairs of columns {_PAIRS}, and perhaps an id "
                                 f"({', '.join(f'`{name}`' for name in ID_COLUMNS)}).",
@@ -149,20 +154,41 @@ class InferOperation(Operation):
                         )
                     },
                 ),
+            },
+        )
+        _add_answers(self)
+
+
+@dataclass
+class InferByReferenceOperation(Operation):
+    """``POST /detections/infer-by-reference``, whose handler reads the body itself."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            required=True,
+            content={
                 "application/json": OpenAPIMediaType(
-                    schema=Reference(ref="#/components/schemas/InferByReference")
+                    schema=Reference(ref="#/components/schemas/InferByReference"),
+                    examples={
+                        "object": Example(summary="An object in a bucket", value=BY_REFERENCE)
+                    },
                 ),
             },
         )
-        self.parameters = [*(self.parameters or []), *_INFER_HEADERS]
-        if self.responses is not None:
-            self.responses["202"] = _ACCEPTED
-        answer = self.responses["200"] if self.responses else None
-        if isinstance(answer, OpenAPIResponse) and answer.content:
-            answer.content["application/json"].examples = {
-                "run": Example(summary="One real source", value=RESPONSE)
-            }
-        _add_formats(answer)
+        _add_answers(self)
+
+
+def _add_answers(operation: Operation) -> None:
+    """Add what both ways to score an exposure have in common."""
+    operation.parameters = [*(operation.parameters or []), *_INFER_HEADERS]
+    if operation.responses is not None:
+        operation.responses["202"] = _ACCEPTED
+    answer = operation.responses["200"] if operation.responses else None
+    if isinstance(answer, OpenAPIResponse) and answer.content:
+        answer.content["application/json"].examples = {
+            "run": Example(summary="One real source", value=written_out(RESPONSE))
+        }
+    _add_formats(answer)
 
 
 @dataclass
@@ -180,7 +206,7 @@ class PictureOperation(Operation):
     def __post_init__(self) -> None:
         answer = self.responses["200"] if self.responses else None
         if isinstance(answer, OpenAPIResponse):
-            answer.content = {"image/png": OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))}
+            answer.content = {"image/png": OpenAPIMediaType(schema=_file())}
 
 
 @dataclass
@@ -230,16 +256,21 @@ _ACCEPTED = OpenAPIResponse(
 )
 
 
-def add_schemas(document: OpenAPI) -> None:
-    """Add the schemas that Litestar does not see in a handler's signature.
+def complete(document: OpenAPI) -> None:
+    """Add what Litestar does not see in a handler's signature, and which operations ask nobody.
 
-    Those of other bodies it sees, but not that they allow no further fields.
+    These are schemas. Those of other bodies it sees, but not that they allow no further fields.
     """
     _, schemas = msgspec.json.schema_components(
         [InferRequest, InferByReference, RunStatus, LabelIn, RouteIn, ValidateIn, BaselineIn],
         ref_template="#/components/schemas/{name}",
     )
     document.components.schemas.update(schemas)
+    for path in (document.paths or {}).values():
+        for operation in (path.get, path.post, path.put, path.patch):
+            if operation is not None and operation.security is None:
+                # Said, so that nobody takes it for forgotten.
+                operation.security = []
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -248,6 +279,8 @@ def openapi_config() -> OpenAPIConfig:
         title="astrotriton",
         version=version("astrotriton"),
         description=_DESCRIPTION,
+        license=License(name="BSD 3-Clause", identifier="BSD-3-Clause"),
+        tags=[Tag(name=name, description=meaning) for name, meaning in _TAGS.items()],
         use_handler_docstrings=True,
         components=Components(
             security_schemes={

@@ -22,12 +22,26 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+class WithoutQueryFilter(logging.Filter):
+    """Leaves the query out of the server's line for a request: a caller may put a key into it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass; the third argument of the server's is path and query."""
+        if isinstance(record.args, tuple) and len(record.args) == 5:
+            before, (path, *after) = record.args[:2], record.args[2:]
+            record.args = (*before, str(path).partition("?")[0], *after)
+        return True
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """The ``logging`` configuration of the service and of uvicorn."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"request_id": {"()": RequestIdFilter}},
+        "filters": {
+            "request_id": {"()": RequestIdFilter},
+            "without_query": {"()": WithoutQueryFilter},
+        },
         "formatters": {
             "json": {
                 "()": "pythonjsonlogger.orjson.OrjsonFormatter",
@@ -48,7 +62,11 @@ def logging_config(level: str) -> dict[str, Any]:
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             # uvicorn's own default would add handlers of its own.
-            name: {"handlers": [], "level": level, "propagate": True}
-            for name in ("uvicorn", "uvicorn.error", "uvicorn.access")
+            name: {"handlers": [], "level": level, "propagate": True, "filters": filters}
+            for name, filters in (
+                ("uvicorn", []),
+                ("uvicorn.error", []),
+                ("uvicorn.access", ["without_query"]),
+            )
         },
     }

@@ -1,9 +1,11 @@
 """OpenTelemetry traces, off unless the settings say where to send them."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import Any
 
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Send
+
+_QUERY = "astrotriton.query_string"
 
 
 class Tracing:
@@ -36,13 +38,27 @@ class Tracing:
         self._tracer = trace.get_tracer("gateway")
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """The application, each request of which is a span, a child of the caller's."""
+        """The application, each request of which is a span, a child of the caller's.
+
+        A span has the path of its request without the query: a caller may put a key into that.
+        """
         if self._tracer is None:
             return app
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-        wrapped: Any = OpenTelemetryMiddleware(app, exclude_spans=["receive", "send"])
-        return cast(ASGIApp, wrapped)
+        async def with_query(scope: Any, receive: Receive, send: Send) -> None:
+            if (query := scope.pop(_QUERY, None)) is not None:
+                scope["query_string"] = query
+            await app(scope, receive, send)
+
+        traced: Any = OpenTelemetryMiddleware(with_query, exclude_spans=["receive", "send"])
+
+        async def without_query(scope: Any, receive: Receive, send: Send) -> None:
+            if "query_string" in scope:
+                scope[_QUERY], scope["query_string"] = scope["query_string"], b""
+            await traced(scope, receive, send)
+
+        return without_query
 
     def span(self, name: str) -> AbstractContextManager[Any]:
         """A span for the block."""

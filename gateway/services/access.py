@@ -74,30 +74,30 @@ class AccessService:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._working: dict[str, int] = {}
 
-    async def admit(self, authorization: str | None, scope: Scope) -> Identity:
+    async def admit(self, authorization: str | None, *scopes: Scope) -> Identity:
         """Who asks, if they may do what they ask for, now.
 
         Parameters
         ----------
         authorization
             ``Bearer`` and an API key or token.
-        scope
-            What they must be allowed to do.
+        scopes
+            What they must be allowed to do; of several, one is enough.
 
         Raises
         ------
         UnauthenticatedError
             If it is missing or not valid.
         ForbiddenError
-            If it lacks the scope.
+            If it has none of the scopes.
         LimitError
             If they have asked too often.
         """
         if not self._required:
             return ANONYMOUS
         identity = await self._identify(authorization)
-        if scope not in identity.scopes:
-            raise ForbiddenError(f"this needs the scope {scope!r}")
+        if identity.scopes.isdisjoint(scopes):
+            raise ForbiddenError(f"this needs the scope {' or '.join(map(repr, scopes))}")
         self._count(identity)
         return identity
 

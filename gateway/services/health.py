@@ -3,21 +3,31 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
+from astrotriton.gateway.backends.replicas import Replica
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.errors import GatewayError
 from astrotriton.gateway.observability.metrics import READY
+from astrotriton.gateway.periodic import Shared
 from astrotriton.gateway.services.models import ModelService, Proof
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.routing import RoutingService
-from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.database import DEPENDENCY, Database
 from astrotriton.gateway.storage.migrate import current_revision, head
 from astrotriton.gateway.storage.outbox import measure_waiting
 from astrotriton.wire.health import Health, Part
 
+# Seconds after which a part that says nothing is taken to hang.
+_SILENCE = 3.0
+# Seconds that a golden tile may take, behind others' tiles; meanwhile the one before counts.
 _PATIENCE = 15.0
+# Seconds for which it counts that PostgreSQL answers those who connect.
+_CONNECTING = 1.0
 _SHORTEST_PAUSE = 2.0
 _OLD = 60.0
+# Seconds that a server is left out for, at least.
+_LEFT_OUT = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +37,9 @@ class HealthService:
 
     Triton's own readiness is not asked: it stays true with a broken model, and false without one.
     A server whose model answers wrong, or not at all, is left out as long as there is another.
+
+    An answer to a golden tile counts for a while. Each time, Triton and PostgreSQL must give a sign
+    of life within 3 s besides, so that one that hangs is noticed at once.
 
     Parameters
     ----------
@@ -57,7 +70,13 @@ class HealthService:
         self._probe = Part(ready=False, detail="the probe has not answered yet")
         self._asked_at: float | None = None
         self._faults_seen = 0
-        self._asking: asyncio.Task[Part] | None = None
+        self._silent: dict[Replica, str] = {}
+        self._connected_at: float | None = None
+        self._asking_model = Shared(self._ask_model, "probe")
+        self._greeting = Shared(lambda: triton.find_silent(_SILENCE), "signs of life")
+        self._asking_schema = Shared(self._ask_schema, "schema")
+        self._connecting = Shared(self._connect, "connecting")
+        self._asking_outbox = Shared(self._ask_outbox, "outbox")
 
     def drain(self) -> None:
         """Say from now on that no more requests should be sent here."""
@@ -78,24 +97,33 @@ class HealthService:
         health = await self.ready()
         parts = dict(health.parts)
         for proof in self._proofs:
-            parts[f"triton {proof.replica.address}"] = Part(
-                ready=proof.good and not proof.replica.ejected, detail=proof.detail
+            replica = proof.replica
+            parts[f"triton {replica.address}"] = Part(
+                ready=proof.good and not replica.ejected and replica not in self._silent,
+                detail=self._silent.get(replica, proof.detail),
             )
         parts["nats"] = Part(
             ready=self._outbox.fault is None, detail=self._outbox.fault or "events are published"
         )
+        parts["outbox"] = await _heard(self._asking_outbox)
+        return Health(status=health.status, parts=parts)
+
+    async def _ask_outbox(self) -> Part:
         try:
             async with self._database.transaction() as connection:
                 waiting, age = await measure_waiting(connection)
         except GatewayError as error:
-            parts["outbox"] = Part(ready=False, detail=error.detail)
-        else:
-            parts["outbox"] = Part(
-                ready=age < _OLD, detail=f"{waiting} events wait, the oldest for {age:.0f} s"
-            )
-        return Health(status=health.status, parts=parts)
+            return Part(ready=False, detail=error.detail)
+        return Part(ready=age < _OLD, detail=f"{waiting} events wait, the oldest for {age:.0f} s")
 
     async def _check_database(self) -> Part:
+        """What a connection of the pool says, unless those who connect now are not answered."""
+        schema, connecting = await asyncio.gather(
+            _heard(self._asking_schema), self._check_connecting()
+        )
+        return schema if connecting is None or not schema.ready else connecting
+
+    async def _ask_schema(self) -> Part:
         try:
             async with self._database.transaction() as connection:
                 revision = await current_revision(connection)
@@ -111,23 +139,62 @@ class HealthService:
             )
         return Part(ready=True, detail=f"schema {revision}")
 
+    async def _check_connecting(self) -> Part | None:
+        """What is wrong with new connections; anybody may ask for this, so that it is rationed."""
+        now = time.monotonic()
+        if self._connected_at is not None and now - self._connected_at < _CONNECTING:
+            return None
+        return await self._connecting.get()
+
+    async def _connect(self) -> Part | None:
+        try:
+            await self._database.check_connecting(_SILENCE)
+        except GatewayError as error:
+            return Part(ready=False, detail=error.detail)
+        self._connected_at = time.monotonic()
+        return None
+
     async def _check_model(self) -> Part:
+        """What the last probe said, or a new one, unless every server hangs."""
+        probe, _ = await asyncio.gather(self._check_probe(), self._find_silent())
+        if not self._silent:
+            return probe
+        heard = [proof for proof in self._proofs if proof.replica not in self._silent]
+        for replica, fault in self._silent.items():
+            if heard and not replica.ejected:
+                replica.eject(_LEFT_OUT, fault)
+        faults = "; ".join(f"{replica.address}: {one}" for replica, one in self._silent.items())
+        if any(proof.good for proof in heard):
+            return Part(ready=probe.ready, detail=f"{probe.detail}; {faults}")
+        return Part(ready=False, detail=faults)
+
+    async def _find_silent(self) -> None:
+        # To look up their names may take longer; then those that were silent before still are.
+        with suppress(TimeoutError):
+            self._silent = await self._greeting.get(2 * _SILENCE)
+
+    async def _check_probe(self) -> Part:
         """The last probe, or a new one if that is old or a request has failed since."""
-        if self._asking is None and self._is_stale():
+        if not self._asking_model.under_way:
+            if not self._is_stale():
+                return self._probe
             self._asked_at = time.monotonic()
             self._faults_seen = self._triton.faults
-            self._asking = asyncio.create_task(self._ask_all(), name="probe")
-        if self._asking is not None:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    self._probe = await asyncio.shield(self._asking)
-            except TimeoutError:
-                return Part(ready=False, detail=f"no answer to the golden tile in {_PATIENCE:g} s")
-            except Exception as error:  # whatever it is, the next one may do better
-                _log.error("the probe failed", exc_info=error)
-                self._probe = Part(ready=False, detail=f"the probe failed: {error!r}")
-            self._asking = None
+        try:
+            await self._asking_model.get(_SILENCE)
+        except TimeoutError:
+            # It may wait behind the tiles of many exposures, and the one before was right.
+            if time.monotonic() - (self._asked_at or 0.0) >= _PATIENCE:
+                detail = f"no answer to the golden tile in {_PATIENCE:g} s"
+                return Part(ready=False, detail=detail)
         return self._probe
+
+    async def _ask_model(self) -> None:
+        try:
+            self._probe = await self._ask_all()
+        except Exception as error:  # whatever it is, the next one may do better
+            _log.error("the probe failed", exc_info=error)
+            self._probe = Part(ready=False, detail=f"the probe failed: {error!r}")
 
     def _is_stale(self) -> bool:
         if self._asked_at is None:
@@ -147,7 +214,7 @@ class HealthService:
             if proof.good:
                 proof.replica.admit()
             else:
-                proof.replica.eject(max(3 * self._interval, 10.0), proof.detail)
+                proof.replica.eject(max(3 * self._interval, _LEFT_OUT), proof.detail)
         bad = [proof for proof in proofs if not proof.good]
         good = len(proofs) - len(bad)
         shown = next((proof for proof in proofs if proof.good), proofs[0])
@@ -156,3 +223,11 @@ class HealthService:
             detail += f"; {good} of {len(proofs)} servers do"
             detail += "".join(f"; {proof.replica.address}: {proof.detail}" for proof in bad)
         return Part(ready=good > 0, detail=detail)
+
+
+async def _heard(asking: Shared[Part]) -> Part:
+    """What PostgreSQL says, unless it says nothing for too long."""
+    try:
+        return await asking.get(_SILENCE)
+    except TimeoutError:
+        return Part(ready=False, detail=f"{DEPENDENCY}: no answer within {_SILENCE:g} s")

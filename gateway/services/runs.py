@@ -14,7 +14,12 @@ import msgspec
 
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.deadline import deadline
-from astrotriton.gateway.errors import NotFoundError, RunGivenUpError, problem_of
+from astrotriton.gateway.errors import (
+    ForbiddenError,
+    NotFoundError,
+    RunGivenUpError,
+    problem_of,
+)
 from astrotriton.gateway.jobs import Jobs
 from astrotriton.gateway.observability.metrics import OUTBOX_LAG, OUTBOX_WAITING
 from astrotriton.gateway.periodic import repeat
@@ -32,7 +37,7 @@ from astrotriton.gateway.storage.jobs import (
     take_key,
 )
 from astrotriton.gateway.storage.outbox import measure_waiting
-from astrotriton.gateway.storage.runs import find_run
+from astrotriton.gateway.storage.runs import find_caller, find_run
 from astrotriton.wire.problems import Problem
 from astrotriton.wire.runs import InferResponse, RunStatus
 
@@ -143,7 +148,7 @@ class RunService:
             if key is None or await take_key(
                 connection, caller, key, pending.digest, pending.run_id
             ):
-                await insert_job(connection, pending.run_id)
+                await insert_job(connection, pending.run_id, caller)
                 run_id = pending.run_id
         if run_id is None:
             return await self._faster(pending)
@@ -159,15 +164,26 @@ class RunService:
             raise RunGivenUpError("another run with this key has just failed; send it again")
         return run_id
 
-    async def get(self, run_id: UUID) -> RunStatus:
+    async def get(self, run_id: UUID, only_of: str | None = None) -> RunStatus:
         """A run, and how far it is.
+
+        Parameters
+        ----------
+        run_id
+            The run.
+        only_of
+            A caller who may see its own runs alone; None: one who may see every run.
 
         Raises
         ------
         NotFoundError
             If there is none of that id.
+        ForbiddenError
+            If it is not the caller's. That tells nothing of whether there is such a run.
         """
         async with self._database.transaction() as connection:
+            if only_of is not None and await find_caller(connection, run_id) != only_of:
+                raise ForbiddenError("this needs the scope 'read': the run is none of yours")
             job = await find_job(connection, run_id)
             run = await find_run(connection, run_id)
         if job is not None:

@@ -294,7 +294,7 @@ class ScoringService:
             if not await self._routing.still_allows(connection, choice):
                 raise _ReplacedError
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
-            await insert_run(connection, model.id, run)
+            await insert_run(connection, model.id, run, pending.caller)
             await insert_detections(connection, run.run_id, run.detections, record.features)
             await insert_cutouts(connection, record.pictures)
             await insert_event(connection, record.event_id, DETECTION_SCORED, record.event)

@@ -1,6 +1,7 @@
 """Connections to PostgreSQL."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -39,11 +40,19 @@ class Database:
         Where connections come from.
     timeout
         Seconds to wait for one.
+    connect
+        Opens one outside the pool.
     """
 
-    def __init__(self, pool: asyncpg.Pool, timeout: float) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        timeout: float,
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
+    ) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._connect = connect
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -78,12 +87,37 @@ class Database:
             detail = str(error) or type(error).__name__
             raise DependencyError(DEPENDENCY, detail) from error
 
+    async def check_connecting(self, seconds: float) -> None:
+        """See whether PostgreSQL still answers those who connect, which no pool can tell.
+
+        A refusal is an answer: what it means for runs, the connections of the pool tell.
+
+        Raises
+        ------
+        DependencyError
+            If it has said nothing in so many seconds.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await (await self._connect()).close()
+        except TimeoutError as error:
+            detail = f"nobody who connects is answered within {seconds:g} s"
+            raise DependencyError(DEPENDENCY, detail) from error
+        except _AWAY:
+            return
+
 
 @asynccontextmanager
 async def open_database(settings: GatewaySettings) -> AsyncIterator[Database]:
     """The database of the settings, until the block ends."""
+    url = settings.database_url.get_secret_value()
+    named = {"application_name": "astrotriton-gateway"}
+
+    async def connect() -> asyncpg.Connection:
+        return await asyncpg.connect(url, server_settings=named)
+
     async with asyncpg.create_pool(
-        settings.database_url.get_secret_value(),
+        url,
         min_size=0,
         max_size=settings.database_pool_size,
         timeout=settings.database_timeout,
@@ -91,9 +125,9 @@ async def open_database(settings: GatewaySettings) -> AsyncIterator[Database]:
         statement_cache_size=settings.statement_cache_size,
         # Nothing outlives a transaction here, so there is nothing to ask the server to undo.
         reset=_nothing,
-        server_settings={"application_name": "astrotriton-gateway"},
+        server_settings=named,
     ) as pool:
-        yield Database(pool, settings.database_timeout)
+        yield Database(pool, settings.database_timeout, connect)
 
 
 async def _nothing(connection: Connection) -> None:

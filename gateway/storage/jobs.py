@@ -8,9 +8,11 @@ from asyncpg import Record
 from astrotriton.gateway.storage.database import Connection
 
 
-async def insert_job(connection: Connection, run_id: UUID) -> None:
-    """Add a run that waits for its turn."""
-    await connection.execute("INSERT INTO jobs (id, status) VALUES ($1, 'queued')", run_id)
+async def insert_job(connection: Connection, run_id: UUID, caller: str) -> None:
+    """Add a run of a caller's that waits for its turn."""
+    await connection.execute(
+        "INSERT INTO jobs (id, status, caller) VALUES ($1, 'queued', $2)", run_id, caller
+    )
 
 
 async def find_job(connection: Connection, run_id: UUID) -> Record | None:

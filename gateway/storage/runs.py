@@ -30,6 +30,7 @@ _COLUMNS = (
     "flags",
     "detections",
     "created_at",
+    "caller",
 )
 _INSERT = (
     f"INSERT INTO runs ({', '.join(_COLUMNS)}) "
@@ -56,8 +57,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     labelled: int
 
 
-async def insert_run(connection: Connection, model_id: UUID, run: InferResponse) -> None:
-    """Add a run, without its detections."""
+async def insert_run(
+    connection: Connection, model_id: UUID, run: InferResponse, caller: str
+) -> None:
+    """Add a run of a caller's, without its detections."""
     await connection.execute(
         _INSERT,
         run.run_id,
@@ -77,7 +80,20 @@ async def insert_run(connection: Connection, model_id: UUID, run: InferResponse)
         run.flags,
         len(run.detections),
         run.created_at,
+        caller,
     )
+
+
+async def find_caller(connection: Connection, run_id: UUID) -> str | None:
+    """Whose a run is, complete or in the background; None if nobody's is known under that id."""
+    found: str | None = await connection.fetchval(
+        """
+        SELECT coalesce((SELECT caller FROM jobs WHERE id = $1),
+                        (SELECT caller FROM runs WHERE id = $1))
+        """,
+        run_id,
+    )
+    return found
 
 
 async def find_run(connection: Connection, run_id: UUID) -> InferResponse | None:

@@ -166,6 +166,12 @@ class Process:
         if self._process.poll() is not None:
             raise RuntimeError(f"a server ended:\n{self.log.read_text()[-4000:]}")
 
+    @property
+    def pid(self) -> int:
+        """Of the server."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it and all that it started, at once."""
         assert self._process is not None

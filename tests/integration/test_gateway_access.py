@@ -3,18 +3,16 @@
 import asyncio
 import gzip
 import io
-import json
 import logging
+import math
 import re
-import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
+import grpc
 import httpx
 import jwt
 import numpy as np
@@ -23,32 +21,39 @@ import pytest
 from astropy.io import fits
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic import ValidationError
 
 from astrotriton.commands.keys import keys as keys_command
+from astrotriton.gateway.backends import oidc
 from astrotriton.gateway.keys import SCOPES, new_key
+from astrotriton.gateway.rpc.detections_pb2 import DESCRIPTOR
+from astrotriton.gateway.rpc.service import NAME
 from astrotriton.gateway.settings import GatewaySettings
-from astrotriton.gateway.storage.api_keys import insert_key
+from astrotriton.wire.events import EVENTS
 from tests.integration.gateway_parts import (
     ObjectStoreServer,
     exposure,
+    free_port,
     infer,
     npy,
     serve,
 )
+from tests.integration.identity_parts import Issuer, bearer, guarded_by, key_with
 
-AUDIENCE = "astrotriton"
 DETECTION = f"/detections/{uuid4()}"
 ROUTE = "/models/unet_astronomical/route"
 # Method, path, scope, and the status of somebody who may.
 ENDPOINTS = [
     ("POST", "/detections/infer", "infer", 415),
+    ("POST", "/detections/infer-by-reference", "infer", 415),
     ("GET", "/detections/", "read", 200),
     ("GET", DETECTION, "read", 404),
     ("GET", f"{DETECTION}/confidence", "read", 404),
     ("GET", f"{DETECTION}/cutout.png", "read", 404),
     ("PATCH", DETECTION, "label", 404),
+    # Who may infer sees its own runs, and this is none.
     ("GET", f"/runs/{uuid4()}", "read", 404),
     ("GET", "/models/", "read", 200),
     ("GET", "/models/x", "read", 404),
@@ -65,54 +70,18 @@ ENDPOINTS = [
     ("PUT", ROUTE, "admin", 409),
     ("GET", "/health/dependencies", "read", 200),
 ]
-OPEN = ["/health/live", "/health/ready", "/metrics", "/schema", "/schema/openapi.json"]
+# What asks nobody who it is.
+OPEN = [
+    *("/health/live", "/health/ready", "/metrics", "/schema", "/schema/openapi.json"),
+    *(f"/schema/events/{kind}.json" for kind in EVENTS),
+]
+# Method of the gRPC service, scope, and the status of somebody who may, whose message is empty.
+METHODS = [
+    ("Infer", "infer", grpc.StatusCode.INVALID_ARGUMENT),
+    ("InferStream", "infer", grpc.StatusCode.INVALID_ARGUMENT),
+]
+_RPC = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED}
 BODIES = {"PATCH": {"label": "real"}, "PUT": {"champion": 99}}
-
-
-class Issuer:
-    """An OpenID Connect provider that only has keys."""
-
-    def __init__(self) -> None:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.fetched = 0
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/.well-known/openid-configuration":
-                    body: dict[str, Any] = {"jwks_uri": f"{issuer.url}/keys"}
-                else:
-                    issuer.fetched += 1
-                    key = json.loads(RSAAlgorithm.to_jwk(issuer.key.public_key()))
-                    body = {"keys": [key | {"kid": "1", "alg": "RS256", "use": "sig"}]}
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(json.dumps(body).encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "Issuer":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def token(self, scope: str, *, kid: str = "1", key: Any = None, **claims: Any) -> str:
-        now = datetime.now(UTC)
-        given = {
-            "iss": self.url,
-            "aud": AUDIENCE,
-            "sub": "astronomer",
-            "exp": now + timedelta(minutes=5),
-            "scope": scope,
-        }
-        return jwt.encode(given | claims, key or self.key, "RS256", headers={"kid": kid})
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +92,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def guarded(settings: GatewaySettings, issuer: Issuer) -> GatewaySettings:
-    return settings.model_copy(
-        update={
-            "auth": "required",
-            "oidc_issuer": issuer.url,
-            "oidc_audience": AUDIENCE,
-            "probe_interval": 60.0,
-        }
-    )
+    return guarded_by(settings, issuer)
 
 
 @pytest.fixture
@@ -139,69 +101,91 @@ async def client(guarded: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def key_with(
-    settings: GatewaySettings, *scopes: Any, revoked: bool = False, **options: Any
-) -> str:
-    key = new_key("test", list(scopes), **options)
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    await insert_key(connection, key)
-    if revoked:
-        await connection.execute("UPDATE api_keys SET revoked_at = now()  WHERE id = $1", key.id)
-    await connection.close()
-    return key.token
-
-
 async def ask(client: httpx.AsyncClient, method: str, path: str, token: str | None) -> int:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    response = await client.request(method, path, json=BODIES.get(method), headers=headers)
+    response = await client.request(method, path, json=BODIES.get(method), headers=bearer(token))
     if response.status_code in (401, 403):
         assert response.headers["content-type"] == "application/problem+json"
         assert ("www-authenticate" in response.headers) == (response.status_code == 401)
     return response.status_code
 
 
-async def test_who_gets_in(client, guarded, issuer):
+async def callers_of(settings: GatewaySettings, issuer: Issuer) -> dict[str, Any]:
+    """Every kind of caller: its key or token, and the scopes that it has; None: it is nobody."""
     past = datetime.now(UTC) - timedelta(minutes=5)
-    good = {scope: await key_with(guarded, scope) for scope in SCOPES}
     every = " ".join(SCOPES)
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    unsigned = jwt.encode({"sub": "x", "scope": every}, None, algorithm="none")
-    refused = {
+    admin = await key_with(settings, "admin")
+    nobody = {
         "no key": None,
         "nonsense": "x.y.z",
         "unknown key": new_key("x", ["admin"]).token,
-        "wrong secret": good["admin"][:-1] + ("A" if good["admin"][-1] != "A" else "B"),
-        "expired key": await key_with(guarded, *SCOPES, expires_at=past),
-        "revoked key": await key_with(guarded, *SCOPES, revoked=True),
+        "wrong secret": admin[:-1] + ("A" if admin[-1] != "A" else "B"),
+        "expired key": await key_with(settings, *SCOPES, expires_at=past),
+        "revoked key": await key_with(settings, *SCOPES, revoked=True),
         "forged token": issuer.token(every, key=stranger),
         "unknown signer": issuer.token(every, kid="2"),
-        "unsigned token": unsigned,
+        "unsigned token": jwt.encode({"sub": "x", "scope": every}, None, algorithm="none"),
         "shared secret": jwt.encode({"sub": "x"}, "k" * 32, "HS256", headers={"kid": "1"}),
         "wrong audience": issuer.token(every, aud="another"),
         "wrong issuer": issuer.token(every, iss="https://elsewhere.example"),
         "expired token": issuer.token(every, exp=past),
     }
-    table = {}
-    for method, path, scope, status in ENDPOINTS:
-        others = [other for other in SCOPES if other != scope]
-        wrong = await key_with(guarded, *others)
-        for name, token in refused.items():
-            table[method, path, name] = (await ask(client, method, path, token), 401)
-        table[method, path, "wrong scope"] = (await ask(client, method, path, wrong), 403)
-        table[method, path, "token of wrong scope"] = (
-            await ask(client, method, path, issuer.token(" ".join(others))),
-            403,
-        )
-        table[method, path, "right scope"] = (await ask(client, method, path, good[scope]), status)
-        table[method, path, "token"] = (
-            await ask(client, method, path, issuer.token(scope)),
-            status,
-        )
-    assert {case: got for case, got in table.items() if got[0] != got[1]} == {}
+    known = {"token without a scope of ours": (issuer.token("openid"), set())}
+    for scope in SCOPES:
+        known[f"key: {scope}"] = (await key_with(settings, scope), {scope})
+        known[f"token: {scope}"] = (issuer.token(f"openid {scope}", sub=scope), {scope})
+    return {name: (token, None) for name, token in nobody.items()} | known
+
+
+def due(scopes: set[str] | None, needed: str, status: Any) -> Any:
+    """The status of an answer to a caller with some scopes."""
+    if scopes is None:
+        return 401
+    return status if needed in scopes else 403
+
+
+async def test_who_gets_in(client, guarded, issuer, monkeypatch):
+    monkeypatch.setattr(oidc, "_SHORTEST_PAUSE", math.inf)
+    callers = await callers_of(guarded, issuer)
+    asked, table = issuer.asked, {}
+    for method, path, needed, status in ENDPOINTS:
+        for name, (token, scopes) in callers.items():
+            wanted = due(scopes, needed, status)
+            table[method, path, name] = (await ask(client, method, path, token), wanted)
     for path in OPEN:
-        assert (await client.get(path)).status_code in (200, 503), path
+        for name, (token, _) in callers.items():
+            status = await ask(client, "GET", path, token)
+            table["GET", path, name] = (status, status if status == 503 else 200)
+    assert {case: got for case, got in table.items() if got[0] != got[1]} == {}
     # An unknown signer does not make the gateway fetch keys each time.
-    assert issuer.fetched <= 2
+    assert issuer.asked - asked <= 1
+
+
+async def test_who_gets_in_over_grpc(guarded, issuer):
+    callers, table = await callers_of(guarded, issuer), {}
+    guarded = guarded.model_copy(update={"grpc_port": free_port()})
+    options = [("grpc.enable_http_proxy", 0)]
+    async with (
+        serve(guarded),
+        grpc.aio.insecure_channel(f"127.0.0.1:{guarded.grpc_port}", options) as channel,
+    ):
+        for method, needed, status in METHODS:
+            kind = channel.unary_stream if method.endswith("Stream") else channel.unary_unary
+            for name, (token, scopes) in callers.items():
+                metadata = [(key.lower(), value) for key, value in bearer(token).items()]
+                wanted = due(scopes, needed, status)
+                code = await kind(f"/{NAME}/{method}")(b"", metadata=metadata).code()
+                table[method, name] = (code, _RPC.get(wanted, wanted))
+        # Health and reflection ask nobody; nothing else is there.
+        health = health_pb2_grpc.HealthStub(channel)
+        await health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        listing = reflection_pb2.ServerReflectionRequest(list_services="")
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        (told,) = [answer async for answer in reflect(iter([listing]))]
+    assert {case: got for case, got in table.items() if got[0] != got[1]} == {}
+    assert {service.name for service in told.list_services_response.service} == {
+        *(NAME, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+    }
 
 
 async def test_every_operation_is_in_the_table(client):
@@ -210,13 +194,28 @@ async def test_every_operation_is_in_the_table(client):
         (method.upper(), re.sub(r"\{[^}]*\}", "{}", path))
         for path, methods in document["paths"].items()
         for method in methods
-        if not path.startswith(("/health/live", "/health/ready"))
+        if path not in OPEN
     }
     listed = {
         (method, re.sub(r"[0-9a-f-]{36}|unet_astronomical|\bx(?=/|$)", "{}", path).rstrip("/"))
         for method, path, _, _ in ENDPOINTS
     }
     assert {(method, path.rstrip("/")) for method, path in operations} == listed
+    methods = DESCRIPTOR.services_by_name["Detections"].methods_by_name
+    assert {method for method, _, _ in METHODS} == set(methods)
+
+
+async def test_head_is_answered_as_get_is(client, guarded):
+    """Everywhere; load balancers ask for health so."""
+    token = await key_with(guarded, "read")
+    paths = [path for method, path, _, _ in ENDPOINTS if method == "GET"]
+    for path in (*paths, *OPEN, "/nowhere"):
+        for headers in ({}, bearer(token)):
+            head = await client.head(path, headers=headers)
+            assert head.status_code == (await client.get(path, headers=headers)).status_code, path
+            assert head.content == b""
+    assert (await client.head("/detections/infer")).status_code == 405
+    assert "HEAD" in (await client.options("/health/ready")).headers["allow"]
 
 
 async def test_a_caller_is_kept_to_its_rate(client, guarded):

@@ -128,7 +128,7 @@ async def test_metrics_are_for_prometheus(client):
     assert grown("astrotriton_problems", "astrotriton_problems_total", code="not-fits") == 1
 
 
-async def test_traces_go_from_the_caller_through_the_gateway(settings, tmp_path):
+async def test_traces_go_from_the_caller_through_the_gateway_without_its_key(settings, tmp_path):
     spans: list[Any] = []
 
     class Collector(trace_service_pb2_grpc.TraceServiceServicer):
@@ -153,7 +153,10 @@ async def test_traces_go_from_the_caller_through_the_gateway(settings, tmp_path)
         async with process_of(settings, tmp_path, **environment) as (_, client):
             client.headers["traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
             assert (await infer(client, npy(exposure()))).status_code == 200
-            wanted = {"prepare", "infer", "finish", "store"}
+            # A caller who does not know better may send its key so.
+            for path in ("/health/ready", "/detections/", "/nowhere", "/detections/infer"):
+                await client.get(f"{path}?api_key=at_secret&access_token=eyJ.secret.x&limit=secret")
+            wanted = {"prepare", "infer", "finish", "store", "GET /detections/"}
             async with asyncio.timeout(30):
                 while not wanted <= {s.name for s in spans if s.trace_id.hex() == trace}:
                     await asyncio.sleep(0.1)
@@ -165,3 +168,7 @@ async def test_traces_go_from_the_caller_through_the_gateway(settings, tmp_path)
         for line in lines
         if line["logger"].startswith("astrotriton.gateway")
     )
+    requests = [line["message"] for line in lines if line["logger"] == "uvicorn.access"]
+    assert any('"GET /detections/ HTTP' in message for message in requests)
+    for told in (*map(str, lines), *map(str, spans)):
+        assert "secret" not in told

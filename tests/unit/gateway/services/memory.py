@@ -59,6 +59,7 @@ class Memory:
     models: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
     runs: dict[UUID, InferResponse] = field(default_factory=dict)
+    callers: dict[UUID, str] = field(default_factory=dict)
     features: dict[UUID, list[float] | None] = field(default_factory=dict)
     cutouts: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     labels: list[tuple[UUID, GivenLabel]] = field(default_factory=list)
@@ -79,6 +80,7 @@ class Memory:
     logged: dict[UUID, str] = field(default_factory=dict)
     revision: str | None = field(default_factory=head)
     away: bool = False
+    deaf: bool = False
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Memory"]:
@@ -97,6 +99,10 @@ class Memory:
             raise
 
     connection = transaction
+
+    async def check_connecting(self, seconds: float) -> None:
+        if self.deaf:
+            raise DependencyError("postgresql", "nobody who connects is answered")
 
     def events(self, subject: str) -> list[Any]:
         """The data of the events of a kind."""
@@ -245,9 +251,15 @@ async def current_revision(memory: Memory) -> str | None:
 
 
 @_stands_in_for("runs")
-async def insert_run(memory: Memory, model_id: UUID, run: InferResponse) -> None:
+async def insert_run(memory: Memory, model_id: UUID, run: InferResponse, caller: str) -> None:
     assert model_id in memory.models
     memory.runs[run.run_id] = run
+    memory.callers[run.run_id] = caller
+
+
+@_stands_in_for("runs")
+async def find_caller(memory: Memory, run_id: UUID) -> str | None:
+    return memory.callers.get(run_id)
 
 
 @_stands_in_for("runs")
@@ -344,7 +356,8 @@ async def beside(memory: Memory, run_id: UUID, rank: int) -> tuple[UUID | None, 
 
 
 @_stands_in_for("jobs")
-async def insert_job(memory: Memory, run_id: UUID) -> None:
+async def insert_job(memory: Memory, run_id: UUID, caller: str) -> None:
+    memory.callers[run_id] = caller
     memory.jobs[run_id] = {
         **{"id": run_id, "status": "queued", "done": 0, "of": 0, "problem": None},
         **{"created_at": datetime.now(UTC), "finished_at": None, "heartbeat_at": datetime.now(UTC)},

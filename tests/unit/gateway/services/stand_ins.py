@@ -56,6 +56,7 @@ class Server:
     off: float = 0.0
     away: bool = False
     ejected: bool = False
+    silent: bool = False
     counts: dict[int, SimpleNamespace] = field(default_factory=dict)
 
     def eject(self, seconds: float, why: str) -> None:
@@ -111,6 +112,9 @@ class Tritons:
             else golden.judge([self.networks[version](golden.image) + np.float32(server.off)])
             for server in self.servers
         }
+
+    async def find_silent(self, seconds: float) -> dict[Server, str]:
+        return {server: "it is silent" for server in self.servers if server.silent}
 
     async def replicas(self) -> list[Server]:
         return self.servers

@@ -106,8 +106,81 @@ async def test_many_that_ask_at_once_are_one_probe(service, triton):
     assert asked == 1
 
 
+async def test_a_server_that_falls_silent_is_left_out_though_its_last_proof_counts(
+    service, triton, now
+):
+    triton.servers.append(Server("silent:8001"))
+    assert (await service.ready()).status == "ready"
+    triton.servers[1].silent = True
+    part = (await service.ready()).parts["model"]
+    assert part.ready
+    assert "silent:8001: it is silent" in part.detail
+    assert triton.servers[1].ejected
+    assert not (await service.dependencies()).parts["triton silent:8001"].ready
+    triton.servers[0].silent = True
+    part = (await service.ready()).parts["model"]
+    assert not part.ready
+    assert "one:8001: it is silent; silent:8001: it is silent" in part.detail
+    triton.servers[0].silent = triton.servers[1].silent = False
+    assert (await service.ready()).status == "ready"
+
+
+async def test_a_database_that_answers_nobody_new_is_named(service, memory, now):
+    memory.deaf = True
+    part = (await service.ready()).parts["database"]
+    assert not part.ready
+    assert "nobody who connects" in part.detail
+    memory.deaf = False
+    assert (await service.ready()).status == "ready"
+    # Whoever asks again and again does not make it connect each time.
+    memory.deaf = True
+    assert (await service.ready()).status == "ready"
+    now.time += 1.0
+    assert (await service.ready()).status == "not ready"
+
+
+async def test_a_database_that_says_nothing_is_not_waited_for(service, memory, monkeypatch):
+    monkeypatch.setattr(health, "_SILENCE", 0.01)
+    come = asyncio.Event()
+    real = health.current_revision
+
+    async def late(connection):
+        await come.wait()
+        return await real(connection)
+
+    monkeypatch.setattr(health, "current_revision", late)
+    part = (await service.ready()).parts["database"]
+    assert (part.ready, part.detail) == (False, "postgresql: no answer within 0.01 s")
+    come.set()
+    monkeypatch.setattr(health, "_SILENCE", 30.0)
+    assert (await service.ready()).status == "ready"
+
+
+async def test_a_slow_probe_leaves_the_one_before_in_force_for_a_while(
+    service, triton, now, monkeypatch
+):
+    assert (await service.ready()).status == "ready"
+    monkeypatch.setattr(health, "_SILENCE", 0.01)
+    come = asyncio.Event()
+    real = triton.prove
+
+    async def late(*what):
+        await come.wait()
+        return await real(*what)
+
+    triton.prove = late
+    now.time += 61.0
+    assert (await service.ready()).status == "ready"
+    now.time += 15.0
+    assert "no answer to the golden tile" in (await service.ready()).parts["model"].detail
+    come.set()
+    monkeypatch.setattr(health, "_SILENCE", 30.0)
+    assert (await service.ready()).status == "ready"
+
+
 async def test_a_probe_that_does_not_come_back_is_not_waited_for(service, triton, monkeypatch):
-    monkeypatch.setattr(health, "_PATIENCE", 0.01)
+    monkeypatch.setattr(health, "_SILENCE", 0.01)
+    monkeypatch.setattr(health, "_PATIENCE", 0.0)
     come = asyncio.Event()
     real = triton.prove
 
@@ -118,7 +191,7 @@ async def test_a_probe_that_does_not_come_back_is_not_waited_for(service, triton
     triton.prove = late
     assert "no answer to the golden tile" in (await service.ready()).parts["model"].detail
     come.set()
-    monkeypatch.setattr(health, "_PATIENCE", 30.0)
+    monkeypatch.setattr(health, "_SILENCE", 30.0)
     assert (await service.ready()).status == "ready"
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from astrotriton.detection.errors import InputError
-from astrotriton.gateway.errors import KeyReusedError, NotFoundError
+from astrotriton.gateway.errors import ForbiddenError, KeyReusedError, NotFoundError
 from astrotriton.gateway.services import runs as module
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.runs import RunService, check_key
@@ -80,6 +80,16 @@ async def test_a_run_is_answered_and_found_again(runs, admission):
     assert (found.status, found.progress, found.result) == ("complete", 1.0, done.result)
     with pytest.raises(NotFoundError):
         await runs.get(uuid4())
+
+
+async def test_who_may_see_its_own_runs_alone_sees_these(runs, admission):
+    done, begun = (await score(runs, admission)).run_id, await start(runs, admission)
+    await ended(runs, begun)
+    for run_id in (done, begun):
+        assert (await runs.get(run_id, CALLER)).run_id == run_id
+    for run_id, caller in ((done, "key:b"), (begun, "key:b"), (uuid4(), CALLER)):
+        with pytest.raises(ForbiddenError):
+            await runs.get(run_id, caller)
 
 
 async def test_the_same_key_gets_the_first_answer_again(runs, admission, memory):

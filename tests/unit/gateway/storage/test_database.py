@@ -1,5 +1,6 @@
 """What PostgreSQL's errors are to a caller. A pool that fails stands in for rare ones."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,8 +27,19 @@ class Pool:
         raise self._error
 
 
+async def _refuse() -> Any:
+    raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+
+
+async def test_who_connects_must_be_answered_if_only_with_a_refusal():
+    await Database(Pool(OSError()), 1.0, _refuse).check_connecting(30.0)  # type: ignore[arg-type]
+    silent = Database(Pool(OSError()), 1.0, asyncio.Event().wait)  # type: ignore[arg-type]
+    with pytest.raises(DependencyError, match="nobody who connects is answered"):
+        await silent.check_connecting(0.01)
+
+
 async def commit(error: Exception) -> None:
-    async with Database(Pool(error), 1.0).transaction():  # type: ignore[arg-type]
+    async with Database(Pool(error), 1.0, _refuse).transaction():  # type: ignore[arg-type]
         pass
 
 
