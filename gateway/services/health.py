@@ -84,8 +84,10 @@ class HealthService:
 
     async def ready(self) -> Health:
         """What keeps the service from its work, if anything does."""
-        database, model = await asyncio.gather(self._check_database(), self._check_model())
-        parts = {"database": database, "model": model}
+        database, _ = await asyncio.gather(self._check_database(), self._find_silent())
+        # The probe needs both, and whoever asks must not wait for what hangs.
+        patience = None if database.ready and not self._silent else 0.0
+        parts = {"database": database, "model": self._judge(await self._check_probe(patience))}
         if self._draining:
             parts["gateway"] = Part(ready=False, detail="it is shutting down")
         ready = all(part.ready for part in parts.values())
@@ -154,9 +156,8 @@ class HealthService:
         self._connected_at = time.monotonic()
         return None
 
-    async def _check_model(self) -> Part:
-        """What the last probe said, or a new one, unless every server hangs."""
-        probe, _ = await asyncio.gather(self._check_probe(), self._find_silent())
+    def _judge(self, probe: Part) -> Part:
+        """What a probe says of the model, unless every server that was right is silent now."""
         if not self._silent:
             return probe
         heard = [proof for proof in self._proofs if proof.replica not in self._silent]
@@ -164,8 +165,9 @@ class HealthService:
             if heard and not replica.ejected:
                 replica.eject(_LEFT_OUT, fault)
         faults = "; ".join(f"{replica.address}: {one}" for replica, one in self._silent.items())
-        if any(proof.good for proof in heard):
-            return Part(ready=probe.ready, detail=f"{probe.detail}; {faults}")
+        if good := [proof for proof in heard if proof.good]:
+            count = f"{len(good)} of {len(self._proofs)} servers do"
+            return Part(ready=probe.ready, detail=f"{good[0].detail}; {count}; {faults}")
         return Part(ready=False, detail=faults)
 
     async def _find_silent(self) -> None:
@@ -173,15 +175,24 @@ class HealthService:
         with suppress(TimeoutError):
             self._silent = await self._greeting.get(2 * _SILENCE)
 
-    async def _check_probe(self) -> Part:
-        """The last probe, or a new one if that is old or a request has failed since."""
+    async def _check_probe(self, patience: float | None) -> Part:
+        """The last probe, or a new one if that is old or a request has failed since.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for a new one; None: as long as it may take, or for a short while where
+            the one before was right.
+        """
         if not self._asking_model.under_way:
             if not self._is_stale():
                 return self._probe
             self._asked_at = time.monotonic()
             self._faults_seen = self._triton.faults
+        if patience is None:
+            patience = _SILENCE if self._probe.ready else _PATIENCE
         try:
-            await self._asking_model.get(_SILENCE)
+            await self._asking_model.get(patience)
         except TimeoutError:
             # It may wait behind the tiles of many exposures, and the one before was right.
             if time.monotonic() - (self._asked_at or 0.0) >= _PATIENCE:

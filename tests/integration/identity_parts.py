@@ -1,5 +1,6 @@
 """Callers of a gateway: API keys, and an OpenID Connect provider that can fail."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import asyncpg
+import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
@@ -134,3 +136,23 @@ async def key_with(
 def bearer(token: str | None) -> dict[str, str]:
     """The header of a caller with a key or token, or without one."""
     return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+async def look(client: httpx.AsyncClient, token: str | None) -> httpx.Response:
+    """Ask for something as a caller who may read."""
+    return await client.get("/detections/", headers=bearer(token))
+
+
+def assert_nobody_can_tell(answer: httpx.Response) -> None:
+    """That the issuer is at fault, and when to come back."""
+    assert answer.status_code == 503, answer.text
+    assert answer.json()["dependency"] == "oidc"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def until_let_in(client: httpx.AsyncClient, token: str) -> None:
+    """Come back until the gateway has the issuer's keys."""
+    async with asyncio.timeout(60):
+        while (answer := await look(client, token)).status_code != 200:
+            assert_nobody_can_tell(answer)
+            await asyncio.sleep(0.2)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from astrotriton.gateway.backends import oidc
@@ -13,9 +12,12 @@ from tests.integration.identity_parts import (
     DISCOVERY,
     KEYS,
     Issuer,
+    assert_nobody_can_tell,
     bearer,
     guarded_by,
     key_with,
+    look,
+    until_let_in,
 )
 
 
@@ -31,23 +33,6 @@ def issuer() -> Iterator[Issuer]:
 @pytest.fixture
 def guarded(settings: GatewaySettings, issuer: Issuer) -> GatewaySettings:
     return guarded_by(settings, issuer)
-
-
-async def look(client: httpx.AsyncClient, token: str | None) -> httpx.Response:
-    return await client.get("/detections/", headers=bearer(token))
-
-
-def assert_nobody_can_tell(answer: httpx.Response) -> None:
-    assert answer.status_code == 503, answer.text
-    assert answer.json()["dependency"] == "oidc"
-    assert int(answer.headers["retry-after"]) >= 1
-
-
-async def until_let_in(client: httpx.AsyncClient, token: str) -> None:
-    async with asyncio.timeout(60):
-        while (answer := await look(client, token)).status_code != 200:
-            assert_nobody_can_tell(answer)
-            await asyncio.sleep(0.2)
 
 
 async def test_an_issuer_that_is_down_is_no_fault_of_the_callers(guarded, issuer):
