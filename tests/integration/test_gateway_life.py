@@ -169,6 +169,6 @@ async def test_traces_go_from_the_caller_through_the_gateway_without_its_key(set
         if line["logger"].startswith("astrotriton.gateway")
     )
     requests = [line["message"] for line in lines if line["logger"] == "uvicorn.access"]
-    assert any('"GET /detections/ HTTP' in message for message in requests)
+    assert any('"GET /detections HTTP' in message for message in requests)
     for told in (*map(str, lines), *map(str, spans)):
         assert "secret" not in told
