@@ -31,6 +31,8 @@ class _Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
+                # Nothing here is a WebSocket, and uvicorn would log the query of who asks for one.
+                ws="none",
                 log_config=logging_config(settings.log_level),
                 server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_timeout,

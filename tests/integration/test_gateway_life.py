@@ -27,6 +27,14 @@ from tests.integration.gateway_parts import (
     until_live,
 )
 
+# Of who asks for a WebSocket.
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
 
 @asynccontextmanager
 async def process_of(
@@ -154,8 +162,10 @@ async def test_traces_go_from_the_caller_through_the_gateway_without_its_key(set
             client.headers["traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
             assert (await infer(client, npy(exposure()))).status_code == 200
             # A caller who does not know better may send its key so.
+            query = "api_key=at_secret&access_token=eyJ.secret.x&limit=secret"
             for path in ("/health/ready", "/detections/", "/nowhere", "/detections/infer"):
-                await client.get(f"{path}?api_key=at_secret&access_token=eyJ.secret.x&limit=secret")
+                for headers in ({}, UPGRADE):
+                    await client.get(f"{path}?{query}", headers=headers)
             wanted = {"prepare", "infer", "finish", "store", "GET /detections/"}
             async with asyncio.timeout(30):
                 while not wanted <= {s.name for s in spans if s.trace_id.hex() == trace}:
