@@ -25,6 +25,9 @@ from astrotriton.triton.versions import ready_versions
 
 DEPENDENCY = "triton"
 
+# Seconds for a sign of life before a proof: for one that hangs, all the others' would wait.
+_GREETING = 3.0
+
 
 class Triton:
     """A client of the Triton servers; use it as an asynchronous context manager.
@@ -68,13 +71,13 @@ class Triton:
         replicas = await self._replicas.all()
         faults = await asyncio.gather(*(self._greet(replica, seconds) for replica in replicas))
         found = zip(replicas, faults, strict=True)
-        return {replica: fault for replica, fault in found if fault is not None}
+        return {replica: fault.detail for replica, fault in found if fault is not None}
 
-    async def _greet(self, replica: Replica, seconds: float) -> str | None:
+    async def _greet(self, replica: Replica, seconds: float) -> GatewayError | None:
         try:
             await replica.client.is_server_live(client_timeout=seconds)
         except InferenceServerException as error:
-            return self._unavailable(error, seconds).detail
+            return self._unavailable(error, seconds)
         return None
 
     async def ready_versions(self, name: str) -> list[int]:
@@ -169,6 +172,8 @@ class Triton:
         self, replica: Replica, card: UNetModel, version: int, golden: Golden
     ) -> Verdict | GatewayError:
         timeout = remaining(self._timeout)
+        if (fault := await self._greet(replica, min(timeout, _GREETING))) is not None:
+            return fault
         try:
             response = await replica.client.get_model_config(
                 card.name, str(version), client_timeout=timeout

@@ -194,8 +194,10 @@ class HealthService:
         try:
             await self._asking_model.get(patience)
         except TimeoutError:
-            # It may wait behind the tiles of many exposures, and the one before was right.
-            if time.monotonic() - (self._asked_at or 0.0) >= _PATIENCE:
+            # It may wait behind the tiles of many exposures, and the one before was right; or for
+            # a server that is silent, and then those before say what becomes of the others.
+            waited = time.monotonic() - (self._asked_at or 0.0)
+            if waited >= _PATIENCE and not self._silent:
                 detail = f"no answer to the golden tile in {_PATIENCE:g} s"
                 return Part(ready=False, detail=detail)
         return self._probe

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 from tritonclient.utils import InferenceServerException
@@ -125,6 +126,33 @@ async def test_a_full_triton_is_told_from_one_that_is_away(monkeypatch, message,
             await triton.ready_versions("any")
     assert caught.value.code == code
     assert int(caught.value.headers["Retry-After"]) > 0
+
+
+async def test_a_server_that_hangs_is_not_asked_for_a_proof_which_all_would_wait_for(monkeypatch):
+    asked = []
+
+    async def deaf(**_: object) -> None:
+        raise InferenceServerException("Deadline Exceeded", "StatusCode.DEADLINE_EXCEEDED")
+
+    async def live(**_: object) -> bool:
+        return True
+
+    def config_of(address: str) -> Callable[..., Awaitable[None]]:
+        async def refuse(*_: object, **__: object) -> None:
+            asked.append(address)
+            raise InferenceServerException("no such version", "StatusCode.NOT_FOUND")
+
+        return refuse
+
+    async with Triton("127.0.0.1:1,127.0.0.2:1", timeout=60.0) as triton:
+        hanging, other = await triton.replicas()
+        for replica, greet in ((hanging, deaf), (other, live)):
+            monkeypatch.setattr(replica.client, "is_server_live", greet)
+            monkeypatch.setattr(replica.client, "get_model_config", config_of(replica.address))
+        found = await triton.prove(SimpleNamespace(name="any"), 1, None)
+    assert asked == [other.address]
+    assert "no answer within 3 s" in found[hanging].detail
+    assert "no such version" in found[other].detail
 
 
 @pytest.mark.parametrize("patience", [0.0, 60.0])

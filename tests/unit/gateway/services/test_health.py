@@ -178,6 +178,28 @@ async def test_a_slow_probe_leaves_the_one_before_in_force_for_a_while(
     assert (await service.ready()).status == "ready"
 
 
+async def test_a_probe_that_waits_for_a_silent_server_says_nothing_of_the_others(
+    service, triton, now, monkeypatch
+):
+    triton.servers.append(Server("silent:8001"))
+    assert (await service.ready()).status == "ready"
+    triton.servers[1].silent = True
+
+    async def never(*_):
+        await asyncio.Event().wait()
+
+    triton.prove = never
+    for pause in (61.0, 15.0, 60.0):
+        now.time += pause
+        part = (await service.ready()).parts["model"]
+        assert part.ready
+        assert "1 of 2 servers do; silent:8001: it is silent" in part.detail
+    # Where nobody is silent, the answer itself is what lacks.
+    triton.servers[1].silent = False
+    monkeypatch.setattr(health, "_SILENCE", 0.01)
+    assert "no answer to the golden tile" in (await service.ready()).parts["model"].detail
+
+
 async def test_a_probe_that_does_not_come_back_is_not_waited_for(service, triton, monkeypatch):
     monkeypatch.setattr(health, "_PATIENCE", 0.0)
     come = asyncio.Event()
