@@ -49,7 +49,7 @@ class EdgeMiddleware:
             return
         if scope["method"] == "HEAD":
             # A copy, for the server knows by its own that no body is to be sent.
-            scope = {**scope, "method": HttpMethod.GET}
+            scope = {**scope, "method": HttpMethod.GET.value}
         given = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")
         identity = given if _ACCEPTABLE.fullmatch(given) else str(uuid7())
         token = request_id.set(identity)

@@ -217,6 +217,8 @@ async def test_head_is_answered_as_get_is(client, guarded):
             assert head.status_code == (await client.get(path, headers=headers)).status_code, path
             assert head.content == b""
     assert (await client.head("/detections/infer")).status_code == 405
+    # They are counted as GET is.
+    assert "HttpMethod" not in (await client.get("/metrics")).text
     assert "HEAD" in (await client.options("/health/ready")).headers["allow"]
 
 
