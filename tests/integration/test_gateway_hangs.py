@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -23,13 +23,18 @@ PATIENCE = 15.0
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """Processes that do nothing while the block runs, and go on afterwards."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
     try:
+        signal_all(pids, signal.SIGSTOP)
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        signal_all(pids, signal.SIGCONT)
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        # PostgreSQL ends a worker whenever it likes.
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @pytest.fixture
