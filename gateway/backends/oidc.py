@@ -160,10 +160,11 @@ def _readable(key: Any) -> jwt.PyJWK | None:
     """A public key; None for what is not one, beside which others may be good."""
     try:
         found = jwt.PyJWK(key)
-    except (jwt.PyJWTError, AttributeError, KeyError, TypeError, ValueError):
+    except Exception:  # PyJWT lets through what its algorithms and cryptography raise
         return None
-    usable = found.key_type in _PUBLIC and isinstance(found.key_id, str | None)
-    return found if usable else None
+    # A private key cannot verify, and nobody should publish one.
+    public = found.key_type in _PUBLIC and "d" not in key
+    return found if public and isinstance(found.key_id, str | None) else None
 
 
 async def _get(client: httpx.AsyncClient, url: str, kind: type[_T]) -> _T:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jwt.algorithms import RSAAlgorithm
 
 from astrotriton.gateway.backends import oidc
 from astrotriton.gateway.backends.oidc import TokenVerifier
@@ -65,9 +66,15 @@ async def test_a_wrong_answer_is_the_issuer_s_fault(issuer, path, answer):
 async def test_keys_that_cannot_be_used_do_not_spoil_the_others(issuer):
     bad = [1, {"kty": "RSA", "alg": []}, {"kty": "EC", "kid": "2"}]
     bad.append({**issuer.public_key(), "kid": ["3"]})
+    bad += [{"kty": "RSA", "alg": "none"}, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]
+    bad.append({**json.loads(RSAAlgorithm.to_jwk(issuer.key)), "kid": "4", "alg": "RS256"})
     issuer.answers[KEYS] = json.dumps({"keys": [*bad, issuer.public_key()]}).encode()
-    claims = await verifier(issuer).verify(issuer.token("read"))
+    asked = verifier(issuer)
+    claims = await asked.verify(issuer.token("read"))
     assert claims["sub"] == "astronomer"
+    # The private key, which an issuer should have kept to itself, is not one of its keys.
+    with pytest.raises(UnauthenticatedError, match="not known"):
+        await asked.verify(issuer.token("read", kid="4"))
 
 
 async def test_keys_may_be_where_the_settings_say(issuer):
