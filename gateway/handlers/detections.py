@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.context import Context
+from astrotriton.gateway.errors import MediaTypeError
 from astrotriton.gateway.handlers.access import caller_of, requires
 from astrotriton.gateway.handlers.answers import accepted, detections_as, picture
 from astrotriton.gateway.handlers.requests import patience, prefers_async, while_connected
@@ -87,6 +88,8 @@ class DetectionController(Controller):
 
         Everything else is as in `infer`, which takes this body too.
         """
+        if request.content_type[0] != "application/json":
+            raise MediaTypeError("send JSON that names the exposure")
         return await _infer(request, context)
 
     @get(

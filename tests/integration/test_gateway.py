@@ -269,6 +269,11 @@ async def test_bodies_that_are_not_the_form(client):
             "malformed-body",
         ),
         (await post("/detections/infer", content=part, headers=cut), 400, "malformed-body"),
+        (
+            await post("/detections/infer-by-reference", files={"exposure": npy(exposure())}),
+            415,
+            "unsupported-media-type",
+        ),
         (await post("/detections/infer", files={"image": b"x"}), 422, "unknown-part"),
         (await post("/detections/infer", files={"request": b"{}"}), 422, "missing-part"),
         (
@@ -653,12 +658,13 @@ async def test_the_commands_serve_and_log_one_json_object_a_line(
 async def test_the_openapi_document_says_the_pixel_convention(client):
     document = (await client.get("/schema/openapi.json")).json()
     assert "(0, 0)" in document["info"]["description"]
-    infer_operation = document["paths"]["/detections/infer"]["post"]
-    assert set(infer_operation["requestBody"]["content"]) == {
-        "multipart/form-data",
-        "application/json",
-    }
-    assert set(infer_operation["responses"]) >= {"200", "413", "422", "503"}
+    for path, body in (
+        ("/detections/infer", "multipart/form-data"),
+        ("/detections/infer-by-reference", "application/json"),
+    ):
+        operation = document["paths"][path]["post"]
+        assert set(operation["requestBody"]["content"]) == {body}
+        assert set(operation["responses"]) >= {"200", "413", "415", "422", "503"}
     schemas = document["components"]["schemas"]
     assert "0-based" in schemas["CandidateIn"]["properties"]["x"]["description"]
     assert (await client.get("/schema")).status_code == 200

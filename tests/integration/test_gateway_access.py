@@ -301,7 +301,7 @@ async def test_objects_of_allowed_buckets_are_scored_and_nothing_else_is_fetched
     assert named.json()["exposure"]["name"] == "a.npy"
     assert named.json()["exposure"]["digest"] == direct.json()["exposure"]["digest"]
     asked = {"exposure": "s3://nights/2026/a.npy", "candidates_table": "s3://nights/table.csv"}
-    with_table = await reading.post("/detections/infer", json=asked)
+    with_table = await reading.post("/detections/infer-by-reference", json=asked)
     found = {one["candidate_id"]: one for one in with_table.json()["detections"]}
     assert found["one"]["is_real"]
     assert found["off"]["unscored_reason"] == "off_image"
