@@ -20,7 +20,8 @@ from astrotriton.wire.health import Health, Part
 
 # Seconds after which a part that says nothing is taken to hang.
 _SILENCE = 3.0
-# Seconds that a golden tile may take, behind others' tiles; meanwhile the one before counts.
+# Seconds that a golden tile may take, behind others' tiles, and a connection to become free, while
+# runs hold them all; meanwhile the answer before counts.
 _PATIENCE = 15.0
 # Seconds for which it counts that PostgreSQL answers those who connect.
 _CONNECTING = 1.0
@@ -71,6 +72,9 @@ class HealthService:
         self._asked_at: float | None = None
         self._faults_seen = 0
         self._silent: dict[Replica, str] = {}
+        self._schema = Part(ready=False, detail="PostgreSQL has not answered yet")
+        self._schema_asked_at = 0.0
+        self._acquired = False
         self._connected_at: float | None = None
         self._asking_model = Shared(self._ask_model, "probe")
         self._greeting = Shared(lambda: triton.find_silent(_SILENCE), "signs of life")
@@ -120,15 +124,31 @@ class HealthService:
 
     async def _check_database(self) -> Part:
         """What a connection of the pool says, unless those who connect now are not answered."""
-        schema, connecting = await asyncio.gather(
-            _heard(self._asking_schema), self._check_connecting()
-        )
+        schema, connecting = await asyncio.gather(self._check_schema(), self._check_connecting())
         return schema if connecting is None or not schema.ready else connecting
 
-    async def _ask_schema(self) -> Part:
+    async def _check_schema(self) -> Part:
+        """What a connection of the pool says; while none is free, what one said before."""
+        if not self._asking_schema.under_way:
+            self._schema_asked_at = time.monotonic()
         try:
-            async with self._database.transaction() as connection:
-                revision = await current_revision(connection)
+            self._schema = await self._asking_schema.get(_SILENCE)
+        except TimeoutError:
+            if self._acquired or not self._schema.ready:
+                return _unheard()
+            if time.monotonic() - self._schema_asked_at >= _PATIENCE:
+                detail = f"{DEPENDENCY}: no connection of the pool is free within {_PATIENCE:g} s"
+                return Part(ready=False, detail=detail)
+        return self._schema
+
+    async def _ask_schema(self) -> Part:
+        self._acquired = False
+        try:
+            # Not a transaction from the start, for one begins by asking PostgreSQL.
+            async with self._database.connection() as connection:
+                self._acquired = True
+                async with connection.transaction():
+                    revision = await current_revision(connection)
         except GatewayError as error:
             return Part(ready=False, detail=error.detail)
         # One that is newer was brought by the gateways which are about to take over; migrations add
@@ -243,4 +263,8 @@ async def _heard(asking: Shared[Part]) -> Part:
     try:
         return await asking.get(_SILENCE)
     except TimeoutError:
-        return Part(ready=False, detail=f"{DEPENDENCY}: no answer within {_SILENCE:g} s")
+        return _unheard()
+
+
+def _unheard() -> Part:
+    return Part(ready=False, detail=f"{DEPENDENCY}: no answer within {_SILENCE:g} s")

@@ -19,6 +19,13 @@ pytestmark = pytest.mark.faults
 # Seconds for an answer: fewer than a statement, a connection or a tile may take in all.
 PATIENCE = 15.0
 
+# Connections of the gateway: the outbox and others may hold some of those that hang.
+POOL = 4
+OPEN = """
+SELECT pid FROM pg_stat_activity
+WHERE application_name = 'astrotriton-gateway' AND datname = current_database()
+"""
+
 
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
@@ -38,12 +45,14 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 @pytest.fixture
-async def client(settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Of a gateway of one connection, whose last golden tile counts for long."""
-    changes = {"probe_interval": 600.0, "database_pool_size": 1}
+async def client(settings, connection) -> AsyncIterator[httpx.AsyncClient]:
+    """Of a gateway that has opened its connections, and whose last golden tile counts for long."""
+    changes = {"probe_interval": 600.0, "database_pool_size": POOL}
     async with serve(settings.model_copy(update=changes)) as client:
         assert (await infer(client, npy(exposure()))).status_code == 200
         assert (await client.get("/health/ready")).status_code == 200
+        while len(await connection.fetch(OPEN)) < POOL:
+            await asyncio.gather(*(client.get("/detections/") for _ in range(4 * POOL)))
         yield client
 
 
@@ -84,10 +93,7 @@ async def test_a_triton_that_hangs_is_named(client, triton):
 
 
 async def test_a_postgresql_whose_backends_hang_is_named(client, connection):
-    rows = await connection.fetch(
-        "SELECT pid FROM pg_stat_activity WHERE application_name = 'astrotriton-gateway'"
-        " AND datname = current_database()"
-    )
+    rows = await connection.fetch(OPEN)
     with stopped(*(row["pid"] for row in rows)):
         name, detail = await unready_part(client)
         assert (name, detail) == ("database", "postgresql: no answer within 3 s")

@@ -1,6 +1,7 @@
 """What is told of the service's parts, and which servers are left out."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -152,6 +153,37 @@ async def test_a_database_that_says_nothing_is_not_waited_for(service, memory, m
     part = (await service.ready()).parts["database"]
     assert (part.ready, part.detail) == (False, "postgresql: no answer within 0.01 s")
     come.set()
+    monkeypatch.setattr(health, "_SILENCE", 30.0)
+    assert (await service.ready()).status == "ready"
+
+
+async def test_a_pool_without_a_free_connection_is_no_database_that_hangs(
+    service, memory, now, monkeypatch
+):
+    assert (await service.ready()).status == "ready"
+    monkeypatch.setattr(health, "_SILENCE", 0.01)
+    free = asyncio.Event()
+    real = memory.connection
+
+    @asynccontextmanager
+    async def busy():
+        await free.wait()
+        async with real() as connection:
+            yield connection
+
+    monkeypatch.setattr(memory, "connection", busy)
+    for pause in (0.0, 13.0):
+        now.time += pause
+        assert (await service.ready()).status == "ready"
+    # Whoever connects may find that it hangs all the same.
+    memory.deaf = True
+    now.time += 1.0
+    assert "nobody who connects" in (await service.ready()).parts["database"].detail
+    memory.deaf = False
+    now.time += 1.0
+    part = (await service.ready()).parts["database"]
+    assert (part.ready, "no connection of the pool is free" in part.detail) == (False, True)
+    free.set()
     monkeypatch.setattr(health, "_SILENCE", 30.0)
     assert (await service.ready()).status == "ready"
 
