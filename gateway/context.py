@@ -187,6 +187,7 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
         finally:
             for task in background:
                 task.cancel()
+            await context.health.aclose()
             await asyncio.gather(*background, return_exceptions=True)
 
 

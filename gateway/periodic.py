@@ -145,10 +145,11 @@ class Shared(Generic[T]):
             raise TimeoutError
         return task.result()
 
-    def cancel(self) -> None:
-        """End it."""
+    async def aclose(self) -> None:
+        """End it, and wait until it has ended."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
         self._task = None

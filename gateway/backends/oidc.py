@@ -80,7 +80,7 @@ class TokenVerifier:
                 foreseen=(DependencyError,),
             )
         finally:
-            self._fetching.cancel()
+            await self._fetching.aclose()
 
     async def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token.

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from typing import Any
 
 from astrotriton.gateway.backends.replicas import Replica
 from astrotriton.gateway.backends.triton import Triton
@@ -85,6 +86,17 @@ class HealthService:
     def drain(self) -> None:
         """Say from now on that no more requests should be sent here."""
         self._draining = True
+
+    async def aclose(self) -> None:
+        """End what is asked for still, before what it asks is closed."""
+        asked: tuple[Shared[Any], ...] = (
+            self._asking_model,
+            self._greeting,
+            self._asking_schema,
+            self._connecting,
+            self._asking_outbox,
+        )
+        await asyncio.gather(*(one.aclose() for one in asked))
 
     async def ready(self) -> Health:
         """What keeps the service from its work, if anything does."""

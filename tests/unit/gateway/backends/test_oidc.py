@@ -127,3 +127,17 @@ async def test_keys_are_fetched_before_anybody_needs_them_and_then_again(issuer,
     await asyncio.gather(keeping, return_exceptions=True)
     issuer.answers[DISCOVERY] = b"[]"
     assert await asked.verify(issuer.token("read"))
+
+
+async def test_a_fetch_ends_with_who_keeps_the_keys(issuer):
+    issuer.lets_go.clear()
+    keeping = asyncio.create_task(verifier(issuer).keep_keys())
+    try:
+        async with asyncio.timeout(60):
+            while not issuer.waiting:
+                await asyncio.sleep(0.01)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        assert "keys of the issuer" not in {one.get_name() for one in asyncio.all_tasks()}
+    finally:
+        issuer.lets_go.set()

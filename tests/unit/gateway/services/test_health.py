@@ -259,6 +259,38 @@ async def test_a_probe_that_fails_in_any_way_says_so(service, triton, now):
     assert (await service.ready()).status == "ready"
 
 
+async def test_what_hangs_ends_with_the_service(service, triton, memory, now, monkeypatch):
+    monkeypatch.setattr(health, "_SILENCE", 0.01)
+    hanging, ended = set(), set()
+
+    def hangs(name):
+        async def hang(*_):
+            hanging.add(name)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                ended.add(name)
+
+        return hang
+
+    triton.prove, triton.find_silent = hangs("probe"), hangs("signs of life")
+    monkeypatch.setattr(health, "current_revision", hangs("schema"))
+    monkeypatch.setattr(health, "measure_waiting", hangs("outbox"))
+    assert (await service.dependencies()).status == "not ready"
+    # This one ends by itself, and is waited for.
+    monkeypatch.setattr(memory, "check_connecting", hangs("connecting"))
+    now.time += 1.0
+    asked = asyncio.create_task(service.ready())
+    async with asyncio.timeout(60):
+        while "connecting" not in hanging:
+            await asyncio.sleep(0.01)
+    asked.cancel()
+    assert len(hanging) == 5
+    await service.aclose()
+    assert ended == hanging
+
+
 async def test_dependencies_are_told_one_by_one(service, triton, memory, outbox, now):
     triton.servers.append(Server("other:8001"))
     found = await service.dependencies()
