@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Self, TypeVar
 
 from tritonclient.grpc.aio import InferenceServerClient
@@ -11,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from astrotriton.gateway.backends.shared_memory import SharedMemory
 from astrotriton.gateway.observability.metrics import EJECTIONS, RETRIES, TRITON_REQUESTS
+from astrotriton.gateway.periodic import Shared
 from astrotriton.triton.addresses import look_up_servers_at
 from astrotriton.triton.statuses import (
     CANCELLED,
@@ -136,7 +138,7 @@ class Replicas:
         self._names = [name.strip() for name in addresses.split(",") if name.strip()]
         self._replicas: dict[str, Replica] = {}
         self._found_at: float | None = None
-        self._lock = asyncio.Lock()
+        self._finding = Shared(self._find, "names of the Tritons")
         self._turn = 0
         self._retries = _RETRY_RESERVE
         self._retiring: dict[Replica, asyncio.Task[None]] = {}
@@ -146,17 +148,24 @@ class Replicas:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._finding.aclose()
         for task in self._retiring.values():
             task.cancel()
         for replica in (*self._replicas.values(), *self._retiring):
             await replica.aclose()
 
-    async def all(self) -> list[Replica]:
-        """Every server, in the order of their addresses."""
-        async with self._lock:
-            if self._found_at is None or time.monotonic() - self._found_at > _REFRESH:
-                await self._find()
-                self._found_at = time.monotonic()
+    async def all(self, patience: float | None = None) -> list[Replica]:
+        """Every server, in the order of their addresses.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for their names to be looked up; then it is those known so far. None: as
+            long as it takes.
+        """
+        if self._found_at is None or time.monotonic() - self._found_at > _REFRESH:
+            with suppress(TimeoutError):
+                await self._finding.get(patience)
         return list(self._replicas.values())
 
     async def call(self, ask: Callable[[Replica], Awaitable[_T]]) -> _T:
@@ -218,6 +227,7 @@ class Replicas:
         self._replicas = {
             address: known[address] if address in known else Replica(address) for address in found
         }
+        self._found_at = time.monotonic()
         gone = known.keys() - self._replicas.keys()
         for replica in (known[address] for address in gone):
             self._retiring[replica] = asyncio.create_task(self._retire(replica))

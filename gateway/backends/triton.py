@@ -27,6 +27,8 @@ DEPENDENCY = "triton"
 
 # Seconds for a sign of life before a proof: for one that hangs, all the others' would wait.
 _GREETING = 3.0
+# Seconds that whoever asks for signs of life waits for names to be looked up.
+_LOOKING_UP = 1.0
 
 
 class Triton:
@@ -67,8 +69,9 @@ class Triton:
         """The servers that give no sign of life within so many seconds, and why not.
 
         This costs a server nothing, unlike `prove`, and says no more of it than that it is there.
+        Names that take long to look up don't keep those that are known from being asked.
         """
-        replicas = await self._replicas.all()
+        replicas = await self._replicas.all(_LOOKING_UP)
         faults = await asyncio.gather(*(self._greet(replica, seconds) for replica in replicas))
         found = zip(replicas, faults, strict=True)
         return {replica: fault.detail for replica, fault in found if fault is not None}

@@ -203,9 +203,9 @@ class HealthService:
         return Part(ready=False, detail=faults)
 
     async def _find_silent(self) -> None:
-        # To look up their names may take longer; then those that were silent before still are.
+        # A second of it is for their names. If it takes longer still, those that were silent are.
         with suppress(TimeoutError):
-            self._silent = await self._greeting.get(2 * _SILENCE)
+            self._silent = await self._greeting.get(_SILENCE + 1.5)
 
     async def _check_probe(self, patience: float | None) -> Part:
         """The last probe, or a new one if that is old or a request has failed since.
