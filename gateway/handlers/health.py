@@ -37,8 +37,11 @@ class HealthController(Controller):
     async def ready(self, context: NamedDependency[Context]) -> Response[Health]:
         """Ask the database for its schema and the model for its golden tile.
 
-        Ready means two things: the database has the schema that this code expects, and the
-        served model has just answered a golden tile as the network did before it was exported.
+        Ready means two things: the database has the schema that this code expects, and the served
+        model has lately answered a golden tile as the network did before it was exported. An
+        answer counts for `probe_interval`, unless a request fails meanwhile, and behind a slow
+        probe for up to 15 s more. Each time, Triton and PostgreSQL must give a sign of life
+        besides; one that gives none within 3 s is named.
         """
         health = await context.health.ready()
         return Response(health, status_code=200 if health.status == "ready" else 503)
