@@ -87,7 +87,7 @@ IMAGE_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 -c requirem
 lock-images: ## the part of requirements.lock that each image is made from
 	$(IMAGE_LOCK) pyproject.toml --extra server --extra telemetry --extra tracking --extra drift \
 	  -o requirements/gateway.lock
-	$(IMAGE_LOCK) pyproject.toml --extra server --extra training --extra servers --group triton \
+	$(IMAGE_LOCK) pyproject.toml --extra server --extra training --extra keras2 --extra servers --group triton \
 	  -o requirements/export.lock
 	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
 
