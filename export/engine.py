@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrotriton.detection.card import UNetModel
-from astrotriton.export.errors import ConversionError
+from astrotriton.export.errors import ConversionError, one_line
 
 if TYPE_CHECKING:
     import keras
@@ -20,6 +20,8 @@ Outputs = dict[str, Tiles]
 
 # Tiles at once: bounds the memory that Keras takes.
 _BATCH = 4
+# Between a tile alone and the same in company, what no order of summing explains.
+_MIXED = 1e-3
 
 
 class OnnxEngine:
@@ -69,7 +71,7 @@ class OnnxEngine:
     def _told(self, error: Exception) -> ConversionError:
         # ONNX Runtime's faults have no common class of their own.
         return ConversionError(
-            f"{self._card.name}: ONNX Runtime cannot run the converted model: {error}"
+            f"{self._card.name}: ONNX Runtime cannot run the converted model: {one_line(error)}"
         )
 
 
@@ -81,7 +83,7 @@ class KerasEngine:
     model
         Takes float32 (N, H, W, C); several inputs are given the channels in their order.
     names
-        Its outputs' names in the ONNX file, in Keras's order; see `export.convert.output_names`.
+        Its outputs' names in the ONNX file, in Keras's order; see `export.lowering.servable`.
     card
         Names the output that is the probability.
     """
@@ -101,6 +103,34 @@ class KerasEngine:
         """The probability alone."""
         return self.outputs(tiles)[self._card.output.name]
 
+    def mixing_layer(self, tiles: Tiles) -> str | None:
+        """The first layer or operation that answers tiles differently together than alone.
+
+        None if none does that can be seen from outside, as within a layer that is a model itself.
+        """
+        import keras
+
+        steps = [one for one in self._model.operations if getattr(one, "output", None) is not None]
+        try:
+            inside = KerasEngine(
+                keras.Model(
+                    self._model.inputs if len(self._model.inputs) > 1 else self._model.inputs[0],
+                    [one.output for one in steps],
+                ),
+                [str(number) for number in range(len(steps))],
+                self._card,
+            )
+            together = inside._ask(tiles)
+            alone = [inside._ask(tile[None]) for tile in tiles]
+        except Exception:  # It only helps to say more of what is refused in any case.
+            return None
+        for step, answer, *each in zip(steps, together, *alone, strict=False):
+            # A mean over the batch is one for all of them.
+            shared = answer if len(answer) == len(tiles) else answer[[0] * len(tiles)]
+            if np.abs(np.concatenate([one[:1] for one in each]) - shared).max() > _MIXED:
+                return str(step.name)
+        return None
+
     def _ask(self, batch: Tiles) -> list[Tiles]:
         import keras
 
@@ -109,7 +139,13 @@ class KerasEngine:
             np.ascontiguousarray(part.transpose(0, 2, 3, 1))
             for part in np.split(batch, channels, axis=1)
         ]
-        answer = self._model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        try:
+            answer = self._model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        except Exception as error:  # A layer's code may raise anything, and so may TensorFlow.
+            raise ConversionError(
+                f"{self._card.name}: the Keras model cannot answer a tile of the card's shape:"
+                f" {one_line(error)}: correct the card's shapes, or the model"
+            ) from error
         return [_channels_first(one.numpy()) for one in keras.tree.flatten(answer)]
 
 

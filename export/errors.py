@@ -3,9 +3,19 @@
 Nothing is changed when one of these is raised, but for `UnfinishedError`.
 """
 
+import re
 from collections.abc import Mapping
 
 from astrotriton.export.manifest import Manifest
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_LONGEST = 400  # characters of what another program says
+
+
+def one_line(error: object) -> str:
+    """What another program says, in one line, without colours, and no longer than one reads."""
+    text = " ".join(_COLOUR.sub("", str(error)).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 class ExportError(Exception):
@@ -14,6 +24,10 @@ class ExportError(Exception):
 
 class RegistryError(ExportError):
     """MLflow cannot be reached, or does not hold what was asked of it."""
+
+
+class LoadError(RegistryError):
+    """A registered model that no Keras at hand can read."""
 
 
 class ConversionError(ExportError):

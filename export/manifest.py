@@ -24,6 +24,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         Of ``triton-config/profiles/`` that it was tried with; None if no server tried it.
     validation
         What the accuracy was measured on, in words; None if it was not measured.
+    exporter
+        What converted it, ``tf2onnx`` or ``keras``; None if its file does not say.
+    warnings
+        What does not refuse it and should be known, in words.
     made_with
         Versions of what made and measured it, and the ONNX opset, by name.
     digests
@@ -39,6 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     precision: str = "fp32"
     profile: str | None = None
     validation: str | None = None
+    exporter: str | None = None
+    warnings: list[str] = []
     made_with: dict[str, str] = {}
     digests: dict[str, str] = {}
     gates: list[Gate] = []

@@ -6,17 +6,32 @@ from collections import Counter
 import onnx
 
 from astrotriton.detection.card import TensorSpec, UNetModel
-from astrotriton.export.errors import ConversionError
+from astrotriton.export.errors import ConversionError, one_line
 from astrotriton.export.subpixel import FOLDED
 
-#: Notes a graph that was traced from a SavedModel, whose layers are gone: it cannot be made clean.
-AS_IT_IS = "as_it_is"
+#: What `convert` notes in a file: which exporter made it, and what was changed of the Keras model.
+EXPORTER, CHANGES = "exporter", "changes"
 
 _UNWANTED = ("Transpose", "BatchNormalization")
 
 
+def load(content: bytes) -> onnx.ModelProto:
+    """Read an ONNX file.
+
+    Raises
+    ------
+    ConversionError
+        If it is not an ONNX model.
+    """
+    try:
+        return onnx.load_model_from_string(content)
+    except Exception as error:
+        # protobuf's DecodeError has a different home in each of its implementations.
+        raise ConversionError(f"not an ONNX model: {one_line(error)}") from error
+
+
 def check(graph: onnx.ModelProto, card: UNetModel) -> None:
-    """Refuse a graph that is invalid, is not what the card says, or is not clean.
+    """Refuse a graph that is invalid, or is not what the card says.
 
     Raises
     ------
@@ -26,7 +41,9 @@ def check(graph: onnx.ModelProto, card: UNetModel) -> None:
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConversionError(f"{card.name}: the ONNX graph is not valid: {error}") from error
+        raise ConversionError(
+            f"{card.name}: the ONNX graph is not valid: {one_line(error)}"
+        ) from error
     for role, values, spec in (
         ("input", graph.graph.input, card.input),
         ("output", graph.graph.output, card.output),
@@ -37,13 +54,6 @@ def check(graph: onnx.ModelProto, card: UNetModel) -> None:
             raise ConversionError(
                 f"{card.name}: the ONNX {role} is {', '.join(found)}, the card says {expected}"
             )
-    if any(entry.key in (AS_IT_IS, FOLDED) for entry in graph.metadata_props):
-        return
-    if left := unclean(graph):
-        raise ConversionError(
-            f"{card.name}: {left} left in the ONNX graph, which slow it down; a layer works across"
-            " channels in a way that has no NCHW form"
-        )
 
 
 def inspect(content: bytes, card: UNetModel) -> dict[str, float]:
@@ -54,10 +64,7 @@ def inspect(content: bytes, card: UNetModel) -> dict[str, float]:
     ConversionError
         If it is not an ONNX model, or `check` refuses it.
     """
-    try:
-        graph = onnx.load_model_from_string(content)
-    except Exception as error:
-        raise ConversionError(f"not an ONNX model: {error}") from error
+    graph = load(content)
     check(graph, card)
     weights = sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
     return {
@@ -100,18 +107,25 @@ def metadata(content: bytes) -> dict[str, str]:
     ConversionError
         If it is not an ONNX model.
     """
-    try:
-        graph = onnx.load_model_from_string(content)
-    except Exception as error:
-        # protobuf's DecodeError has a different home in each of its implementations.
-        raise ConversionError(f"not an ONNX model: {error}") from error
+    graph = load(content)
     return {entry.key: entry.value for entry in graph.metadata_props}
 
 
-def unclean(graph: onnx.ModelProto) -> str:
-    """How many operators of a graph should not be in it; empty if it is clean."""
-    found = Counter(node.op_type for node in graph.graph.node if node.op_type in _UNWANTED)
-    return ", ".join(f"{count} {kind}" for kind, count in found.items())
+def unclean(graph: onnx.ModelProto) -> Counter[str]:
+    """How many operators of each kind a graph could do without; empty if it is clean."""
+    return Counter(node.op_type for node in graph.graph.node if node.op_type in _UNWANTED)
+
+
+def warnings(content: bytes) -> list[str]:
+    """What makes an ONNX file slower than it could be, in words.
+
+    Folded up-sampling turns images on purpose, and is no reason.
+    """
+    graph = load(content)
+    if any(entry.key == FOLDED for entry in graph.metadata_props) or not (left := unclean(graph)):
+        return []
+    told = ", ".join(f"{count} {kind}" for kind, count in left.items())
+    return [f"{told} left in the graph, which cost time: a layer works across channels"]
 
 
 def _describe(value: onnx.ValueInfoProto) -> str:

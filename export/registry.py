@@ -4,6 +4,7 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 ``mlflow.set_tracking_uri``).
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,8 @@ from mlflow.types import Schema, TensorSpec
 from astrotriton.detection.card import TensorSpec as CardTensor
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError
-from astrotriton.export import digests
-from astrotriton.export.errors import RegistryError
+from astrotriton.export import digests, keras_files, lowering
+from astrotriton.export.errors import LoadError, RegistryError
 from astrotriton.export.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ class RegisteredVersion:
 def register(model: "keras.Model", card: UNetModel) -> int:
     """Log a model and its card to a new run, and register it under the card's name.
 
-    Registering the same model with the same card again answers the version that it already is.
+    Registering the same model with the same card again answers the version that it already is. A
+    model with code of its own (a subclassed one, a Lambda or a custom layer) is logged as what it
+    computes, a SavedModel, since nobody else has that code.
 
     Parameters
     ----------
@@ -99,29 +102,39 @@ def register(model: "keras.Model", card: UNetModel) -> int:
     # Imports TensorFlow.
     import keras
     import mlflow.keras
+    import mlflow.tensorflow
     import tensorflow as tf
 
-    digest = digests.of_source(model, card)
     card = msgspec.structs.replace(card, version=None, digests={}, further_outputs={})
+    kept = None if lowering.needs_its_code(model) else digests.of_source(model, card)
     with _mlflow(f"register {card.name!r}") as client:
         for known in _versions(client, card.name):
-            if known.digest == digest:
+            if kept is not None and known.digest == kept:
                 return known.version
         with mlflow.start_run(experiment_id=_experiment(client, card.name)):
             mlflow.log_params(_params(card))
             mlflow.log_metrics(card.training_metrics)
             mlflow.log_text(card.to_json().decode(), CARD_FILE)
-            logged = mlflow.keras.log_model(
-                model,
-                name="model",
-                signature=_signature(model, card),
-                # Left out, MLflow loads the model in another process to find them: 20 s.
-                pip_requirements=[f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"],
-            )
+            # Left out, MLflow loads the model in another process to find them: 20 s.
+            needs = [f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"]
+            if kept is not None:
+                logged = mlflow.keras.log_model(
+                    model, name="model", signature=_signature(model, card), pip_requirements=needs
+                )
+            else:
+                served = lowering.called(model, card)
+                names = lowering.output_names(served, card)
+                module, serve = keras_files.computation(served, names)
+                logged = mlflow.tensorflow.log_model(
+                    module,
+                    name="model",
+                    signature=_signature(served, card),
+                    pip_requirements=needs,
+                    saved_model_kwargs={"signatures": {keras_files.SIGNATURE: serve}},
+                )
+                kept = digests.of_source(_loaded(logged.model_uri), card)
             # The tag comes with the version: no version is ever without it.
-            registered = mlflow.register_model(
-                logged.model_uri, card.name, tags={DIGEST_TAG: digest}
-            )
+            registered = mlflow.register_model(logged.model_uri, card.name, tags={DIGEST_TAG: kept})
     return int(registered.version)
 
 
@@ -159,76 +172,17 @@ def resolve(uri: str) -> RegisteredVersion:
 def load_keras(registered: RegisteredVersion) -> "keras.Model":
     """The Keras model of a version, logged with the keras or the tensorflow flavour.
 
-    A SavedModel comes as a Keras model of one layer, which runs it as it is.
+    A SavedModel, and a file that only Keras 2 reads, come as a Keras model of one layer, which runs
+    it as it is.
 
     Raises
     ------
     RegistryError
-        If it was logged with another flavour, does not load, or MLflow cannot be reached.
+        If it was logged with another flavour, or MLflow cannot be reached.
+    LoadError
+        If no Keras at hand reads it.
     """
-    with _mlflow(f"read {registered.uri}"):
-        flavors = get_model_info(registered.uri).flavors
-    if not {"keras", "tensorflow"} & flavors.keys():
-        raise RegistryError(
-            f"{registered.uri} was logged with the flavours {sorted(flavors)}, not with keras or"
-            " tensorflow: log it with mlflow.keras.log_model"
-        )
-    if flavors.get("keras", {}).get("save_exported_model"):
-        raise RegistryError(
-            f"{registered.uri} was logged with save_exported_model=True, which Keras cannot load"
-            " again: log it without"
-        )
-    # Each imports TensorFlow.
-    import mlflow.keras
-    import mlflow.tensorflow
-
-    with _mlflow(f"load {registered.uri}"):
-        try:
-            if "keras" in flavors:
-                return mlflow.keras.load_model(registered.uri)
-            if flavors["tensorflow"].get("model_type") == "keras":
-                return mlflow.tensorflow.load_model(
-                    registered.uri, keras_model_kwargs={"compile": False}
-                )
-            folder = Path(mlflow.artifacts.download_artifacts(registered.uri))
-            return saved_model(folder / flavors["tensorflow"]["saved_model_dir"])
-        except (ValueError, TypeError, OSError, KeyError) as error:
-            raise RegistryError(
-                f"Keras cannot load {registered.uri}; log the model again with the Keras that runs"
-                f" here: {error}"
-            ) from error
-
-
-def saved_model(folder: Path) -> "keras.Model":
-    """A TensorFlow SavedModel as a Keras model of one layer.
-
-    Parameters
-    ----------
-    folder
-        Has ``saved_model.pb``, with a signature ``serving_default`` of one float32 input
-        (N, H, W, C). It must stay there for as long as the model is used.
-
-    Raises
-    ------
-    ValueError
-        If it has no such signature, or is no SavedModel.
-    """
-    import keras  # Imports TensorFlow.
-    import tensorflow as tf
-
-    signatures = tf.saved_model.load(str(folder)).signatures
-    if "serving_default" not in signatures:
-        raise ValueError(
-            f"the SavedModel has no signature serving_default, only {sorted(signatures)}: save it"
-            " with tf.saved_model.save(model, path, signatures=function)"
-        )
-    _, named = signatures["serving_default"].structured_input_signature
-    if len(named) != 1:
-        raise ValueError(f"the SavedModel takes {sorted(named)}; one input is served")
-    [spec] = named.values()
-    image = keras.Input(tuple(spec.shape[1:]), dtype=spec.dtype.name, name="image")
-    layer = keras.layers.TFSMLayer(str(folder), call_endpoint="serving_default", name="saved_model")
-    return keras.Model(image, layer(image), name="saved_model")
+    return _loaded(registered.uri)
 
 
 def load_card(registered: RegisteredVersion) -> UNetModel:
@@ -318,6 +272,33 @@ def set_alias(name: str, alias: str, version: int | None) -> None:
             client.delete_registered_model_alias(name, alias)
         else:
             client.set_registered_model_alias(name, alias, str(version))
+
+
+def _loaded(uri: str) -> "keras.Model":
+    with _mlflow(f"read {uri}"):
+        flavors = get_model_info(uri).flavors
+    flavor = flavors.get("keras") or flavors.get("tensorflow")
+    if flavor is None:
+        raise RegistryError(
+            f"{uri} was logged with the flavours {sorted(flavors)}, not with keras or"
+            " tensorflow: log it with mlflow.keras.log_model"
+        )
+    # Each imports TensorFlow.
+    import mlflow.keras
+    import mlflow.tensorflow
+
+    with _mlflow(f"load {uri}"):
+        # MLflow's own loaders bring the custom objects that were logged beside a model.
+        with contextlib.suppress(ValueError, TypeError, OSError, KeyError, ImportError):
+            if "keras" in flavors and not flavor.get("save_exported_model"):
+                return mlflow.keras.load_model(uri, load_model_kwargs={"compile": False})
+            if flavor.get("model_type") == "keras":
+                return mlflow.tensorflow.load_model(uri, keras_model_kwargs={"compile": False})
+        folder = Path(mlflow.artifacts.download_artifacts(uri))
+    try:
+        return keras_files.load(folder / (flavor.get("saved_model_dir") or flavor.get("data", "")))
+    except LoadError as error:
+        raise LoadError(f"cannot load {uri}: {error}") from error
 
 
 @contextmanager

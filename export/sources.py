@@ -7,10 +7,11 @@ import msgspec
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
-from astrotriton.export import convert, digests, onnx_graph, registry
+from astrotriton.export import digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
 from astrotriton.export.errors import ExportError, RepositoryError
 from astrotriton.export.gates.version import GoldenTiles, Progress, Trial, VersionUnderTest
+from astrotriton.export.lowering import servable
 from astrotriton.export.precision import Precision, reduced
 from astrotriton.export.registry import RegisteredVersion
 from astrotriton.export.repository import MODEL_FILE, Repository
@@ -75,11 +76,12 @@ def under_test(
             file: repository.file(name, version, file)
             for file in {MODEL_FILE, *published.digests} - {GOLDEN_FILE}
         }
+    served = servable(model, card)
     return VersionUnderTest(
         card=card,
         files=files,
         published=published is not None,
-        source=KerasEngine(model, convert.output_names(model, card), card),
+        source=KerasEngine(served.model, served.outputs, card),
         tiles=tiles,
         precision=precision,
         champion=_version(repository, name, champion),

@@ -1,7 +1,10 @@
 """The model card: what users of a model version need and its weights don't say."""
 
+import difflib
+import re
+import typing
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -9,8 +12,15 @@ from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import CardError
 from astrotriton.detection.image.normalisation import Normalisation
 
+# Fields that cards did not have at first. They are left out where they say nothing, so that a card
+# keeps the digest that it had.
+_LATER = ("activation", "classes", "positive_class")
+_UNKNOWN = re.compile(
+    r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<at>[^`]*)`)?"
+)
 
-class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One input or output as it is on the wire to Triton.
 
     ``shape`` is NCHW; -1 is a dimension that the caller chooses, which only the batch may be.
@@ -21,7 +31,7 @@ class TensorSpec(msgspec.Struct, frozen=True, kw_only=True):
     shape: tuple[int, int, int, int]
 
 
-class Domain(msgspec.Struct, frozen=True, kw_only=True):
+class Domain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a network was trained on, so that what lies outside is told.
 
     Attributes
@@ -36,7 +46,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     snr: tuple[float, float]
 
 
-class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
+class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A version of the U-Net, checked when it is made.
 
     Attributes
@@ -54,6 +64,14 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     polarities
         What the first channels of the output look for: 1, sources that brighten, or -1, that fade.
         A candidate is as probable as the likelier of them says.
+    activation
+        What export makes probabilities of the Keras model's answer with, where the model answers
+        logits: the logistic function (``sigmoid``) of each channel, or ``softmax`` over all of
+        them; ``none`` where it answers probabilities itself.
+    classes, positive_class
+        What the channels of the Keras model's answer stand for, where each is a class of its own,
+        and the class whose probability is served, the one channel of ``output``. Empty and None:
+        the channels are served as they are.
     further_outputs
         Shapes of what else it gives, by name, with -1 for what is dynamic: for those who ask Triton
         themselves. Export fills it in.
@@ -87,6 +105,9 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
     input: TensorSpec
     output: TensorSpec
     polarities: tuple[Literal[1, -1], ...] = (1,)
+    activation: Literal["none", "sigmoid", "softmax"] = "none"
+    classes: tuple[str, ...] = ()
+    positive_class: str | None = None
     further_outputs: dict[str, tuple[int, ...]] = {}
     normalisation: Normalisation = Normalisation()
     overlap: int = 96
@@ -155,6 +176,24 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
             f" the {self.output.shape[1]} channels of the output",
         )
         check(
+            len(set(self.classes)) == len(self.classes) != 1,
+            f"classes are {list(self.classes)}: name each of at least two, or none",
+        )
+        check(
+            (self.positive_class in self.classes) if self.classes else not self.positive_class,
+            f"positive_class is {self.positive_class!r}, classes are {list(self.classes)}: name the"
+            " class whose probability is served, of these",
+        )
+        check(
+            not self.classes or self.output.shape[1] == 1,
+            f"output has {self.output.shape[1]} channels; of several classes one is served: give it"
+            " 1",
+        )
+        check(
+            self.activation != "softmax" or bool(self.classes),
+            "activation is softmax, which needs classes: name them, and the positive_class",
+        )
+        check(
             all(
                 seen >= answered and (seen - answered) % 2 == 0
                 for seen, answered in zip(self.tile_size, self.answer_size, strict=True)
@@ -188,7 +227,11 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """The card as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self))
+        said = msgspec.to_builtins(self)
+        for field in msgspec.structs.fields(self):
+            if field.name in _LATER and getattr(self, field.name) == field.default:
+                del said[field.name]
+        return msgspec.json.format(msgspec.json.encode(said))
 
     @classmethod
     def from_json(cls, content: bytes | str) -> "UNetModel":
@@ -197,9 +240,33 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True):
         Raises
         ------
         CardError
-            If it is not JSON, lacks a field, or contradicts itself.
+            If it is not JSON, lacks a field, has an unknown one, or contradicts itself.
         """
         try:
             return msgspec.json.decode(content, type=cls)
         except msgspec.DecodeError as error:
-            raise CardError(f"not a model card: {error}") from error
+            raise CardError(f"not a model card: {_nearest_known(str(error), cls)}") from error
+
+
+def _nearest_known(problem: str, kind: Any) -> str:
+    """A problem of decoding; of an unknown field, with the nearest that is known in its place."""
+    if not (found := _UNKNOWN.search(problem)):
+        return problem
+    field, path = found["field"], (found["at"] or "").strip(".").split(".")
+    for part in filter(None, path):
+        hints = typing.get_type_hints(kind)
+        inside = [one for one in (hints[part], *typing.get_args(hints[part])) if _is_struct(one)]
+        if not inside:
+            return problem
+        kind = inside[0]
+    known = [one.name for one in msgspec.structs.fields(kind)]
+    nearest = difflib.get_close_matches(field, known, n=1, cutoff=0.0)[0]
+    at = ".".join(filter(None, (*path, field)))
+    return (
+        f"the field {at!r} is unknown: the nearest that is known is {nearest!r}; correct it, or"
+        " leave it out"
+    )
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)

@@ -31,8 +31,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     name
-        ``onnx``, ``parity``, ``detections``, ``accuracy``, ``accuracy_change``, ``calibration``,
-        ``sandbox``, ``latency`` or ``memory``.
+        ``onnx``, ``parity``, ``batch``, ``answers``, ``detections``, ``accuracy``,
+        ``accuracy_change``, ``calibration``, ``sandbox``, ``latency`` or ``memory``.
     passed
         Whether it did.
     detail

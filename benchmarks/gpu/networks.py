@@ -40,7 +40,7 @@ def write_network(key: str, folder: Path) -> None:
     card = msgspec.structs.replace(card, version=1)
     tiles = golden_tiles(card)
     plain = convert.convert(model, card, digests.of_source(model, card))
-    keras = KerasEngine(model, convert.output_names(model, card), card)
+    keras = KerasEngine(model, [card.output.name], card)
     folder.mkdir(parents=True)
     image = np.concatenate(list(tiles.values()))
     np.savez(folder / "tiles.npz", image=image, probability=keras(image))

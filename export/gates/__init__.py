@@ -7,6 +7,7 @@ that it belongs to, and a line in `GATES`.
 from collections.abc import Sequence
 
 from astrotriton.export.gates.conversion import Detections, Graph, Parity
+from astrotriton.export.gates.network import Answers, Batch
 from astrotriton.export.gates.protocol import VersionGate
 from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration
 from astrotriton.export.gates.serving import Latency, Memory, Sandbox
@@ -17,6 +18,8 @@ from astrotriton.wire.validation import Gate
 GATES: tuple[VersionGate, ...] = (
     Graph(),
     Parity(),
+    Batch(),
+    Answers(),
     Detections(),
     Accuracy(),
     AccuracyChange(),

@@ -25,10 +25,14 @@ class Graph:
         """See `VersionGate`."""
         version.on_progress("checking the ONNX graph")
         try:
-            figures = onnx_graph.inspect(version.files[MODEL_FILE], version.card)
+            content = version.files[MODEL_FILE]
+            figures = onnx_graph.inspect(content, version.card)
         except ConversionError as error:
             return Gate.of(self.name, [str(error)], "")
-        return Gate.of(self.name, [], "a valid graph with the card's names and shapes", **figures)
+        good = "a valid graph with the card's names and shapes"
+        if warnings := onnx_graph.warnings(content):
+            good = "; ".join([good, *warnings])
+        return Gate.of(self.name, [], good, **figures)
 
 
 class Parity:
@@ -50,7 +54,7 @@ class Parity:
                 version.source,
                 version.engine,
                 version.card,
-                version.tiles(version.card),
+                version.golden_tiles,
                 tolerance=TOLERANCE if exact else 1.0,
             )
         except ParityError as error:
@@ -70,7 +74,7 @@ class Detections:
     """Whether it leads to the same detections as Keras."""
 
     name = "detections"
-    needs = ("parity",)
+    needs = ("parity", "batch", "answers")
 
     def applies(self, version: VersionUnderTest) -> bool:
         """Of a version that is tried, in full precision."""

@@ -1,5 +1,7 @@
 """How good the detections are, by the criteria that hold everywhere: see `criteria`."""
 
+import msgspec
+
 from astrotriton.detection.quality import criteria
 from astrotriton.export.gates.version import VersionUnderTest
 from astrotriton.wire.validation import Gate
@@ -9,7 +11,7 @@ class Accuracy:
     """Whether the figures are good enough by themselves."""
 
     name = "accuracy"
-    needs = ("parity",)
+    needs = ("parity", "batch", "answers")
 
     def applies(self, version: VersionUnderTest) -> bool:
         """Of a version that is tried."""
@@ -17,14 +19,14 @@ class Accuracy:
 
     def ask(self, version: VersionUnderTest) -> Gate:
         """See `VersionGate`."""
-        return criteria.accuracy(version.quality.figures, version.limits)
+        return _suspecting(version, criteria.accuracy(version.quality.figures, version.limits))
 
 
 class AccuracyChange:
     """Whether they are no worse than the champion's on the same fields."""
 
     name = "accuracy_change"
-    needs = ("parity",)
+    needs = ("parity", "batch", "answers")
 
     def applies(self, version: VersionUnderTest) -> bool:
         """Of a version that is tried, where there is a champion."""
@@ -32,16 +34,16 @@ class AccuracyChange:
 
     def ask(self, version: VersionUnderTest) -> Gate:
         """See `VersionGate`."""
-        figures, champion, _ = version.quality
+        figures, champion = version.quality[:2]
         assert champion is not None
-        return criteria.accuracy_change(figures, champion, version.limits)
+        return _suspecting(version, criteria.accuracy_change(figures, champion, version.limits))
 
 
 class Calibration:
     """Whether the confidence says how often it is right."""
 
     name = "calibration"
-    needs = ("parity",)
+    needs = ("parity", "batch", "answers")
 
     def applies(self, version: VersionUnderTest) -> bool:
         """Of a version that is tried."""
@@ -49,5 +51,14 @@ class Calibration:
 
     def ask(self, version: VersionUnderTest) -> Gate:
         """See `VersionGate`."""
-        figures, champion, before = version.quality
-        return criteria.calibration(figures, version.limits, champion=champion, before=before)
+        figures, champion, before, refitted = version.quality
+        return criteria.calibration(
+            figures, version.limits, champion=champion, before=before, refitted=refitted
+        )
+
+
+def _suspecting(version: VersionUnderTest, answer: Gate) -> Gate:
+    """An answer that refuses, with the card's normalisation named if that seems to be the cause."""
+    if answer.passed or version.suspicion is None:
+        return answer
+    return msgspec.structs.replace(answer, detail=f"{answer.detail}; {version.suspicion}")

@@ -11,7 +11,16 @@ class Sandbox:
     """Whether every instance of a Triton of its own answers the golden tile as it should."""
 
     name = "sandbox"
-    needs = ("onnx", "parity", "detections", "accuracy", "accuracy_change", "calibration")
+    needs = (
+        "onnx",
+        "parity",
+        "batch",
+        "answers",
+        "detections",
+        "accuracy",
+        "accuracy_change",
+        "calibration",
+    )
 
     def applies(self, version: VersionUnderTest) -> bool:
         """Of a version that is tried."""

@@ -1,16 +1,20 @@
 """A version while its gates are asked: what one gate measures, the next ones use."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from astrotriton.detection.card import UNetModel
+from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.quality import criteria
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.detection.quality.drift import BASELINE_FILE
+from astrotriton.detection.quality.golden import GOLDEN_FILE, TOLERANCE, Golden
 from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict
@@ -20,6 +24,10 @@ from astrotriton.export.precision import Precision
 from astrotriton.export.repository import MODEL_FILE
 from astrotriton.export.sandbox import Measured, OpenSandbox, Version, try_out
 from astrotriton.settings import ModelConfig
+
+# Fields that another normalisation is tried on, and the average precision that makes it suspicious.
+_SUSPECTED_FIELDS = 8
+_SUSPICIOUS = 0.1
 
 Calibrate = Callable[[UNetModel, Predict], UNetModel]
 Fields = Callable[[], ValidationSet]
@@ -59,13 +67,34 @@ class Quality(NamedTuple):
         Of `detection.quality.figures`, by name.
     champion
         The champion's on the same fields; None without one.
-    ece_before
-        The calibration error before the confidence was fitted anew; None if it was not.
+    ece_before, ece_refitted
+        The calibration error of the registered confidence, and of the one that was fitted anew;
+        None if none was. The figures are of the better one, which is kept.
     """
 
     figures: dict[str, float]
     champion: dict[str, float] | None
     ece_before: float | None
+    ece_refitted: float | None = None
+
+
+class _Option(NamedTuple):
+    """A card with one of several confidences, and what it makes of the fields."""
+
+    card: UNetModel
+    scored: list[Scored]
+    figures: dict[str, float]
+
+    def rank(self, champion: dict[str, float] | None, limits: GateLimits) -> tuple[int, float]:
+        """Less is better: the gates that it fails, and then the calibration error."""
+        asked = [
+            criteria.accuracy(self.figures, limits),
+            criteria.calibration(self.figures, limits, champion=champion),
+        ]
+        if champion is not None:
+            asked.append(criteria.accuracy_change(self.figures, champion, limits))
+        ece = self.figures["ece"]
+        return sum(not gate.passed for gate in asked), ece if math.isfinite(ece) else math.inf
 
 
 class VersionUnderTest:
@@ -118,6 +147,7 @@ class VersionUnderTest:
         self.champion = champion
         self.trial = trial
         self.on_progress = on_progress
+        self.warnings: list[str] = []
         self._published = published
         self._settings = settings
         self._profile = profile
@@ -139,22 +169,72 @@ class VersionUnderTest:
     def quality(self) -> Quality:
         """How good its detections are, once its confidence has been fitted anew if need be."""
         trial, fields = self._tried, self.fields
-        theirs = before = None
+        theirs = before = refitted = None
         if (champion := self.champion) is not None:
             engine = OnnxEngine(champion.files[MODEL_FILE], champion.card)
             theirs = accuracy.evaluate(fields.fields, champion.card, engine)
-        scored, figures = self._score(fields)
+        options = [_Option(self.card, *self._score(fields, self.card))]
+
+        def well_calibrated(figures: dict[str, float]) -> bool:
+            return criteria.calibration(figures, trial.limits, champion=theirs).passed
+
         # What is published stays as it is.
-        if trial.calibrate is not None and not self._published:
-            judged = criteria.calibration(figures, trial.limits, champion=theirs)
-            if not judged.passed:
+        if not self._published and not well_calibrated(options[0].figures):
+            before = options[0].figures["ece"]
+            if (same := self._with_champions_confidence()) is not None:
+                options.append(_Option(same, *self._score(fields, same)))
+            if trial.calibrate is not None and not well_calibrated(options[-1].figures):
                 self.on_progress("fitting the confidence to what the network answers")
-                before = figures["ece"]
-                self.card = trial.calibrate(self.card, self.engine)
-                scored, figures = self._score(fields)
+                fitted = trial.calibrate(self.card, self.engine)
+                options.append(_Option(fitted, *self._score(fields, fitted)))
+                refitted = options[-1].figures["ece"]
+            elif same is None:
+                before = None
+        kept = min(options, key=lambda one: one.rank(theirs, trial.limits))
+        self.card = kept.card
         if not self._published:
-            self._pack(self._fields_file, scored, fields.description)
-        return Quality(figures, theirs, before)
+            self._pack(self._fields_file, kept.scored, fields.description)
+        return Quality(kept.figures, theirs, before, refitted)
+
+    @cached_property
+    def golden_tiles(self) -> Mapping[str, Tiles]:
+        """The golden tiles by kind."""
+        return self.tiles(self.card)
+
+    @cached_property
+    def suspicion(self) -> str | None:
+        """Which field of the card's normalisation seems wrong, in words; None if none does.
+
+        The champion's normalisation, and then the default one, is tried in its place.
+        """
+        own = self.card.normalisation
+        champion = self.champion
+        others = {} if champion is None else {"the champion's": champion.card.normalisation}
+        fields = self.fields.fields[:_SUSPECTED_FIELDS]
+
+        def precision(normalisation: Normalisation) -> float:
+            card = msgspec.structs.replace(self.card, normalisation=normalisation)
+            return accuracy.evaluate(fields, card, self.engine)["average_precision"]
+
+        found = precision(own)
+        for whose, other in {**others, "the default": Normalisation()}.items():
+            # The size of the tiles follows from this one.
+            other = msgspec.structs.replace(other, resize=own.resize)
+            if other == own:
+                continue
+            if (better := precision(other)) >= found + _SUSPICIOUS:
+                mine, theirs = msgspec.structs.asdict(own), msgspec.structs.asdict(other)
+                said = ", ".join(
+                    f"{name} is {value:g}, {whose} {theirs[name]:g}"
+                    for name, value in mine.items()
+                    if value != theirs[name]
+                )
+                return (
+                    f"a wrong normalisation is suspected: {said}, and with that the average"
+                    f" precision on {len(fields)} fields is {better:.3f} in place of {found:.3f};"
+                    " correct the card and register the model again"
+                )
+        return None
 
     @cached_property
     def tried_out(self) -> Measured:
@@ -185,7 +265,7 @@ class VersionUnderTest:
         """Add fields that travel with the version, and how it sees them, to its files."""
         content = fields.to_fits()
         fields = ValidationSet.from_fits(content)
-        scored, _ = self._score(fields)
+        scored, _ = self._score(fields, self.card)
         self._pack(content, scored, fields.description)
 
     def finish(self) -> None:
@@ -203,9 +283,27 @@ class VersionUnderTest:
     def _fields_file(self) -> bytes:
         return self._tried.validation().to_fits()
 
-    def _score(self, fields: ValidationSet) -> tuple[list[Scored], dict[str, float]]:
-        scored = accuracy.score_all(fields.fields, self.card, self.engine)
-        return scored, accuracy.figures_of(scored, fields.fields, self.card)
+    def _score(
+        self, fields: ValidationSet, card: UNetModel
+    ) -> tuple[list[Scored], dict[str, float]]:
+        scored = accuracy.score_all(fields.fields, card, self.engine)
+        return scored, accuracy.figures_of(scored, fields.fields, card)
+
+    def _with_champions_confidence(self) -> UNetModel | None:
+        """The card with the confidence of a champion that is the same network; None if it isn't."""
+        champion = self.champion
+        if champion is None or GOLDEN_FILE not in champion.files:
+            return None
+        golden, theirs = Golden.from_npz(champion.files[GOLDEN_FILE]), champion.card
+        if theirs.input != self.card.input or theirs.normalisation != self.card.normalisation:
+            return None
+        answer = self.engine(golden.image)
+        same = answer.shape == golden.probability.shape
+        if not same or np.abs(answer - golden.probability).max() > TOLERANCE:
+            return None
+        return msgspec.structs.replace(
+            self.card, confidence=theirs.confidence, confidence_tta=theirs.confidence_tta
+        )
 
     def _pack(self, content: bytes, scored: list[Scored], description: str) -> None:
         baseline = accuracy.baseline_of(scored, description)

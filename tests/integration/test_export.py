@@ -116,7 +116,8 @@ def test_run_holds_card_metrics_and_parity(name, model, root):
     assert published == exported.card
     manifest = read_manifest(registry.resolve(f"models:/{name}/1"), Repository(root))
     assert manifest == exported.manifest
-    assert [gate.name for gate in manifest.gates] == ["onnx", "parity"]
+    assert [gate.name for gate in manifest.gates] == ["onnx", "parity", "batch", "answers"]
+    assert (manifest.exporter, manifest.warnings) == ("tf2onnx", [])
     assert not manifest.blessed
 
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import msgspec
 
-from astrotriton.export.errors import ExportError, GateError, ServingError, UnfinishedError
+from astrotriton.export.errors import (
+    ConversionError,
+    ExportError,
+    GateError,
+    LoadError,
+    ServingError,
+    UnfinishedError,
+)
 
 if TYPE_CHECKING:
     from astrotriton.export.manifest import Manifest
@@ -21,7 +28,8 @@ FAULT, REFUSED, NOT_LIVE, UNFINISHED = 1, 3, 4, 5
 
 #: The end of each command's help.
 EXIT_CODES = f"""
-Exit code 0: done. {FAULT}: a fault. {REFUSED}: refused by a gate. {NOT_LIVE}: a Triton or the
+Exit code 0: done. {FAULT}: a fault. {REFUSED}: refused by a gate, or a model that cannot be
+served. {NOT_LIVE}: a Triton or the
 gateway would not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the
 route changed or where not everything could be put back; it says what is live, and the same command
 again finishes it.
@@ -46,7 +54,7 @@ class Report:
     def fail(self, error: ExportError) -> NoReturn:
         """End the command with its error."""
         code = FAULT
-        if isinstance(error, GateError):
+        if isinstance(error, (GateError, ConversionError, LoadError)):
             code = REFUSED
         elif isinstance(error, ServingError):
             code = NOT_LIVE
@@ -80,7 +88,9 @@ def gates_text(manifest: "Manifest") -> str:
         f"{'passed' if gate.passed else 'FAILED'}  {gate.name:<16} {gate.detail}"
         for gate in manifest.gates
     ]
-    return "\n".join([f"{manifest.name} version {manifest.version}", *lines])
+    lines += [f"note    {warning}" for warning in manifest.warnings]
+    made = f", converted by {manifest.exporter}" if manifest.exporter else ""
+    return "\n".join([f"{manifest.name} version {manifest.version}{made}", *lines])
 
 
 def live_text(live: "Live") -> str:

@@ -16,7 +16,7 @@ from astrotriton.wire.confidence import Guarantee
 _ERROR_RATE = 0.1
 
 
-class RiskCurve(msgspec.Struct, frozen=True, kw_only=True):
+class RiskCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The false discovery proportion on calibration exposures, as the threshold falls.
 
     Attributes

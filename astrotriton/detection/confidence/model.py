@@ -14,7 +14,7 @@ from astrotriton.detection.confidence.guarantee import RiskCurve
 from astrotriton.wire.confidence import CalibrationMap, Derivation, Term
 
 
-class Outliers(msgspec.Struct, frozen=True, kw_only=True):
+class Outliers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is unlike anything that the confidence was fitted on.
 
     Attributes
@@ -38,7 +38,7 @@ def squared_distance(table: Values, precision: Values) -> Values:
     return np.asarray(np.einsum("ni,ij,nj->n", table, precision, table))
 
 
-class ConfidenceModel(msgspec.Struct, frozen=True, kw_only=True):
+class ConfidenceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A logistic regression on standardised `features`, calibrated.
 
     Attributes

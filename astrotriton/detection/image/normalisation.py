@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Normalisation(msgspec.Struct, frozen=True, kw_only=True):
+class Normalisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How pixel values become what the network sees; see `astrotriton.detection.image.preprocess`.
 
     Attributes

@@ -154,6 +154,7 @@ def calibration(
     *,
     champion: dict[str, float] | None = None,
     before: float | None = None,
+    refitted: float | None = None,
 ) -> Gate:
     """Whether the confidence says how often it is right.
 
@@ -165,8 +166,9 @@ def calibration(
         What is let through.
     champion
         The champion's figures on the same fields; None for no comparison.
-    before
-        The calibration error before the confidence was fitted anew; None if it was not.
+    before, refitted
+        The calibration error of the confidence as it was registered, and of the one fitted anew;
+        None if none was. The figures are of the one that is kept.
     """
     ece = figures["ece"]
     problems = _at_most(figures, "ece", limits.max_ece)
@@ -181,7 +183,12 @@ def calibration(
     good = f"ECE {ece:.4f}"
     if before is not None:
         found["ece_before"] = before
-        good += f", {before:.4f} before the confidence was fitted anew"
+        told = f"{before:.4f} as it was registered"
+        if refitted is not None:
+            found["ece_refitted"] = refitted
+            told += f", {refitted:.4f} fitted anew; the better one is kept"
+        good += f", {told}"
+        problems = [f"{problem} ({told})" for problem in problems]
     return Gate.of("calibration", problems, good, **found)
 
 

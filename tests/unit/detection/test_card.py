@@ -1,3 +1,5 @@
+import json
+
 import msgspec
 import pytest
 
@@ -15,6 +17,10 @@ from astrotriton.settings import ModelConfig, _warn_of_no_gpu
         ({"nms_radius": 0.0}, "nms_radius"),
         ({"polarities": (1, -1)}, "for at most the 1 channels"),
         ({"polarities": ()}, "polarities are []"),
+        ({"activation": "softmax"}, "activation is softmax, which needs classes"),
+        ({"classes": ("real",), "positive_class": "real"}, "name each of at least two"),
+        ({"classes": ("bogus", "real")}, "positive_class is None, classes are ['bogus', 'real']"),
+        ({"positive_class": "real"}, "positive_class is 'real', classes are []"),
         ({"domain": Domain(seeing_fwhm=(6.0, 2.0), snr=(3.0, 9.0))}, "seeing_fwhm is 6.0 to 2.0"),
         ({"overlap": 256}, "overlap of 256 px does not fit"),
         ({"input": TensorSpec(name="image", shape=(8, 1, 256, 256))}, "fixed batch of 8"),
@@ -38,6 +44,40 @@ def test_what_is_not_a_card() -> None:
     for content in (b"", b"[]", b'{"name": "x"}'):
         with pytest.raises(CardError, match="not a model card"):
             UNetModel.from_json(content)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "nearest"),
+    [
+        ((), "treshold", "threshold"),
+        (("normalisation",), "sofening", "softening"),
+        (("input",), "shap", "shape"),
+        (("domain",), "seeing", "seeing_fwhm"),
+    ],
+)
+def test_an_unknown_field_is_an_error_that_names_the_nearest(
+    card: UNetModel, place: tuple[str, ...], wrong: str, nearest: str
+) -> None:
+    card = msgspec.structs.replace(card, domain=Domain(seeing_fwhm=(2.0, 6.0), snr=(3.0, 9.0)))
+    said = json.loads(card.to_json())
+    inside = said
+    for name in place:
+        inside = inside[name]
+    inside[wrong] = 0.9
+    with pytest.raises(CardError) as caught:
+        UNetModel.from_json(json.dumps(said))
+    named = ".".join((*place, wrong))
+    assert f"the field {named!r} is unknown: the nearest that is known is {nearest!r}" in str(
+        caught.value
+    )
+
+
+def test_a_card_that_says_nothing_new_keeps_its_digest(card: UNetModel) -> None:
+    assert not {"activation", "classes", "positive_class"} & json.loads(card.to_json()).keys()
+    said = msgspec.structs.replace(
+        card, activation="softmax", classes=("bogus", "real"), positive_class="real"
+    )
+    assert UNetModel.from_json(said.to_json()) == said
 
 
 def test_settings_have_the_defaults_that_the_readme_names() -> None:

@@ -1,17 +1,23 @@
 """The gates in their order: which are asked of which version, and what stops the next."""
 
+import re
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from scipy.special import expit
 
 from astrotriton.detection.quality.criteria import GateLimits
+from astrotriton.export.engine import KerasEngine
 from astrotriton.export.errors import ServingError
 from astrotriton.export.gates import GATES, ask
+from astrotriton.export.gates.network import Answers, Batch
 from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration
 from astrotriton.export.gates.serving import Latency, Memory, Sandbox, cost
 from astrotriton.export.gates.version import Quality
 from astrotriton.export.sandbox import Cost, Measured
 from astrotriton.wire.validation import Gate
+from tests.unit.export import samples
 
 GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.01}
 TRIED = SimpleNamespace(
@@ -20,6 +26,7 @@ TRIED = SimpleNamespace(
     precision="fp32",
     limits=GateLimits(),
     quality=Quality(GOOD, GOOD, None),
+    suspicion=None,
     tried_out=Measured(1e-6, Cost(10.0, 100.0), Cost(10.0, 100.0)),
 )
 
@@ -62,7 +69,7 @@ def test_a_version_that_is_tried_is_asked_everything():
 
 
 def test_what_does_not_apply_is_not_asked_and_holds_nothing_up():
-    assert asked_of(version(trial=None)) == ["onnx", "parity"]
+    assert asked_of(version(trial=None)) == ["onnx", "parity", "batch", "answers"]
     assert asked_of(version(champion=None)) == [n for n in EVERY if n != "accuracy_change"]
     assert asked_of(version(precision="int8")) == [n for n in EVERY if n != "detections"]
 
@@ -72,6 +79,9 @@ def test_what_does_not_apply_is_not_asked_and_holds_nothing_up():
     [
         (("onnx",), "onnx"),
         (("parity",), "parity"),
+        # Both are quick; what comes after them is not.
+        (("batch",), "answers"),
+        (("answers",), "answers"),
         # These speak of the same fields: all of them are asked, and then no server is troubled.
         (("detections",), "calibration"),
         (("accuracy",), "calibration"),
@@ -86,11 +96,82 @@ def test_the_first_failure_ends_it(failing, last):
 
 def test_quality_is_judged_by_the_common_criteria():
     worse = {**GOOD, "average_precision": 0.5, "ece": 0.2}
-    found = version(quality=Quality(worse, GOOD, 0.3))
+    found = version(quality=Quality(worse, GOOD, 0.3, 0.2))
     answers = {gate.name: gate.ask(found) for gate in (Accuracy(), AccuracyChange(), Calibration())}
     assert not any(answer.passed for answer in answers.values())
     assert answers["calibration"].figures["ece_before"] == 0.3
+    said = "ece is 0.2, at most 0.05 is allowed (0.3000 as it was registered, 0.2000 fitted anew"
+    assert answers["calibration"].detail.startswith(said)
     assert all(gate.ask(TRIED).passed for gate in (Accuracy(), AccuracyChange(), Calibration()))
+
+
+def test_a_suspected_normalisation_is_told_with_what_it_spoils():
+    worse = {**GOOD, "average_precision": 0.5}
+    suspicion = "softening is 30, the champion's 3"
+    found = version(quality=Quality(worse, GOOD, None), suspicion=suspicion)
+    for gate in (Accuracy(), AccuracyChange()):
+        assert gate.ask(found).detail.endswith(f"; {suspicion}")
+    assert "softening" not in Accuracy().ask(version(suspicion="softening")).detail
+
+
+def of_network(answer, **changes):
+    """A version whose network answers so to the golden tiles of the samples."""
+    return version(
+        card=samples.card(),
+        golden_tiles={"sky": samples.tiles(5)},
+        engine=answer,
+        source=SimpleNamespace(mixing_layer=lambda tiles: "centred"),
+        **changes,
+    )
+
+
+def spots(tiles):
+    return np.clip(tiles / 16.0, 0.0, 1.0)
+
+
+def test_a_network_that_mixes_its_batch_is_refused_by_name():
+    assert Batch().ask(of_network(spots)).passed
+    answer = Batch().ask(of_network(lambda tiles: spots(tiles - tiles.mean(axis=0, keepdims=True))))
+    assert not answer.passed
+    assert "unet_small mixes the tiles of a batch in the layer 'centred'" in answer.detail
+    assert "in a batch of 3 a probability differs by" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (lambda tiles: np.full_like(tiles, 0.25), "answers 0.25 everywhere"),
+        (lambda tiles: 9.0 * tiles, r'no probabilities: .* say activation = "sigmoid" in the card'),
+        (lambda tiles: expit(tiles), r"calls \d+% of the pixels sources"),
+        (lambda tiles: np.full_like(tiles, np.nan), "no probabilities"),
+    ],
+    ids=["constant", "logits", "everywhere", "nan"],
+)
+def test_a_hopeless_network_is_refused_by_its_answers(answer, problem):
+    said = Answers().ask(of_network(answer))
+    assert not said.passed
+    assert re.search(problem, said.detail), said.detail
+    assert Answers().ask(of_network(spots)).passed
+
+
+def test_only_a_version_that_is_tried_is_asked_how_much_it_calls_sources():
+    assert Answers().ask(of_network(lambda tiles: expit(tiles), trial=None)).passed
+
+
+def test_the_layer_that_mixes_a_batch_is_found():
+    import keras
+    from keras import layers
+
+    image = keras.Input((samples.SIZE, samples.SIZE, 1))
+    features = layers.Conv2D(2, 3, padding="same", name="first")(image)
+    mean = keras.ops.mean(features, axis=0, keepdims=True)
+    model = keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(features - mean))
+    engine = KerasEngine(model, ["probability"], samples.card())
+    assert "mean" in engine.mixing_layer(samples.tiles())
+    assert (
+        KerasEngine(samples.unet(), ["probability"], samples.card()).mixing_layer(samples.tiles())
+        is None
+    )
 
 
 def test_a_sandbox_that_refuses_says_why():
