@@ -12,6 +12,9 @@ from astrotriton.detection.card import UNetModel
 if TYPE_CHECKING:
     import keras
 
+#: In the folder of a SavedModel that was made from a file of Keras 2: the digest of that file.
+ORIGIN_FILE = "origin.sha256"
+
 
 def of_bytes(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
@@ -35,8 +38,8 @@ def of_source(model: "keras.Model", card: UNetModel) -> str:
 
     Architecture, weights (names, shapes, dtypes and values) and the card count; the optimiser, and
     what the card only learns at registration and export (version, file digests, further outputs),
-    do not. Nor does
-    the place that a SavedModel was loaded from; its graph does.
+    do not. Nor does the place that a SavedModel was loaded from; its graph does, or the file that
+    it was made from.
     """
     import keras  # Imports TensorFlow.
 
@@ -44,7 +47,9 @@ def of_source(model: "keras.Model", card: UNetModel) -> str:
     architecture = keras.saving.serialize_keras_object(model)["config"]
     for layer in architecture.get("layers", []):
         if (folder := layer["config"].pop("filepath", None)) is not None:
-            layer["config"]["graph"] = of_file(Path(folder) / "saved_model.pb")
+            origin = Path(folder) / ORIGIN_FILE
+            graph = Path(folder) / "saved_model.pb"
+            layer["config"]["graph"] = origin.read_text() if origin.exists() else of_file(graph)
     seen.update(json.dumps(architecture, sort_keys=True).encode())
     for variable in model.weights:
         seen.update(f"{variable.path} {variable.dtype} {tuple(variable.shape)}".encode())

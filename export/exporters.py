@@ -137,7 +137,7 @@ def _simplified(graph: onnx.ModelProto, card: UNetModel) -> onnx.ModelProto:
     import onnxsim
 
     try:
-        simple, _ = onnxsim.simplify(graph)
+        simple: onnx.ModelProto = onnxsim.simplify(graph)[0]
         return _turned(simple) if unclean(simple) else simple
     except Exception as error:  # Each raises faults of its own kinds.
         raise ConversionError(
@@ -164,7 +164,7 @@ def _turned(graph: onnx.ModelProto) -> onnx.ModelProto:
         onnxruntime.InferenceSession(
             graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        turned, _ = onnxsim.simplify(onnx.load(path))
+        turned: onnx.ModelProto = onnxsim.simplify(onnx.load(path))[0]
     del turned.metadata_props[:]
     used = {node.domain for node in turned.graph.node}
     kept = [one for one in turned.opset_import if one.domain in used | {""}]

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from astrotriton.export import digests
 from astrotriton.export.errors import LoadError, one_line
 from astrotriton.export.lowering import in_float32
 
@@ -145,6 +146,8 @@ def _by_keras_2(file: Path) -> "keras.Model":
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     module, serve = computation(model, list(model.output_names))
     tf.saved_model.save(module, str(folder / "model"), signatures={SIGNATURE: serve})
+    # TensorFlow writes other bytes each time.
+    (folder / "model" / digests.ORIGIN_FILE).write_text(digests.of_file(file))
     return saved_model(folder / "model")
 
 

@@ -4,7 +4,7 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 ``mlflow.set_tracking_uri``).
 """
 
-import contextlib
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +44,7 @@ _URI = re.compile(
     r"(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
 )
 _REACH_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +290,15 @@ def _loaded(uri: str) -> "keras.Model":
 
     with _mlflow(f"load {uri}"):
         # MLflow's own loaders bring the custom objects that were logged beside a model.
-        with contextlib.suppress(ValueError, TypeError, OSError, KeyError, ImportError):
+        try:
             if "keras" in flavors and not flavor.get("save_exported_model"):
                 return mlflow.keras.load_model(uri, load_model_kwargs={"compile": False})
             if flavor.get("model_type") == "keras":
                 return mlflow.tensorflow.load_model(uri, keras_model_kwargs={"compile": False})
+        except MlflowException:
+            raise
+        except Exception as error:  # What Keras and TensorFlow raise has no common class.
+            _log.debug("MLflow does not load %s: %s", uri, error)
         folder = Path(mlflow.artifacts.download_artifacts(uri))
     try:
         return keras_files.load(folder / (flavor.get("saved_model_dir") or flavor.get("data", "")))

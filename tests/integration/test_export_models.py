@@ -213,6 +213,9 @@ def test_file_that_only_keras_2_reads(tmp_path):
         tmp_path / "model.npz", image=tiles, names=["probability"], probability=model(tiles).numpy()
     )
     assert_file_answers(tmp_path, "model")
+    one, two = (keras_files.load(tmp_path / "model.h5") for _ in range(2))
+    card = zoo.card_of("twice", one)
+    assert digests.of_source(one, card) == digests.of_source(two, card)
 
 
 def _spectrum():

@@ -1,0 +1,111 @@
+"""What the gates share: which confidence is kept, and which normalisation is suspected."""
+
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import pytest
+
+from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.quality.criteria import GateLimits
+from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
+from astrotriton.export import accuracy
+from astrotriton.export.gates.version import Trial, VersionUnderTest
+from astrotriton.export.sandbox import Version
+from tests.unit.export import samples
+
+GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.01}
+# A card's threshold stands for its confidence.
+REGISTERED, REFITTED, CHAMPIONS = 0.5, 0.6, 0.7
+
+
+def under_test(monkeypatch, figures, *, champion=None, softening=3.0, calibrated=True):
+    """A version whose figures with each confidence are known."""
+    card = msgspec.structs.replace(samples.card(), normalisation=Normalisation(softening=softening))
+
+    def calibrate(card, _):
+        return msgspec.structs.replace(card, threshold=REFITTED)
+
+    trial = Trial(
+        validation=lambda: None,
+        open_sandbox=None,
+        calibrate=calibrate if calibrated else None,
+        limits=GateLimits(),
+    )
+    version = VersionUnderTest(
+        card=card,
+        files={},
+        published=False,
+        source=None,
+        tiles=lambda _: {},
+        precision="fp32",
+        champion=champion,
+        trial=trial,
+        settings=None,
+        profile="cpu",
+        on_progress=lambda _: None,
+    )
+    fields = SimpleNamespace(fields=[None] * 32, description="fields")
+    vars(version).update(fields=fields, engine=lambda tiles: tiles / 16.0, _fields_file=b"")
+    monkeypatch.setattr(version, "_score", lambda _, card: ([], figures[card.threshold]))
+    monkeypatch.setattr(version, "_pack", lambda *_: None)
+    return version
+
+
+@pytest.mark.parametrize(("refitted", "kept"), [(0.02, REFITTED), (0.3, REGISTERED)])
+def test_the_better_confidence_is_kept_and_both_are_told(monkeypatch, refitted, kept):
+    figures = {REGISTERED: GOOD | {"ece": 0.2}, REFITTED: GOOD | {"ece": refitted}}
+    version = under_test(monkeypatch, figures)
+    quality = version.quality
+    assert version.card.threshold == kept
+    assert quality.figures == figures[kept]
+    assert (quality.ece_before, quality.ece_refitted) == (0.2, refitted)
+
+
+def test_a_good_confidence_is_not_fitted_anew(monkeypatch):
+    quality = under_test(monkeypatch, {REGISTERED: GOOD}).quality
+    assert (quality.ece_before, quality.ece_refitted) == (None, None)
+
+
+def test_a_fit_that_spoils_the_detections_is_not_kept(monkeypatch):
+    spoiled = GOOD | {"ece": 0.06, "completeness": 0.1}
+    version = under_test(monkeypatch, {REGISTERED: GOOD | {"ece": 0.2}, REFITTED: spoiled})
+    assert version.quality.figures["completeness"] == 0.9
+    assert version.card.threshold == REGISTERED
+
+
+def test_a_copy_of_the_champion_has_its_confidence(monkeypatch):
+    tile = samples.tiles(1)
+    card = msgspec.structs.replace(samples.card(), version=1)
+    golden = Golden(tile, tile / 16.0).to_npz()
+    champion = Version(card, {GOLDEN_FILE: golden, "model.onnx": b""})
+    figures = {REGISTERED: GOOD | {"ece": 0.2}, CHAMPIONS: GOOD}
+    version = under_test(monkeypatch, figures, champion=champion)
+    monkeypatch.setattr("astrotriton.export.gates.version.OnnxEngine", lambda *_: None)
+    monkeypatch.setattr(accuracy, "evaluate", lambda *_: GOOD)
+    same = version._with_champions_confidence()
+    assert same == version.card
+
+    with_theirs = msgspec.structs.replace(same, threshold=CHAMPIONS)
+    monkeypatch.setattr(version, "_with_champions_confidence", lambda: with_theirs)
+    quality = version.quality
+    assert (quality.figures, version.card.threshold) == (GOOD, CHAMPIONS)
+    assert (quality.ece_before, quality.ece_refitted) == (0.2, None)
+
+    other = Version(card, {GOLDEN_FILE: Golden(tile, np.zeros_like(tile)).to_npz()})
+    assert under_test(monkeypatch, {}, champion=other)._with_champions_confidence() is None
+
+
+def test_a_wrong_normalisation_is_suspected_by_name(monkeypatch):
+    def evaluate(fields, card, _):
+        assert len(fields) == 8
+        return {"average_precision": 0.9 if card.normalisation.softening == 3.0 else 0.4}
+
+    monkeypatch.setattr(accuracy, "evaluate", evaluate)
+    wrong = under_test(monkeypatch, {}, softening=30.0)
+    assert wrong.suspicion == (
+        "a wrong normalisation is suspected: softening is 30, the default 3, and with that the"
+        " average precision on 8 fields is 0.900 in place of 0.400; correct the card and register"
+        " the model again"
+    )
+    assert under_test(monkeypatch, {}).suspicion is None
