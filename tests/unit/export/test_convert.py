@@ -161,9 +161,7 @@ def test_the_better_of_both_exporters_is_taken(model, monkeypatch):
             if how == "refused":
                 raise ConversionError("no")
             if how == "wrong":
-                graph = onnx.load_model_from_string(
-                    samples.perturbed(graph.SerializeToString(), 1.0)
-                )
+                graph = onnx_graph.load(samples.perturbed(graph.SerializeToString(), 1.0))
             return graph
 
         return export
@@ -175,9 +173,8 @@ def test_the_better_of_both_exporters_is_taken(model, monkeypatch):
             patch.setitem(exporters.EXPORTERS, "keras", spoiled(None, "keras"))
             content = convert.convert(model, samples.card(), "")
         assert onnx_graph.metadata(content)["exporter"] == best
-        assert asked == ["tf2onnx"] if how is None else ["tf2onnx", "keras"]
+        assert asked == (["tf2onnx"] if how is None else ["tf2onnx", "keras"])
         assert_same(model, content, samples.card())
-        assert "Transpose" not in {n.op_type for n in onnx_graph.load(content).graph.node}
 
 
 def test_importing_export_does_not_import_tensorflow():
