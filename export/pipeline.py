@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from astrotriton.detection.card import UNetModel
-from astrotriton.export import convert, digests, gates, onnx_graph, registry
+from astrotriton.export import convert, digests, gates, registry
 from astrotriton.export.errors import GateError, RepositoryError
 from astrotriton.export.gates.version import Fields, GoldenTiles, Progress, Trial
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.precision import Precision
 from astrotriton.export.promotion import rival_of
 from astrotriton.export.registry import RegisteredVersion
-from astrotriton.export.repository import CARD_FILE, MANIFEST_FILE, MODEL_FILE, Repository
+from astrotriton.export.repository import CARD_FILE, MANIFEST_FILE, Repository
 from astrotriton.export.sources import Converter, published_card, title, under_test
 from astrotriton.settings import ModelConfig
 
@@ -216,9 +216,6 @@ def verify(
     if passed and trial is None and fields is not None and published is None:
         tested.pack(fields())
     tested.finish()
-    content = tested.files[MODEL_FILE]
-    noted = onnx_graph.metadata(content)
-    changed = noted.get(onnx_graph.CHANGES)
     manifest = Manifest(
         name=registered.name,
         version=registered.version,
@@ -227,12 +224,8 @@ def verify(
         precision=precision,
         profile=profile if trial else None,
         validation=tested.description,
-        exporter=noted.get(onnx_graph.EXPORTER),
-        warnings=[
-            *([f"served is the Keras model {changed}"] if changed else []),
-            *onnx_graph.warnings(content),
-            *tested.warnings,
-        ],
+        exporter=tested.exporter,
+        warnings=tested.warnings,
         made_with={one: importlib.metadata.version(one) for one in _MADE_WITH}
         | {"opset": str(convert.OPSET)},
         digests=tested.card.digests | {CARD_FILE: digests.of_bytes(tested.card.to_json())},

@@ -18,7 +18,7 @@ from astrotriton.detection.quality.golden import GOLDEN_FILE, TOLERANCE, Golden
 from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import Predict
-from astrotriton.export import accuracy, digests
+from astrotriton.export import accuracy, digests, onnx_graph
 from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
 from astrotriton.export.precision import Precision
 from astrotriton.export.repository import MODEL_FILE
@@ -147,7 +147,6 @@ class VersionUnderTest:
         self.champion = champion
         self.trial = trial
         self.on_progress = on_progress
-        self.warnings: list[str] = []
         self._published = published
         self._settings = settings
         self._profile = profile
@@ -260,6 +259,19 @@ class VersionUnderTest:
     def description(self) -> str | None:
         """What the fields are, in words; None if none were asked for."""
         return self.fields.description if "fields" in self.__dict__ else None
+
+    @property
+    def exporter(self) -> str | None:
+        """What converted it; None if its file does not say."""
+        return onnx_graph.metadata(self.files[MODEL_FILE]).get(onnx_graph.EXPORTER)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not refuse it and should be known, in words."""
+        content = self.files[MODEL_FILE]
+        changed = onnx_graph.metadata(content).get(onnx_graph.CHANGES)
+        told = [f"served is the Keras model {changed}"] if changed else []
+        return told + onnx_graph.warnings(content)
 
     def pack(self, fields: ValidationSet) -> None:
         """Add fields that travel with the version, and how it sees them, to its files."""

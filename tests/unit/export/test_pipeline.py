@@ -32,6 +32,8 @@ class UnderTest:
     card: Any
     files: dict[str, bytes]
     description: str | None = None
+    exporter: str | None = "tf2onnx"
+    warnings: list[str] = field(default_factory=list)
     packed: list[Any] = field(default_factory=list)
 
     def pack(self, fields: Any) -> None:
