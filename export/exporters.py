@@ -5,7 +5,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -138,11 +138,15 @@ def _simplified(graph: onnx.ModelProto, card: UNetModel) -> onnx.ModelProto:
 
     try:
         simple: onnx.ModelProto = onnxsim.simplify(graph)[0]
-        return _turned(simple) if unclean(simple) else simple
-    except Exception as error:  # Each raises faults of its own kinds.
+    except Exception as error:  # Of many kinds.
         raise ConversionError(
             f"{card.name}: the ONNX graph is not valid: {one_line(error)}"
         ) from error
+    if unclean(simple):
+        # What cannot be turned is slower, and no fault.
+        with suppress(Exception):
+            return _turned(simple)
+    return simple
 
 
 def _turned(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -268,7 +272,7 @@ def _quiet() -> Iterator[None]:
 
 @functools.cache
 def _know_more_operations() -> None:
-    """Teach tf2onnx what gelu and celu are made of, by the register that it has for that."""
+    """Put what tf2onnx cannot convert, or converts wrongly, into the register it has for that."""
     from tf2onnx.handler import tf_op
 
     @tf_op("Erfc")
@@ -284,6 +288,37 @@ def _know_more_operations() -> None:
         def version_6(cls, ctx: Any, node: Any, **_: Any) -> None:
             """expm1(x) = exp(x) - 1, to the precision of a float32 of that size."""
             _then(ctx, node, "Exp", lambda one, exp: ("Sub", [exp, one]))
+
+    @tf_op("ExtractImagePatches")
+    class _ExtractImagePatches:
+        @classmethod
+        def version_11(cls, ctx: Any, node: Any, **_: Any) -> None:
+            """A convolution whose filters take a pixel each; tf2onnx's own fixes the batch."""
+            _, height, width, _ = node.get_attr_value("ksizes")
+            channels = ctx.get_shape(node.input[0])[-1]
+            taken = np.eye(height * width * channels, dtype=np.float32)
+            kernel = taken.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+            same = node.get_attr_value("padding") in (b"SAME", "SAME")
+            how = {
+                "strides": node.get_attr_value("strides")[1:3],
+                "dilations": node.get_attr_value("rates")[1:3],
+                "auto_pad": "SAME_UPPER" if same else "VALID",
+            }
+            [given], [answer] = node.input, node.output
+            kind, shape = ctx.get_dtype(answer), ctx.get_shape(answer)
+            turned = ctx.make_node("Transpose", [given], attr={"perm": [0, 3, 1, 2]})
+            filters = ctx.make_const(f"{turned.name}/filters", kernel)
+            patches = ctx.make_node("Conv", [turned.output[0], filters.output[0]], attr=how)
+            ctx.remove_node(node.name)
+            ctx.make_node(
+                "Transpose",
+                patches.output,
+                attr={"perm": [0, 2, 3, 1]},
+                outputs=[answer],
+                name=node.name,
+                shapes=[shape],
+                dtypes=[kind],
+            )
 
     def _then(ctx: Any, node: Any, first: str, last: Callable[[str, str], Any]) -> None:
         [given], [answer] = node.input, node.output

@@ -141,7 +141,7 @@ def installed(folder, wanted):
 
 def built(folder, packages, names):
     script = Path(keras2_models.__file__)
-    environment = {**os.environ, "PYTHONPATH": str(packages), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | keras2_models.ENVIRONMENT | {"PYTHONPATH": str(packages)}
     subprocess.run(
         [sys.executable, script, folder, *names], check=True, timeout=1200, env=environment
     )

@@ -1,14 +1,13 @@
 """Networks that other packages build with Keras 2, written to files with what they answer.
 
-Run as a command, with Keras 2 in the place of Keras 3: see `test_export_models`.
+Run as a command, with `ENVIRONMENT`: see `test_export_models`.
 """
 
-import os
 import sys
 from pathlib import Path
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ["SM_FRAMEWORK"] = "tf.keras"
+#: Puts Keras 2 in the place of Keras 3.
+ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "SM_FRAMEWORK": "tf.keras"}
 
 _ANSWER = {"n_labels": 1, "output_activation": "Sigmoid"}
 _IMAGE = {"input_size": (64, 64, 1), **_ANSWER}
