@@ -180,7 +180,7 @@ def assert_file_answers(folder, name):
     assert np.abs(answer - expected).max() < TOLERANCE * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.export
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [name for name in keras2_models.MODELS if name not in keras2_models.LONG]
 )
