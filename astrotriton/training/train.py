@@ -1,9 +1,9 @@
 """Training of the reference U-Net on simulated fields.
 
-The target is 1 within `TARGET_RADIUS` of a transient's centre and 0 elsewhere, so the network's
-output means: the probability that a real source that brightens is centred within 2 px of this
-pixel. Half of what it is shown is negated, so that it knows what fades when it is shown that
-upside down.
+The target is 1 within `TARGET_RADIUS` of a transient's centre and 0 elsewhere, so each channel of
+the network's output means: the probability that a real source that brightens, or one that fades, is
+centred within 2 px of this pixel. Half of what it is shown is negated, with the channels exchanged,
+so that it is as good at either.
 """
 
 import time
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from astrotriton.training.network import build_unet
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 
 TARGET_RADIUS = 2.0
-POLARITIES = (1, -1)  # of the channels of a target
+POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the channels
 TILE = (512, 512)
 NORMALISATION = Normalisation()
 DOMAIN = Domain(seeing_fwhm=ARTEFACTS.fwhm, snr=ARTEFACTS.bright_snr)
@@ -96,7 +97,7 @@ def _examples(count: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.ui
 def _crops(
     images: NDArray[np.float16], targets: NDArray[np.uint8], how: Training
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless batches of random crops, (N, crop, crop, 1), and of what brightens in them.
+    """Endless batches of random crops, (N, crop, crop, 1), and of their targets, one channel a sign.
 
     They are flipped, turned and negated at random: what fades is what brightens with the epochs
     exchanged.
@@ -104,18 +105,18 @@ def _crops(
     rng = np.random.default_rng(how.seed)
     shape = (how.batch, how.crop, how.crop)
     while True:
-        x, y = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        x, y = np.empty(shape, np.float32), np.empty((*shape, len(POLARITIES)), np.float32)
         for i in range(how.batch):
             index = int(rng.integers(len(images)))
             row, column = rng.integers(0, images.shape[1] - how.crop + 1, size=2)
             turns, flip, negate = int(rng.integers(4)), bool(rng.integers(2)), rng.integers(2)
-            for source, batch in ((images, x), (targets[..., negate], y)):
+            for source, batch in ((images, x), (targets, y)):
                 crop = source[index, row : row + how.crop, column : column + how.crop]
                 crop = np.rot90(crop, turns)
                 batch[i] = crop[:, ::-1] if flip else crop
             if negate:
-                x[i] = -x[i]
-        yield x[..., None], y[..., None]
+                x[i], y[i] = -x[i], y[i, ..., ::-1].copy()
+        yield x[..., None], y
 
 
 def train(
@@ -127,8 +128,8 @@ def train(
 ) -> None:
     """Train, fit the confidence, and write the weights and their card into ``folder``.
 
-    ``start`` is a folder with weights of as many filters to go on from, which takes a third of the
-    time. None: start from nothing.
+    ``start`` is a folder with weights of as many filters and channels to go on from, which takes
+    half of the time. None: start from nothing.
     """
     import keras  # slow to import
 
@@ -138,7 +139,7 @@ def train(
     images, targets = _examples(how.fields, how.seed)
     held_out, held_out_targets = _examples(how.validation_fields, how.seed + VALIDATION_SEEDS)
 
-    network = build_unet((how.crop, how.crop), filters=how.filters)
+    network = build_unet((how.crop, how.crop), filters=how.filters, answers=len(POLARITIES))
     if start is not None:
         network.set_weights(load_network(start).get_weights())
     steps = how.epochs * how.steps
@@ -166,13 +167,13 @@ def train(
             keras.callbacks.BackupAndRestore(str(folder / "unfinished")),
         ],
     )
-    full = build_unet(TILE, filters=how.filters)
+    full = build_unet(TILE, filters=how.filters, answers=len(POLARITIES))
     full.set_weights(network.get_weights())
     full.compile(loss=keras.losses.BinaryCrossentropy())
     loss = float(
         full.evaluate(
             held_out[..., None].astype(np.float32),
-            held_out_targets[..., :1].astype(np.float32),
+            held_out_targets.astype(np.float32),
             batch_size=4,
             verbose=0,
         )
@@ -184,7 +185,8 @@ def train(
         training_metrics={"held_out_loss": round(loss, 6)},
         training_parameters=asdict(how),
         input=TensorSpec(name="image", shape=(-1, 1, *TILE)),
-        output=TensorSpec(name="probability", shape=(-1, 1, *TILE)),
+        output=TensorSpec(name="probability", shape=(-1, len(POLARITIES), *TILE)),
+        polarities=POLARITIES,
         normalisation=NORMALISATION,
         domain=DOMAIN,
         threshold=PEAK_THRESHOLD,

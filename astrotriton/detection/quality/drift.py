@@ -30,7 +30,10 @@ LEAST_EXPOSURES = 20
 #: Exposures like the baseline between two false alarms of the sequential check, on average.
 RUN_LENGTH = 100_000
 
-#: What describes an exposure, in the order of a row. Those of sources are over the kept ones.
+_CLEAR = 5.0  # SNR
+
+#: What describes an exposure, in the order of a row. Those of sources are over the kept ones, and
+#: those of their shapes over such of an SNR of 5 and more, of either sign.
 DESCRIPTORS = (
     "background",
     "background_gradient",
@@ -61,9 +64,11 @@ def describe(scored: Scored) -> Values:
     """The row of an exposure, float64 (descriptors,), NaN for what is unknown."""
     image = scored.image
     kept = [one for one in scored.detections if one.confidence is not None]
+    # The shape of a fainter one is that of the noise, and there are many of them.
+    clear = [one for one in kept if one.snr is not None and abs(one.snr) >= _CLEAR]
 
     def of_sources(field: str, quantile: float = 0.5) -> float:
-        values = [value for one in kept if (value := getattr(one, field)) is not None]
+        values = [value for one in clear if (value := getattr(one, field)) is not None]
         return _quantile(values, quantile) if values else np.nan
 
     megapixels = scored.shape[0] * scored.shape[1] / 1e6
@@ -76,19 +81,23 @@ def describe(scored: Scored) -> Values:
         "masked_fraction": image.masked_fraction,
         "saturated_fraction": image.saturated_fraction,
         "sources_per_megapixel": len(kept) / megapixels,
-        "snr_median": of_sources("snr"),
+        "snr_median": _median([abs(one.snr) for one in kept if one.snr is not None]),
         "fwhm_median": of_sources("fwhm"),
         "elongation_median": of_sources("elongation"),
         "psf_match_median": of_sources("psf_match"),
         "sharpness_p90": of_sources("sharpness", 0.9),
         "negative_ratio_p90": of_sources("negative_ratio", 0.9),
         "trail_p90": of_sources("trail", 0.9),
-        "probability_median": of_sources("probability"),
+        "probability_median": _median([one.probability for one in kept if one.probability is not None]),
         "confidence_mean": fmean(one.confidence or 0.0 for one in kept) if kept else np.nan,
         "real_share": fmean(one.is_real for one in kept) if kept else np.nan,
     }
     values = (row[name] for name in DESCRIPTORS)
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _median(values: list[float]) -> float:
+    return _quantile(values, 0.5) if values else np.nan
 
 
 def _quantile(values: list[float], share: float) -> float:
