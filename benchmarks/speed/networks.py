@@ -82,7 +82,12 @@ class Network:
         card, network = load_card(), load_network()
         if (self.filters, self.levels) == (_FILTERS, _LEVELS):
             return network, card
-        large = build_unet(card.tile_size, filters=self.filters, levels=self.levels)
+        large = build_unet(
+            card.tile_size,
+            filters=self.filters,
+            levels=self.levels,
+            answers=card.output.shape[1],
+        )
         grow(network, large, levels=_LEVELS, deeper=self.levels - _LEVELS)
         parameters = card.training_parameters | {"filters": self.filters}
         return large, msgspec.structs.replace(card, training_parameters=parameters)
