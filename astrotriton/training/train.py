@@ -97,7 +97,7 @@ def _examples(count: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.ui
 def _crops(
     images: NDArray[np.float16], targets: NDArray[np.uint8], how: Training
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless batches of random crops, (N, crop, crop, 1), and of their targets, one channel a sign.
+    """Endless batches of random crops, (N, crop, crop, 1), and of their targets by sign, (..., 2).
 
     They are flipped, turned and negated at random: what fades is what brightens with the epochs
     exchanged.

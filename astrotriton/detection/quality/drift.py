@@ -88,7 +88,9 @@ def describe(scored: Scored) -> Values:
         "sharpness_p90": of_sources("sharpness", 0.9),
         "negative_ratio_p90": of_sources("negative_ratio", 0.9),
         "trail_p90": of_sources("trail", 0.9),
-        "probability_median": _median([one.probability for one in kept if one.probability is not None]),
+        "probability_median": _median(
+            [one.probability for one in kept if one.probability is not None]
+        ),
         "confidence_mean": fmean(one.confidence or 0.0 for one in kept) if kept else np.nan,
         "real_share": fmean(one.is_real for one in kept) if kept else np.nan,
     }
