@@ -47,7 +47,7 @@ CHANGES = {
     "seeing": ("seeing_fwhm", {"recipe": replace(CAMERA, fwhm=(4.5, 6.0))}),
     "background": ("background", {"level": 20.0}),
     "trails": ("trail_p90", {"recipe": replace(CAMERA, trails=(2, 4))}),
-    "cosmic rays": ("confidence_mean", {"recipe": replace(CAMERA, cosmic_rays=(15, 30))}),
+    "cosmic rays": ("elongation_median", {"recipe": replace(CAMERA, cosmic_rays=(15, 30))}),
 }
 
 
