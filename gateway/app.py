@@ -18,6 +18,7 @@ from astrotriton.gateway.handlers.monitoring import DriftController, ValidationC
 from astrotriton.gateway.handlers.runs import RunController
 from astrotriton.gateway.http.middleware import name_methods
 from astrotriton.gateway.http.openapi import complete, openapi_config, page_assets
+from astrotriton.gateway.http.requests import LARGEST_JSON, check_request
 from astrotriton.gateway.rpc.service import serve_rpc
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import ModelConfig
@@ -51,7 +52,8 @@ def create_app(settings: GatewaySettings, config: ModelConfig) -> Litestar:
         plugins=[problem_details],
         template_config=templates(),
         openapi_config=openapi_config(),
-        request_max_body_size=settings.max_body,
+        request_max_body_size=LARGEST_JSON,
+        before_request=check_request,
         logging_config=None,
     )
     complete(app.openapi_schema)

@@ -73,7 +73,12 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             poll=settings.outbox_poll,
         )
         event_source = EventSource(settings.event_source, f"{settings.own_url}/schema/events")
-        admission = Admission(settings.max_runs, settings.max_waiting, settings.max_held_bytes)
+        admission = Admission(
+            settings.max_runs,
+            settings.max_waiting,
+            settings.max_held_bytes,
+            settings.caller_share,
+        )
         files = ModelFiles(
             settings.model_repository, _objects(settings, settings.repository_buckets)
         )

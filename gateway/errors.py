@@ -68,12 +68,40 @@ class MediaTypeError(GatewayError):
     title = "The media type is not supported"
 
 
+class EncodingError(MediaTypeError):
+    """A body in an encoding that is not understood."""
+
+    code = "unsupported-content-encoding"
+    title = "The content encoding is not supported"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is understood (RFC 9110, 12.5.3)."""
+        return {"Accept-Encoding": "identity"}
+
+
 class UploadTimeoutError(GatewayError):
     """A body that arrives too slowly."""
 
     status = 408
     code = "upload-timeout"
     title = "The request body did not arrive in time"
+
+
+class HeadersTooLargeError(GatewayError):
+    """More headers, or larger ones, than are taken."""
+
+    status = 431
+    code = "headers-too-large"
+    title = "The request's headers are too large"
+
+
+class HeaderTimeoutError(GatewayError):
+    """Headers that arrive too slowly."""
+
+    status = 408
+    code = "header-timeout"
+    title = "The request's headers did not arrive in time"
 
 
 class NotFoundError(GatewayError):

@@ -1,20 +1,56 @@
 """Running the service."""
 
 import asyncio
+import resource
 import socket
+from functools import partial
+from typing import Any
 
 import uvicorn
+from litestar.types import ASGIApp
 from threadpoolctl import threadpool_limits
 
 from astrotriton.detection.image.exposure import mute_astropy
 from astrotriton.detection.warmup import warm_up
 from astrotriton.gateway.app import create_app
 from astrotriton.gateway.compute import keep_memory
+from astrotriton.gateway.http.arrival import ArrivalMiddleware
+from astrotriton.gateway.http.connection import Connection
 from astrotriton.gateway.http.middleware import EdgeMiddleware
 from astrotriton.gateway.observability.logs import logging_config
 from astrotriton.gateway.observability.telemetry import tracing
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import ModelConfig
+
+
+def server_config(app: ASGIApp, settings: GatewaySettings, **further: Any) -> uvicorn.Config:
+    """How an application is served: where, and within which bounds.
+
+    Parameters
+    ----------
+    app
+        What `create_app` makes.
+    settings
+        Have the address and the bounds.
+    further
+        What else `uvicorn.Config` takes.
+    """
+    connection = partial(
+        Connection,
+        header_timeout=settings.header_timeout,
+        max_connections=settings.max_connections,
+    )
+    return uvicorn.Config(
+        EdgeMiddleware(ArrivalMiddleware(app, settings)),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=connection,  # type: ignore[arg-type]  # it is called, and no more
+        h11_max_incomplete_event_size=settings.max_header_bytes,
+        ws="none",
+        server_header=False,
+        **further,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -26,15 +62,10 @@ class _Server(uvicorn.Server):
         self._app = create_app(settings, config)
         self._delay = settings.drain_delay
         super().__init__(
-            uvicorn.Config(
-                EdgeMiddleware(tracing.wrap(self._app)),
-                host=settings.host,
-                port=settings.port,
-                loop="uvloop",
-                # Nothing here is a WebSocket, and uvicorn would log the query of who asks for one.
-                ws="none",
+            server_config(
+                tracing.wrap(self._app),
+                settings,
                 log_config=logging_config(settings.log_level),
-                server_header=False,
                 timeout_graceful_shutdown=settings.shutdown_timeout,
             )
         )
@@ -51,7 +82,14 @@ def serve(settings: GatewaySettings, config: ModelConfig) -> None:
     # Matrices are small here and exposures many: threads of one multiplication would only wait for
     # each other, and for cores that other exposures use.
     threadpool_limits(limits=1, user_api="blas")
+    _allow_files()
     keep_memory()
     mute_astropy()
     warm_up()
     _Server(settings, config).run()
+
+
+def _allow_files() -> None:
+    """Let this process have as many open files, connections among them, as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -248,8 +248,59 @@ class GatewaySettings(BaseSettings):
         description="Bytes of the part `request`, and of a table of candidates.",
         ge=1,
     )
+    max_message: int = Field(
+        32 * _MIB,
+        title="Largest gRPC message",
+        description="Bytes of one message over gRPC; larger exposures come in several, by "
+        "`InferUpload`.",
+        ge=4096,
+    )
     upload_timeout: float = Field(
-        300.0, title="Upload timeout", description="Seconds in which a body must arrive.", gt=0
+        300.0,
+        title="Upload timeout",
+        description="Seconds in which an exposure must arrive.",
+        gt=0,
+    )
+    min_upload_rate: int = Field(
+        4096,
+        title="Least upload rate",
+        description="Bytes a second with which every body must arrive; a slower one is given up.",
+        ge=1,
+    )
+    upload_grace: float = Field(
+        10.0,
+        title="Upload grace",
+        description="Seconds for which a body may stand still, or come more slowly than that.",
+        gt=0,
+    )
+    linger_timeout: float = Field(
+        30.0,
+        title="Linger timeout",
+        description="Seconds for which the body of a request that is refused is still read and "
+        "thrown away, so that the answer arrives.",
+        ge=0,
+    )
+    header_timeout: float = Field(
+        10.0,
+        title="Header timeout",
+        description="Seconds in which a request's line and headers must arrive.",
+        gt=0,
+    )
+    max_header_bytes: int = Field(
+        32 * 1024,
+        title="Largest headers",
+        description="Bytes of a request's line and headers together.",
+        ge=1024,
+    )
+    max_headers: int = Field(
+        100, title="Most headers", description="Headers of one request.", ge=10
+    )
+    max_connections: int = Field(
+        2000,
+        title="Most connections",
+        description="HTTP connections at a time; for a further one, that whose headers have been "
+        "missing longest is dropped.",
+        ge=1,
     )
     max_runs: int = Field(4, title="Most runs", description="Exposures worked on at a time.", ge=1)
     max_waiting: int = Field(
@@ -261,8 +312,15 @@ class GatewaySettings(BaseSettings):
     max_held_bytes: int = Field(
         4096 * _MIB,
         title="Most bytes held",
-        description="Bytes of all the files that are worked on, or wait for it; requests that "
-        "bring more are told to come back.",
+        description="Bytes of all the files that have arrived and are worked on, or wait for it, "
+        "and of those arriving; requests that bring more are told to come back.",
+        ge=1,
+    )
+    max_caller_bytes: int | None = Field(
+        None,
+        title="Most bytes held of one caller",
+        description="Those of them that one caller's requests may bring, unless authentication is "
+        "off; left out: half, and at least what one request may have.",
         ge=1,
     )
     request_timeout: float = Field(
@@ -318,11 +376,13 @@ class GatewaySettings(BaseSettings):
                     Location.parse(text)
                 except ValueError as error:
                     raise ValueError(f"{name} is {text!r}: {error}") from error
-        if self.max_held_bytes < self.max_body:
-            raise ValueError(
-                f"max_held_bytes is {self.max_held_bytes}, but one request may have "
-                f"{self.max_body} bytes: raise it, or lower max_bytes"
-            )
+        for name in ("max_held_bytes", "max_caller_bytes"):
+            most = getattr(self, name)
+            if most is not None and most < self.max_body:
+                raise ValueError(
+                    f"{name} is {most}, but one request may have {self.max_body} bytes: raise it, "
+                    "or lower max_bytes"
+                )
         return self
 
     @property
@@ -349,6 +409,13 @@ class GatewaySettings(BaseSettings):
     def report_buckets(self) -> list[str]:
         """The bucket that reports are kept in."""
         return [] if self.report_url is None else _bucket_of(self.report_url)
+
+    @property
+    def caller_share(self) -> int:
+        """Most bytes held that one caller's requests may bring."""
+        if self.auth == "off":
+            return self.max_held_bytes
+        return self.max_caller_bytes or max(self.max_held_bytes // 2, self.max_body)
 
     @property
     def max_body(self) -> int:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from astrotriton.wire.columns import FLUX_UNIT
 from astrotriton.wire.confidence import Derivation, Guarantee
 from astrotriton.wire.exposures import ExposureInfo
-from astrotriton.wire.fields import FieldError, Name, PixelX, PixelY, Probability
+from astrotriton.wire.fields import CandidateId, FieldError, PixelX, PixelY, Probability
 from astrotriton.wire.flags import FLAGS, explained
 from astrotriton.wire.models import ModelRef
 
@@ -84,8 +84,11 @@ class CandidateIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Meta(description="ICRS declination, degrees.", examples=[-66.01572]),
     ] = UNSET
     id: Annotated[
-        Name | int | None,
-        Meta(description="Your own id, answered as text. Without one: its place in the list."),
+        CandidateId | int | None,
+        Meta(
+            description="Your own id, answered as text; no control characters, ends of lines or "
+            "noncharacters, and no blanks at its ends. Without one: its place in the list."
+        ),
     ] = None
 
     def __post_init__(self) -> None:

@@ -6,8 +6,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-# PostgreSQL cannot hold NUL in a text, and no other control character belongs in a name.
-Name = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# What some format or store cannot hold: control characters (PostgreSQL has no NUL), Unicode's ends
+# of lines, at which readers of ECSV break a row, and what is no character of XML. Blanks at the
+# ends are lost by VOTable and ECSV.
+_LOST = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff"
+
+#: A name that every format gives back as it was; `$` alone would let a line end follow.
+NAME_PATTERN = rf"^([^ {_LOST}]([^{_LOST}]*[^ {_LOST}])?)?$(?!\n)"
+
+Name = Annotated[str, Meta(max_length=200, pattern=NAME_PATTERN)]
+
+
+# An empty cell of a table is no id.
+CandidateId = Annotated[str, Meta(min_length=1, max_length=200, pattern=NAME_PATTERN)]
 
 
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]

@@ -40,6 +40,16 @@ class ObjectStore:
         self._region = region
         self._timeout = timeout
 
+    def check(self, url: str, field: str) -> None:
+        """See whether an object may be read, without asking the store.
+
+        Raises
+        ------
+        InputError
+            If it is no ``s3://bucket/key``, or its bucket is not allowed.
+        """
+        self._place(url, field)
+
     async def read(
         self, url: str, field: str, most: int, hold: Callable[[int], None] = lambda count: None
     ) -> bytes:

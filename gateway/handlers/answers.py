@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from litestar import Request, Response
+from litestar.datastructures.headers import MediaTypeHeader
 
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotAcceptableError
@@ -16,7 +17,7 @@ _JSON = "application/json"
 
 
 def accepted(request: Request[Any, Any, Any]) -> str:
-    """The format of those that there are which the caller likes best.
+    """The format of those that there are which the caller likes best (RFC 9110, 12.5.1).
 
     Raises
     ------
@@ -24,10 +25,28 @@ def accepted(request: Request[Any, Any, Any]) -> str:
         If it accepts none of them.
     """
     kinds = [_JSON, *WRITERS]
-    found = request.accept.best_match(kinds) if request.headers.get("accept") else _JSON
-    if found is None:
+    said = ",".join(request.headers.getall("accept", []))
+    ranges = [MediaTypeHeader(one) for one in said.split(",") if one.strip()]
+    if not ranges:
+        return _JSON
+    liked = {kind: _liking(kind, ranges) for kind in kinds}
+    best = max(kinds, key=lambda kind: liked[kind])
+    if liked[best] == (0.0, 0):
         raise NotAcceptableError(f"accept one of {', '.join(kinds)}")
-    return found
+    return best
+
+
+def _liking(kind: str, ranges: Sequence[MediaTypeHeader]) -> tuple[float, int]:
+    """How much a caller likes a format, and by how exact a name; nothing if it takes none."""
+    matching = [one for one in ranges if one.match(MediaTypeHeader(kind))]
+    if not matching:
+        return 0.0, 0
+    most_exact = max(matching, key=lambda one: one.priority[1])
+    try:
+        quality = float(most_exact.params.get("q", 1.0))
+    except ValueError:
+        quality = 1.0
+    return (quality, most_exact.priority[1]) if quality > 0.0 else (0.0, 0)
 
 
 async def detections_as(

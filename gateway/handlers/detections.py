@@ -54,6 +54,8 @@ class DetectionController(Controller):
         summary="Score an exposure",
         operation_id="infer",
         operation_class=InferOperation,
+        # The handler reads the body itself, and bounds it.
+        request_max_body_size=None,
         responses=problems(401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
         **requires("infer"),
     )
@@ -78,6 +80,7 @@ class DetectionController(Controller):
         summary="Score an exposure in a bucket",
         operation_id="infer_by_reference",
         operation_class=InferByReferenceOperation,
+        request_max_body_size=None,
         responses=problems(401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
         **requires("infer"),
     )
@@ -254,9 +257,10 @@ async def _infer(request: Request[Any, Any, Any], context: Context) -> Response[
     caller = caller_of(request)
     async with AsyncExitStack() as held:
         await held.enter_async_context(context.access.working(caller))
-        place = await held.enter_async_context(context.admission.enter())
+        place = await held.enter_async_context(context.admission.arrive(caller.subject))
         async with patience(request, context.settings.request_timeout):
             form = await read_infer_form(request, context.settings, context.objects, place)
+            place.take()
             large = len(form.content) >= context.settings.async_bytes
             if large or prefers_async(request):
                 run_id = await context.runs.start(form, place, held, caller.subject, key)

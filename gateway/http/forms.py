@@ -48,12 +48,12 @@ async def read_infer_form(
     Parameters
     ----------
     place
-        Holds the bytes, before they are read where their number is known.
+        Holds the bytes as they arrive, and those of an object before it is read.
 
     Raises
     ------
-    BusyError
-        If there are too many bytes inside already.
+    BusyError, LimitError
+        If there are too many bytes inside already, or too many of the caller's.
     MediaTypeError, MalformedBodyError, UploadTimeoutError
         If the body is neither a form nor JSON, breaks off, or comes too slowly.
     InputError
@@ -140,14 +140,16 @@ def with_candidates_of(
 async def _holding(
     request: Request[Any, Any, Any], settings: GatewaySettings, place: Place
 ) -> AsyncIterator[bytes]:
-    """The body, which the place holds: at once if its length is said, or else as it comes."""
+    """The body, which the place holds as it comes."""
     said = request.headers.get("content-length")
-    if said is not None:
-        # A longer one is refused for its length.
-        place.hold(min(int(said), settings.max_body))
+    if said is not None and int(said) > settings.max_body:
+        raise RequestEntityTooLarge
+    came = 0
     async for chunk in request.stream():
-        if said is None:
-            place.hold(len(chunk))
+        came += len(chunk)
+        if came > settings.max_body:
+            raise RequestEntityTooLarge
+        place.hold(len(chunk))
         yield chunk
 
 

@@ -49,6 +49,11 @@ class DetectionsStub:
                 request_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
                 response_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
                 _registered_method=True)
+        self.InferUpload = channel.stream_stream(
+                '/astrotriton.v1.Detections/InferUpload',
+                request_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
+                response_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
+                _registered_method=True)
 
 
 class DetectionsServicer:
@@ -73,6 +78,16 @@ class DetectionsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InferUpload(self, request_iterator, context):
+        """The same for exposures that are larger than a message may be, 32 MiB unless the gateway's
+        settings say otherwise: the first message is a request of which files may end early, and each
+        further one has nothing but what follows of `exposure`, `mask`, `weight`, `psf` or
+        `candidates_table`. Send pieces of some MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DetectionsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -83,6 +98,11 @@ def add_DetectionsServicer_to_server(servicer, server):
             ),
             'InferStream': grpc.unary_stream_rpc_method_handler(
                     servicer.InferStream,
+                    request_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.FromString,
+                    response_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.SerializeToString,
+            ),
+            'InferUpload': grpc.stream_stream_rpc_method_handler(
+                    servicer.InferUpload,
                     request_deserializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.FromString,
                     response_serializer=astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.SerializeToString,
             ),
@@ -144,6 +164,33 @@ class Detections:
             request,
             target,
             '/astrotriton.v1.Detections/InferStream',
+            astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
+            astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InferUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/astrotriton.v1.Detections/InferUpload',
             astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferRequest.SerializeToString,
             astrotriton_dot_gateway_dot_rpc_dot_detections__pb2.InferEvent.FromString,
             options,

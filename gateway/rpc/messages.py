@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]
 
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.gateway.http.forms import validated, with_candidates_of
@@ -19,16 +20,17 @@ from astrotriton.wire.runs import InferRequest as Request
 from astrotriton.wire.runs import InferResponse
 
 _FILES = ("exposure", "mask", "weight", "psf")
+_TABLE = "candidates_table"
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "psf_hdu", "model_version")
 
 
-def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
+def to_submission(pieces: Sequence[bytes], settings: GatewaySettings) -> Submission:
     """What a request wants scored, checked as over HTTP.
 
     Parameters
     ----------
-    content
-        An `InferRequest` as it came.
+    pieces
+        An `InferRequest` as it came, and further ones that continue its files.
     settings
         Have the bytes that a file may have, and the candidates.
 
@@ -37,16 +39,21 @@ def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
     InputError
         If it is none, or a field is not what it should be.
     """
-    try:
-        message = InferRequest.FromString(content)
-    except DecodeError as error:
-        raise InputError("invalid-message", "request", f"no InferRequest: {error}") from error
-    fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
-    for name in _FILES:
-        if len(fields.get(name, b"")) > settings.max_bytes:
+    first, *rest = [_parsed(piece) for piece in pieces]
+    fields: dict[str, Any] = {field.name: value for field, value in first.ListFields()}
+    files = {name: [fields.pop(name)] for name in (*_FILES, _TABLE) if name in fields}
+    for further in rest:
+        for field, value in further.ListFields():
+            if field.name not in (*_FILES, _TABLE):
+                raise InputError(
+                    "invalid-request", field.name, "send this in the first message, once"
+                )
+            files.setdefault(field.name, []).append(value)
+    for name, parts in files.items():
+        if name != _TABLE and sum(map(len, parts)) > settings.max_bytes:
             raise TooLargeError(name, f"over {settings.max_bytes} bytes")
-    table = fields.pop("candidates_table", None)
-    request = {name: value for name, value in fields.items() if name not in (*_FILES, "filename")}
+    content = {name: b"".join(parts) for name, parts in files.items()}
+    request = {name: value for name, value in fields.items() if name != "filename"}
     for name in _CHOICES:
         if name in request:
             which = request[name].WhichOneof("which")
@@ -57,16 +64,32 @@ def to_submission(content: bytes, settings: GatewaySettings) -> Submission:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError("invalid-request", name, "give a finite number")
     how = validated(request, Request)
-    if table is not None:
-        how = with_candidates_of(how, table, settings, "candidates_table")
+    if _TABLE in content:
+        how = with_candidates_of(how, content[_TABLE], settings, _TABLE)
     return Submission(
-        content=message.exposure,
-        filename=printable(message.filename),
-        mask=fields.get("mask"),
-        weight=fields.get("weight"),
-        psf=fields.get("psf"),
+        content=content.get("exposure", b""),
+        filename=printable(first.filename),
+        mask=content.get("mask"),
+        weight=content.get("weight"),
+        psf=content.get("psf"),
         request=how,
     )
+
+
+def _parsed(content: bytes) -> InferRequest:
+    try:
+        message = InferRequest.FromString(content)
+    except DecodeError as error:
+        raise InputError("invalid-message", "request", f"no InferRequest: {error}") from error
+    for unknown in UnknownFieldSet(message):
+        raise InputError("invalid-request", str(unknown.field_number), "no field has this number")
+    for field, value in message.ListFields():
+        if isinstance(value, Message):
+            known = type(value).FromString(value.SerializeToString())
+            known.DiscardUnknownFields()  # type: ignore[attr-defined]
+            if known.ByteSize() != value.ByteSize():
+                raise InputError("invalid-request", field.name, "it has fields that are not known")
+    return message
 
 
 def _candidate(given: Candidate) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,12 +14,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from uuid_utils.compat import uuid7
 
+from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.deadline import deadline
-from astrotriton.gateway.errors import GatewayError, RunGivenUpError, problem_of
+from astrotriton.gateway.errors import (
+    BusyError,
+    GatewayError,
+    RunGivenUpError,
+    UploadTimeoutError,
+    problem_of,
+)
 from astrotriton.gateway.keys import Scope
 from astrotriton.gateway.observability.logs import request_id
+from astrotriton.gateway.pace import Pace
 from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.rpc.detections_pb2 import (
     DESCRIPTOR,
@@ -29,6 +38,7 @@ from astrotriton.gateway.rpc.detections_pb2 import (
 )
 from astrotriton.gateway.rpc.messages import from_detections, from_run, to_submission
 from astrotriton.gateway.services.access import Identity
+from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.runs import check_key
 from astrotriton.wire.runs import InferResponse as Answer
 
@@ -41,6 +51,7 @@ _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     409: grpc.StatusCode.FAILED_PRECONDITION,
     413: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,41 +60,66 @@ _CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 
+#: Messages of `Infer` and `InferStream` that arrive at a time, and of methods that are open to all.
+_ARRIVING, _ARRIVING_OPEN = 32, 16
+# What a message costs beside its bytes, so that nobody sends a million empty ones.
+_OVERHEAD = 64
+_STREAMS = 100  # calls at a time on one connection
+_IDLE = 300.0  # seconds that a connection without a call is kept
+_PING, _PING_TIMEOUT = 60.0, 20.0
+
 _Call: TypeAlias = grpc.aio.ServicerContext
+_Requests: TypeAlias = AsyncIterator[bytes]
+#: Reads the messages of a call, which a place holds.
+_Read: TypeAlias = Callable[[Place], Awaitable[list[bytes]]]
 
 _log = logging.getLogger(__name__)
 
 
 class _Service:
-    """The methods, which take a request as it came: it is read once the caller is known."""
+    """The methods. A request is read once the caller is known, so that strangers fill no memory.
+
+    To gRPC each method therefore takes a stream of messages, of which two take one and no more.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._arriving = 0
 
     @property
     def handlers(self) -> Any:
         """What a server is given."""
         methods = {
-            "Infer": grpc.unary_unary_rpc_method_handler(
+            "Infer": grpc.stream_unary_rpc_method_handler(
                 self.infer, response_serializer=InferResponse.SerializeToString
             ),
-            "InferStream": grpc.unary_stream_rpc_method_handler(
+            "InferStream": grpc.stream_stream_rpc_method_handler(
                 self.infer_stream, response_serializer=InferEvent.SerializeToString
+            ),
+            "InferUpload": grpc.stream_stream_rpc_method_handler(
+                self.infer_upload, response_serializer=InferEvent.SerializeToString
             ),
         }
         return grpc.method_handlers_generic_handler(NAME, methods)
 
-    async def infer(self, request: bytes, call: _Call) -> InferResponse:
+    async def infer(self, requests: _Requests, call: _Call) -> InferResponse:
         """Score an exposure."""
         async with _answering(call):
-            run = await self._score(request, call, lambda done, of: None)
+            run = await self._score(partial(self._whole, requests), call, lambda done, of: None)
             return InferResponse(
                 run=from_run(run),
                 detections=await compute(from_detections, run.detections),
             )
 
-    async def infer_stream(self, request: bytes, call: _Call) -> AsyncIterator[InferEvent]:
+    def infer_stream(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
         """Score an exposure, and tell how far that is."""
+        return self._score_telling(partial(self._whole, requests), call)
+
+    def infer_upload(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
+        """Score an exposure that comes in pieces, and tell how far that is."""
+        return self._score_telling(partial(self._pieces, requests), call)
+
+    async def _score_telling(self, read: _Read, call: _Call) -> AsyncIterator[InferEvent]:
         async with _answering(call):
             told: asyncio.Queue[Progress] = asyncio.Queue(1)
 
@@ -93,7 +129,7 @@ class _Service:
                     told.get_nowait()
                 told.put_nowait(Progress(done=done, of=of))
 
-            scoring = asyncio.create_task(self._score(request, call, progress))
+            scoring = asyncio.create_task(self._score(read, call, progress))
             try:
                 while not scoring.done():
                     telling = asyncio.create_task(told.get())
@@ -111,7 +147,7 @@ class _Service:
                 found = await compute(from_detections, part)
                 yield InferEvent(part=DetectionPart(detections=found))
 
-    async def _score(self, request: bytes, call: _Call, progress: Any) -> Answer:
+    async def _score(self, read: _Read, call: _Call, progress: Any) -> Answer:
         context = self._context
         caller = await self._admit(call, "infer")
         key = check_key(_metadata(call, "idempotency-key"))
@@ -120,13 +156,74 @@ class _Service:
         async with AsyncExitStack() as held:
             await held.enter_async_context(deadline(most if left is None else min(left, most)))
             await held.enter_async_context(context.access.working(caller))
-            place = await held.enter_async_context(context.admission.enter())
-            place.hold(len(request))
-            submission = await compute(to_submission, request, context.settings)
+            place = await held.enter_async_context(context.admission.arrive(caller.subject))
+            pieces = await read(place)
+            if not pieces:
+                raise InputError("missing-message", "request", "send an InferRequest")
+            place.take()
+            submission = await compute(to_submission, pieces, context.settings)
             asked = await context.runs.run_now(submission, place, caller.subject, key, progress)
         if asked.result is None:
             raise RunGivenUpError(f"run {asked.run_id} of this key is in the background; ask later")
         return asked.result
+
+    async def _whole(self, requests: _Requests, place: Place) -> list[bytes]:
+        """The one message of a call; nobody sees how it comes, so that few may at a time.
+
+        Raises
+        ------
+        BusyError
+            If as many arrive already.
+        UploadTimeoutError
+            If it takes too long.
+        InputError
+            If another one follows.
+        """
+        if self._arriving >= _ARRIVING:
+            raise BusyError(f"{self._arriving} messages are arriving; try again later")
+        self._arriving += 1
+        seconds = self._context.settings.upload_timeout
+        found: list[bytes] = []
+        try:
+            async with asyncio.timeout(seconds):
+                async for request in requests:
+                    if found:
+                        raise InputError("repeated-message", "request", "send one message")
+                    place.hold(len(request))
+                    found.append(request)
+        except TimeoutError:
+            raise UploadTimeoutError(f"the message took over {seconds:g} s") from None
+        finally:
+            self._arriving -= 1
+        return found
+
+    async def _pieces(self, requests: _Requests, place: Place) -> list[bytes]:
+        """The messages of a call, which must keep coming.
+
+        Raises
+        ------
+        UploadTimeoutError
+            If they come too slowly.
+        TooLargeError
+            If they are too large.
+        """
+        settings = self._context.settings
+        pace = Pace(settings.min_upload_rate, settings.upload_grace)
+        found: list[bytes] = []
+        came = 0
+        try:
+            async with asyncio.timeout(settings.upload_timeout):
+                while (piece := await pace.wait(anext(requests, None), _size)) is not None:
+                    came += len(piece) + _OVERHEAD
+                    if came > settings.max_body:
+                        raise TooLargeError("exposure", f"over {settings.max_body} bytes")
+                    place.hold(len(piece))
+                    found.append(piece)
+        except TimeoutError:
+            raise UploadTimeoutError(
+                f"the pieces took over {settings.upload_timeout:g} s"
+            ) from None
+        return found
 
     async def _admit(self, call: _Call, scope: Scope) -> Identity:
         return await self._context.access.admit(_metadata(call, "authorization"), scope)
@@ -155,6 +252,73 @@ async def _abort(call: _Call, error: Exception) -> None:
     await call.abort(code, problem.detail, trailing_metadata=tuple(trailing))
 
 
+def _size(message: bytes | None) -> int:
+    return len(message or b"")
+
+
+class _OpenMethods(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Bounds the methods that ask nobody who they are: health and reflection.
+
+    Their one message is awaited as long as headers are. Where too many are awaited, the call that
+    has waited longest is dropped, so that those who send theirs at once are answered.
+
+    Parameters
+    ----------
+    patience
+        Seconds.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._waiting: dict[asyncio.Task[Any], None] = {}
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Wrap the handler of a method, unless it is one of ours."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(f"/{NAME}/"):
+            return handler
+
+        async def answer(requests: _Requests, call: _Call) -> None:
+            first = handler.request_deserializer(await self._first(requests))
+            if handler.request_streaming:
+                answers = handler.stream_stream(_after(first, requests, handler), call)
+            elif handler.response_streaming:
+                answers = handler.unary_stream(first, call)
+            else:
+                answers = _once(handler.unary_unary(first, call))
+            if isinstance(answers, Awaitable):  # one that writes its answers itself
+                await answers
+                return
+            async for one in answers:
+                await call.write(one)
+
+        return grpc.stream_stream_rpc_method_handler(
+            answer, response_serializer=handler.response_serializer
+        )
+
+    async def _first(self, requests: _Requests) -> bytes:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._waiting) >= _ARRIVING_OPEN:
+            next(iter(self._waiting)).cancel()
+        self._waiting[task] = None
+        try:
+            async with asyncio.timeout(self._patience):
+                return await anext(requests)
+        finally:
+            del self._waiting[task]
+
+
+async def _once(answer: Awaitable[Any]) -> AsyncIterator[Any]:
+    yield await answer
+
+
+async def _after(first: Any, requests: _Requests, handler: Any) -> AsyncIterator[Any]:
+    yield first
+    async for request in requests:
+        yield handler.request_deserializer(request)
+
+
 def _metadata(call: _Call, name: str) -> str | None:
     for key, value in call.invocation_metadata() or ():
         if key == name:
@@ -171,11 +335,18 @@ async def serve_rpc(context: Context) -> AsyncIterator[None]:
         return
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", settings.max_body),
+            ("grpc.max_receive_message_length", settings.max_message),
             ("grpc.max_send_message_length", _LARGEST_ANSWER),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_metadata_size", settings.max_header_bytes),
+            ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
+            ("grpc.max_concurrent_streams", _STREAMS),
+            ("grpc.server_handshake_timeout_ms", int(1000 * settings.header_timeout)),
+            ("grpc.max_connection_idle_ms", int(1000 * _IDLE)),
+            ("grpc.keepalive_time_ms", int(1000 * _PING)),
+            ("grpc.keepalive_timeout_ms", int(1000 * _PING_TIMEOUT)),
         ],
-        maximum_concurrent_rpcs=settings.max_runs + settings.max_waiting + 32,
+        interceptors=(_OpenMethods(settings.header_timeout),),
     )
     server.add_generic_rpc_handlers((_Service(context).handlers,))
     status = health.aio.HealthServicer()

@@ -124,6 +124,17 @@ class Datasets:
         self._largest = largest
         self._find_input = find_input
 
+    def check(self, name: str) -> None:
+        """See whether a data set may be opened, as far as its name tells.
+
+        Raises
+        ------
+        InputError
+            If it lies outside the buckets that are allowed, or is no name of a data set.
+        """
+        if name != DEFAULT and not _MLFLOW.fullmatch(name):
+            self._objects.check(name.rstrip("/"), "dataset")
+
     async def open(self, name: str, version: int) -> Dataset:
         """A data set.
 

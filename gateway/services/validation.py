@@ -119,7 +119,7 @@ class ValidationService:
         NotFoundError
             If there is no such version, or no such one to compare with.
         InputError
-            If the one to compare with is of another model.
+            If the one to compare with is of another model, or the data set may not be read.
         BusyError
             If enough validations wait already.
         """
@@ -130,10 +130,11 @@ class ValidationService:
             if other.name != model.name:
                 raise InputError("other-model", "compare_with", f"{other.name} is another model")
             compared = other.version
+        dataset = asked.dataset or DEFAULT
+        self._datasets.check(dataset)
         if len(self._jobs) >= _MOST:
             raise BusyError(f"{len(self._jobs)} validations wait already; try again later")
         validation_id = uuid7()
-        dataset = asked.dataset or DEFAULT
         async with self._database.transaction() as connection:
             await insert_validation(connection, validation_id, model, compared, dataset, caller)
         self._jobs.start(validation_id, lambda: self._work(validation_id, model, other, dataset))

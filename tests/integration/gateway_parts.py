@@ -35,7 +35,7 @@ from tritonclient.utils import InferenceServerException
 
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.gateway.app import create_app
-from astrotriton.gateway.http.middleware import EdgeMiddleware
+from astrotriton.gateway.server import server_config
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.objects import Location, Objects, open_bucket
 from astrotriton.settings import ModelConfig
@@ -399,10 +399,8 @@ class TritonServer(Process):
 @asynccontextmanager
 async def serve(settings: GatewaySettings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway on its port, in this process, and a client of it."""
-    app = EdgeMiddleware(create_app(settings, ModelConfig(**config)))
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=settings.host, port=settings.port, log_config=None)
-    )
+    app = create_app(settings, ModelConfig(**config))
+    server = uvicorn.Server(server_config(app, settings, log_config=None))
     task = asyncio.create_task(server.serve())
     while not server.started:
         assert not task.done(), "the gateway did not start"

@@ -15,10 +15,11 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from astrotriton.gateway.keys import new_key
 from astrotriton.gateway.rpc import detections_pb2 as pb
+from astrotriton.gateway.rpc import service
 from astrotriton.gateway.rpc.detections_pb2_grpc import DetectionsStub
 from astrotriton.gateway.rpc.service import NAME
 from astrotriton.gateway.settings import GatewaySettings
@@ -35,6 +36,8 @@ from tests.integration.gateway_parts import (
 )
 from tests.integration.mutants import first_seed, mutant
 
+OPTIONS = [("grpc.enable_http_proxy", 0)]
+
 
 @pytest.fixture
 def settings(settings: GatewaySettings) -> GatewaySettings:
@@ -43,8 +46,7 @@ def settings(settings: GatewaySettings) -> GatewaySettings:
 
 @pytest.fixture
 async def channel(settings: GatewaySettings, client: httpx.AsyncClient) -> AsyncIterator[Any]:
-    options = [("grpc.enable_http_proxy", 0)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}", options) as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}", OPTIONS) as channel:
         yield channel
 
 
@@ -299,10 +301,9 @@ async def test_a_deadline_ends_the_work(channel):
 
 async def test_triton_down_is_unavailable(settings):
     away = settings.model_copy(update={"triton_grpc": f"127.0.0.1:{free_port()}"})
-    options = [("grpc.enable_http_proxy", 0)]
     async with (
         serve(away),
-        grpc.aio.insecure_channel(f"127.0.0.1:{away.grpc_port}", options) as channel,
+        grpc.aio.insecure_channel(f"127.0.0.1:{away.grpc_port}", OPTIONS) as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await DetectionsStub(channel).Infer(pb.InferRequest(exposure=npy(exposure())))
@@ -317,10 +318,9 @@ async def test_only_callers_with_the_scope_get_in(settings):
     await insert_key(connection, reader)
     await insert_key(connection, inference)
     await connection.close()
-    options = [("grpc.enable_http_proxy", 0)]
     async with (
         serve(guarded),
-        grpc.aio.insecure_channel(f"127.0.0.1:{guarded.grpc_port}", options) as channel,
+        grpc.aio.insecure_channel(f"127.0.0.1:{guarded.grpc_port}", OPTIONS) as channel,
     ):
         request = pb.InferRequest(exposure=npy(exposure()))
         for token, code in (
@@ -374,3 +374,129 @@ def test_the_generated_modules_are_of_the_definition(tmp_path: Path):
         assert made.read_text() == (ROOT / "astrotriton/gateway/rpc" / made.name).read_text(), (
             made.name
         )
+
+
+async def forever(*messages: pb.InferRequest) -> AsyncIterator[bytes]:
+    """Messages, after which the call is never ended."""
+    for message in messages:
+        yield message.SerializeToString()
+    await asyncio.Event().wait()
+
+
+def pieces(request: pb.InferRequest, size: int) -> list[pb.InferRequest]:
+    """A request in messages that have so many bytes of its exposure."""
+    content = request.exposure
+    parts = [content[i : i + size] for i in range(0, len(content), size)]
+    first = pb.InferRequest()
+    first.CopyFrom(request)
+    first.exposure = parts[0]
+    return [first, *(pb.InferRequest(exposure=part) for part in parts[1:])]
+
+
+async def test_strangers_are_told_so_before_their_message_is_read(settings):
+    guarded = settings.model_copy(update={"auth": "required"})
+    async with (
+        serve(guarded),
+        grpc.aio.insecure_channel(f"127.0.0.1:{guarded.grpc_port}", OPTIONS) as channel,
+    ):
+        for method in ("Infer", "InferStream", "InferUpload"):
+            call = channel.stream_unary(f"/{NAME}/{method}")(forever())
+            assert await call.code() is grpc.StatusCode.UNAUTHENTICATED, method
+        # One who sends a large message at once gets the answer, too.
+        large = pb.InferRequest(exposure=bytes(30_000_000))
+        error = await refusal(DetectionsStub(channel), large, streaming=False)
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert json.loads(dict(error.trailing_metadata())["problem"])["status"] == 401
+
+
+async def test_calls_that_stand_still_keep_nobody_out(settings):
+    hasty = settings.model_copy(update={"upload_grace": 2.0, "upload_timeout": 5.0})
+    check = f"/{health.SERVICE_NAME}/Check"
+    async with (
+        serve(hasty),
+        grpc.aio.insecure_channel(f"127.0.0.1:{hasty.grpc_port}", OPTIONS) as channel,
+    ):
+        first = pb.InferRequest(exposure=b"a")
+        methods = [f"/{NAME}/{kind}" for kind in ("Infer", "InferUpload")]
+        still = [channel.stream_unary(name)(forever(first)) for name in methods * 10]
+        still += [channel.stream_unary(check)(forever()) for _ in range(20)]
+        answer = await DetectionsStub(channel).Infer(pb.InferRequest(exposure=npy(exposure())))
+        assert answer.run.run_id
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert (await stub.Check(health_pb2.HealthCheckRequest(service=NAME))).status
+        for call in still[:2]:
+            assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            problem = json.loads(dict(await call.trailing_metadata())["problem"])
+            assert problem["type"].endswith(":upload-timeout")
+        for call in still:
+            call.cancel()
+
+
+async def test_exposures_larger_than_a_message_come_in_pieces(settings):
+    small = settings.model_copy(update={"max_message": 100_000})
+    request = pb.InferRequest(exposure=npy(exposure()), filename="night.npy", tta=True)
+    async with (
+        serve(small) as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{small.grpc_port}", OPTIONS) as channel,
+    ):
+        stub = DetectionsStub(channel)
+        assert (await refusal(stub, request, False)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        events = [event async for event in stub.InferUpload(iter(pieces(request, 65_536)))]
+        run = next(event.run for event in events if event.WhichOneof("event") == "run")
+        assert run.tta
+        assert run.exposure.name == "night.npy"
+        whole = (await infer(client, npy(exposure()), {"tta": True})).json()
+        assert run.exposure.digest == whole["exposure"]["digest"]
+        found = [one.confidence for event in events for one in event.part.detections]
+        assert found == [one["confidence"] for one in whole["detections"]]
+
+        late = [*pieces(request, 65_536), pb.InferRequest(filename="other")]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in stub.InferUpload(iter(late)):
+                pass
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        problem = json.loads(dict(caught.value.trailing_metadata())["problem"])
+        assert problem["field"] == "filename"
+        too_many = (pb.InferRequest(exposure=bytes(90_000)) for _ in range(600))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in stub.InferUpload(too_many):
+                pass
+        problem = json.loads(dict(caught.value.trailing_metadata())["problem"])
+        assert problem["status"] == 413
+
+
+async def test_messages_have_known_fields_and_come_once(channel):
+    good = pb.InferRequest(exposure=npy(exposure())).SerializeToString()
+    ask = channel.stream_unary(f"/{NAME}/Infer")
+    unknown, nested = b"\xa0\x3f\x01", b"\x32\x03\xa0\x3f\x01"  # field 1012, and within `hdu`
+    for messages, field in (
+        ([good + unknown], "1012"),
+        ([good + nested], "hdu"),
+        ([good, good], "request"),
+        ([], "request"),
+    ):
+        call = ask(iter(messages))
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT, field
+        assert json.loads(dict(await call.trailing_metadata())["problem"])["field"] == field
+
+
+async def test_metadata_and_what_precedes_them_are_bounded(settings, monkeypatch):
+    monkeypatch.setattr(service, "_IDLE", 1.0)
+    hasty = settings.model_copy(update={"header_timeout": 1.0})
+    async with serve(hasty):
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{hasty.grpc_port}", OPTIONS) as channel:
+            call = DetectionsStub(channel).Infer(pb.InferRequest(), metadata=[("a", "b" * 100_000)])
+            assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            gzipped = DetectionsStub(channel).Infer(
+                pb.InferRequest(exposure=bytes(40_000_000)), compression=grpc.Compression.Gzip
+            )
+            assert await gzipped.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+        unfinished = b"\0\0\2\1\0\0\0\0\1\x83\x86"  # headers, of which more are to come
+        for sent in (b"", preface[:10], preface + unfinished):
+            reader, writer = await asyncio.open_connection("127.0.0.1", hasty.grpc_port)
+            writer.write(sent)
+            async with asyncio.timeout(60):
+                while await reader.read(65536):
+                    pass
+            writer.close()

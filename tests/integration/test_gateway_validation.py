@@ -238,9 +238,6 @@ async def test_a_data_set_that_cannot_be_used_fails_with_its_file_and_the_reason
         (put("blank", "truth.json",
              b'{"fields": [{"file": "000.npy", "transients": []},'
              b' {"file": "001.npy", "transients": []}]}'), "truth.json", "no-truth"),
-        ("s3://private/labelled", "dataset", "bucket-not-allowed"),
-        ("http://127.0.0.1/labelled", "dataset", "bad-url"),
-        ("s3://labelled/../private", "dataset", "bad-url"),
     ]  # fmt: skip
     for dataset, field, code in cases:
         found = await validated(gateway, GOOD, dataset=dataset)
@@ -262,6 +259,19 @@ async def test_what_cannot_be_asked_is_refused(gateway):
     for body in ({"more": 1}, {"dataset": 3}, {"dataset": "s" * 2000}, [], "x"):
         answer = await gateway.post(f"/models/{GOOD}/validate", json=body)
         assert answer.status_code == 422, body
+    before = (await gateway.get(f"/models/{GOOD}/validations")).json()
+    for dataset, code in (
+        ("s3://private/labelled", "bucket-not-allowed"),
+        ("gs://labelled/prefix", "bucket-not-allowed"),
+        ("http://127.0.0.1/labelled", "bad-url"),
+        ("s3://labelled/../private", "bad-url"),
+        ("runs:/nonsense", "bad-url"),
+    ):
+        answer = await gateway.post(f"/models/{GOOD}/validate", json={"dataset": dataset})
+        assert answer.status_code == 422, dataset
+        assert answer.json()["type"].endswith(f":{code}"), answer.text
+        assert answer.json()["field"] == "dataset"
+    assert (await gateway.get(f"/models/{GOOD}/validations")).json() == before
     answer = await gateway.post(f"/models/{GOOD}/validate", json={"compare_with": f"{NAME}:99"})
     assert answer.status_code == 404
     assert (await gateway.get(f"/validations/{uuid4()}")).status_code == 404

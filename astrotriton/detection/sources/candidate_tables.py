@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import re
+import string
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
 from astrotriton.detection.image.units import PLAIN, parsed
 from astrotriton.wire.detections import CandidateIn
+from astrotriton.wire.fields import NAME_PATTERN
 
 FIELD = "candidates"
 
@@ -77,7 +79,8 @@ _UNIT_ATTRIBUTE = re.compile(rb"""\bunit\s*=\s*(?:"([^"]*)"|'[^']*')""")
 _SEXTRACTOR_COLUMN = re.compile(r"#\s*(\d+)\s+(\S+)(?:.*\[(.+)\])?")
 _LONGEST_TEXT = 10_000  # of a cell of a VOTable or FITS table
 _SCALAR = re.compile(r"1?[LBIJKED]|\d*A|[IFED]\d+(\.\d+)?|A\d+")  # TFORM of one value
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_NAME = re.compile(NAME_PATTERN)
+_LONGEST_NAME = 200
 
 
 class _Table:
@@ -207,14 +210,17 @@ def _number(value: Any) -> float | None:
 def _id(row: int, value: Any) -> str | None:
     if value is None or np.ma.is_masked(value):
         return None
-    text = (value.decode("latin-1") if isinstance(value, bytes) else str(value)).strip()
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    # Tables are padded with blanks.
+    text = text.strip(string.whitespace)
     if not text:
         return None
-    if not _NAME.fullmatch(text):
+    if len(text) > _LONGEST_NAME or not _NAME.search(text):
         raise InputError(
             "candidate-invalid",
             f"{FIELD}[{row}].id",
-            "an id has at most 200 characters, and none that controls a terminal",
+            f"an id has at most {_LONGEST_NAME} characters, and no control characters, ends of "
+            "lines or noncharacters among them",
         )
     return text
 

@@ -11,8 +11,11 @@ from astropy.io.votable import parse, validate
 from astropy.table import Table
 from regions import Regions
 
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.sources.candidate_tables import read_candidates
 from astrotriton.gateway.http.examples import RESPONSE
 from astrotriton.gateway.http.formats import DS9, ECSV, VOTABLE, WRITERS, Listing
+from astrotriton.gateway.http.forms import decode_request
 from astrotriton.wire.detections import ScoredDetection, StoredDetection
 from astrotriton.wire.runs import InferResponse
 
@@ -108,3 +111,31 @@ def test_rows_of_several_exposures_say_each_how_it_was_taken():
     assert list(table["flux_unit"]) == ["nJy", "adu"]
     assert table["flux"].unit is None
     assert list(table["exposure"]) == 2 * [RUN.exposure.name]
+
+
+def test_every_format_gives_back_the_ids_that_may_be_sent():
+    sent = [
+        *(f"a{chr(code)}b" for code in (0x20, 0xA0, 0x1680, 0x200B, 0x3000, 0xFDD0, 0xFEFF)),
+        *(f"a{chr(code)}" for code in (0xA0, 0xE000, 0xFFFD, 0x1F52D, 0x1FFFE, 0x10FFFF)),
+        *("nan", "--", "None", "0", "1.0", '"', "<&>", "a,b", "a  b", "'", "\\", "#"),
+    ]
+    request = {"candidates": [{"id": one, "x": 1.0, "y": 2.0} for one in sent]}
+    assert decode_request(msgspec.json.encode(request)).candidates is not None
+    rows = [msgspec.structs.replace(RUN.detections[0], candidate_id=one) for one in sent]
+    listing = Listing(rows, ScoredDetection, RUN)
+    table = parse(io.BytesIO(WRITERS[VOTABLE](listing)), verify="exception").get_first_table()
+    assert [str(one) for one in table.array["candidate_id"]] == sent
+    text = WRITERS[ECSV](listing).decode()
+    assert [str(one) for one in Table.read(text, format="ascii.ecsv")["candidate_id"]] == sent
+
+
+@pytest.mark.parametrize("lost", ["\x85", "\u2028", "\u2029", "\ufffe", "\uffff", "\x1b", "\n"])
+def test_ids_that_some_format_would_lose_are_refused(lost):
+    for name in (lost, f"a{lost}", f"{lost}a", f"a{lost}b", " a", "a ", ""):
+        request = {"candidates": [{"id": name, "x": 1.0, "y": 2.0}]}
+        with pytest.raises(InputError) as refused:
+            decode_request(msgspec.json.encode(request))
+        assert refused.value.field == "candidates[0].id"
+        table = f'id,x,y\n"a{lost}b",1,2\n'.encode()
+        with pytest.raises(InputError):
+            read_candidates(table, 10, 10_000)

@@ -1,0 +1,140 @@
+"""A connection with bounds: on the size of what heads a request, and on the time that it takes."""
+
+import asyncio
+import sys
+from typing import Any
+
+import h11
+import msgspec
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from astrotriton.gateway.errors import (
+    GatewayError,
+    HeadersTooLargeError,
+    HeaderTimeoutError,
+    MalformedBodyError,
+    problem_of,
+)
+
+# What is still read of a request that could not be understood, so that the answer arrives: closing
+# at once would make the caller's system throw the answer away.
+_LINGER = 5.0
+_LINGER_BYTES = 1024 * 1024
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which h11 bounds in size, with what both lack.
+
+    A request's line and headers must be complete some seconds after the connection was made, or
+    after their first byte on one that is used again. Where there are too many connections, the one
+    whose headers have been missing longest is dropped for the new one. A request that cannot be
+    understood is answered with problem details.
+
+    Parameters
+    ----------
+    header_timeout
+        Seconds for a request's line and headers.
+    max_connections
+        Most connections at a time.
+    given
+        What uvicorn gives its protocols.
+    """
+
+    def __init__(self, *, header_timeout: float, max_connections: int, **given: Any) -> None:
+        super().__init__(**given)
+        self._header_timeout = header_timeout
+        self._max_connections = max_connections
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused = False
+        self._thrown_away = 0
+
+    @property
+    def awaited_until(self) -> float | None:
+        """When a request must be there, on the loop's clock; None while none is awaited."""
+        timer = self._timer or self.timeout_keep_alive_task
+        return None if timer is None else timer.when()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Await a request, in the place of another connection if need be."""
+        if len(self.connections) >= self._max_connections:
+            awaited = [
+                (one.awaited_until, one)
+                for one in self.connections
+                if isinstance(one, Connection) and one.awaited_until is not None
+            ]
+            if awaited:
+                _, slowest = min(awaited, key=lambda pair: pair[0])
+                slowest.transport.abort()
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(self._header_timeout, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, and see whether a request's headers are complete by now."""
+        if self._refused:
+            self._thrown_away += len(data)
+            if self._thrown_away > _LINGER_BYTES:
+                self.transport.abort()
+            return
+        super().data_received(data)
+        if self._refused:
+            return
+        # Done is a connection whose answer came before the end of the request.
+        if self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE:
+            if self._timer is None:
+                self._timer = self.loop.call_later(self._header_timeout, self._give_up)
+        else:
+            self._forget_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that h11 cannot understand, or that is larger than h11 takes."""
+        error = sys.exception()
+        hint = getattr(error, "error_status_hint", 400)
+        if hint == HeadersTooLargeError.status:
+            most = self.config.h11_max_incomplete_event_size
+            self._refuse(HeadersTooLargeError(f"the request's headers have over {most} bytes"))
+        else:
+            self._refuse(MalformedBodyError(f"not HTTP/1.1: {error or msg}"))
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._refuse(
+                HeaderTimeoutError(f"the headers took over {self._header_timeout:g} s: send faster")
+            )
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer, and close once the caller has had time to read it."""
+        self._refused = True
+        self._forget_timer()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        body = msgspec.json.encode(problem_of(error))
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        for event in (
+            h11.Response(status_code=error.status, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(_LINGER, self.transport.abort)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
