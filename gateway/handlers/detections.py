@@ -237,7 +237,7 @@ class DetectionController(Controller):
         "/{detection_id:uuid}",
         summary="Label a detection",
         operation_id="label_detection",
-        responses=problems(401, 403, 404, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 413, 415, 422, 429, 503),
         **requires("label"),
     )
     async def label(

@@ -72,7 +72,7 @@ class ModelController(Controller):
         "/{name:str}/route",
         summary="Choose which versions answer",
         operation_id="put_route",
-        responses=problems(401, 403, 404, 409, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
         **requires("admin"),
     )
     async def put_route(
@@ -111,7 +111,7 @@ class ModelController(Controller):
         status_code=202,
         summary="Validate a version",
         operation_id="validate_model",
-        responses=problems(401, 403, 404, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 413, 415, 422, 429, 503),
         **requires("admin"),
     )
     async def validate(
@@ -181,7 +181,7 @@ class ModelController(Controller):
         "/{model_id:str}/drift/baseline",
         summary="Choose what is expected",
         operation_id="put_drift_baseline",
-        responses=problems(401, 403, 404, 409, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
         **requires("admin"),
     )
     async def accept(

@@ -113,7 +113,8 @@ class _Answer:
         self._body = body
         self._waits = waits
         self._seconds = settings.linger_timeout
-        self._most = settings.max_body
+        # One who sends somewhat more than it may gets the answer, too.
+        self._most = 2 * settings.max_body
         self._early = False
 
     async def send(self, message: Message) -> None:

@@ -20,6 +20,7 @@ from astrotriton.gateway.errors import (
 # at once would make the caller's system throw the answer away.
 _LINGER = 5.0
 _LINGER_BYTES = 1024 * 1024
+_LAST_LOOK = 0.05
 
 
 class Connection(H11Protocol):
@@ -66,7 +67,7 @@ class Connection(H11Protocol):
                 _, slowest = min(awaited, key=lambda pair: pair[0])
                 slowest.transport.abort()
         super().connection_made(transport)
-        self._timer = self.loop.call_later(self._header_timeout, self._give_up)
+        self._timer = self.loop.call_later(self._header_timeout, self._look_again)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, and see whether a request's headers are complete by now."""
@@ -81,7 +82,7 @@ class Connection(H11Protocol):
         # Done is a connection whose answer came before the end of the request.
         if self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE:
             if self._timer is None:
-                self._timer = self.loop.call_later(self._header_timeout, self._give_up)
+                self._timer = self.loop.call_later(self._header_timeout, self._look_again)
         else:
             self._forget_timer()
 
@@ -99,6 +100,10 @@ class Connection(H11Protocol):
             self._refuse(HeadersTooLargeError(f"the request's headers have over {most} bytes"))
         else:
             self._refuse(MalformedBodyError(f"not HTTP/1.1: {error or msg}"))
+
+    def _look_again(self) -> None:
+        # If this process was busy, what has come meanwhile is read before this is called back.
+        self._timer = self.loop.call_later(_LAST_LOOK, self._give_up)
 
     def _give_up(self) -> None:
         self._timer = None

@@ -73,12 +73,13 @@ _PROBLEMS = {
     403: "The credentials lack the scope that this needs.",
     404: "No such resource.",
     406: "There is no answer in an accepted format.",
-    408: "The body came too slowly.",
+    408: "The body, or the headers, came too slowly.",
     409: "What there is does not allow it; the detail says why.",
-    413: "The exposure, or the list of candidates, is too large.",
-    415: "The body is neither multipart/form-data nor JSON.",
-    422: "The exposure or the request cannot be scored; `field` says which part is wrong.",
+    413: "The body, the exposure or the list of candidates is too large.",
+    415: "The body is of a kind that is not taken, or is encoded.",
+    422: "The request is not valid, or cannot be scored; `field` says which part is wrong.",
     429: "The caller's own limit is reached; `Retry-After` says when to come back.",
+    431: "The headers are too large, or too many.",
     502: "The model gave an invalid answer. Nothing was stored.",
     503: "The service is full, or a part it depends on is not available. Nothing was stored.",
     504: "The deadline has passed. Nothing was stored.",
@@ -94,7 +95,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
             media_type="application/problem+json",
             generate_examples=False,
         )
-        for status in (400, *statuses)
+        for status in sorted({400, 422, 431, *statuses})
     }
 
 

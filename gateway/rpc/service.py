@@ -3,8 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -111,15 +111,19 @@ class _Service:
                 detections=await compute(from_detections, run.detections),
             )
 
-    def infer_stream(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
+    async def infer_stream(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
         """Score an exposure, and tell how far that is."""
-        return self._score_telling(partial(self._whole, requests), call)
+        async with aclosing(self._score_telling(partial(self._whole, requests), call)) as events:
+            async for event in events:
+                yield event
 
-    def infer_upload(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
+    async def infer_upload(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
         """Score an exposure that comes in pieces, and tell how far that is."""
-        return self._score_telling(partial(self._pieces, requests), call)
+        async with aclosing(self._score_telling(partial(self._pieces, requests), call)) as events:
+            async for event in events:
+                yield event
 
-    async def _score_telling(self, read: _Read, call: _Call) -> AsyncIterator[InferEvent]:
+    async def _score_telling(self, read: _Read, call: _Call) -> AsyncGenerator[InferEvent]:
         async with _answering(call):
             told: asyncio.Queue[Progress] = asyncio.Queue(1)
 
