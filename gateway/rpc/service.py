@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,8 +20,10 @@ from astrotriton.gateway.context import Context
 from astrotriton.gateway.deadline import deadline
 from astrotriton.gateway.errors import (
     BusyError,
+    ForbiddenError,
     GatewayError,
     RunGivenUpError,
+    UnauthenticatedError,
     UploadTimeoutError,
     problem_of,
 )
@@ -66,12 +68,15 @@ _ARRIVING, _ARRIVING_OPEN = 32, 16
 _OVERHEAD = 64
 _STREAMS = 100  # calls at a time on one connection
 _IDLE = 300.0  # seconds that a connection without a call is kept
+_QUIET = 1.0  # seconds without a byte, after which a caller that is refused is told so
 _PING, _PING_TIMEOUT = 60.0, 20.0
 
 _Call: TypeAlias = grpc.aio.ServicerContext
 _Requests: TypeAlias = AsyncIterator[bytes]
 #: Reads the messages of a call, which a place holds.
 _Read: TypeAlias = Callable[[Place], Awaitable[list[bytes]]]
+#: Reads what is left of them, and throws it away.
+_Rest: TypeAlias = Callable[[], Awaitable[None]] | None
 
 _log = logging.getLogger(__name__)
 
@@ -119,12 +124,15 @@ class _Service:
 
     async def infer_upload(self, requests: _Requests, call: _Call) -> AsyncIterator[InferEvent]:
         """Score an exposure that comes in pieces, and tell how far that is."""
-        async with aclosing(self._score_telling(partial(self._pieces, requests), call)) as events:
+        read, rest = partial(self._pieces, requests), partial(self._throw_away, requests)
+        async with aclosing(self._score_telling(read, call, rest)) as events:
             async for event in events:
                 yield event
 
-    async def _score_telling(self, read: _Read, call: _Call) -> AsyncGenerator[InferEvent]:
-        async with _answering(call):
+    async def _score_telling(
+        self, read: _Read, call: _Call, rest: _Rest = None
+    ) -> AsyncGenerator[InferEvent]:
+        async with _answering(call, rest):
             told: asyncio.Queue[Progress] = asyncio.Queue(1)
 
             def progress(done: int, of: int) -> None:
@@ -229,13 +237,28 @@ class _Service:
             ) from None
         return found
 
+    async def _throw_away(self, requests: _Requests) -> None:
+        """Read on until the caller pauses: one who is refused while it sends may not be told."""
+        settings = self._context.settings
+        pace = Pace(settings.min_upload_rate, _QUIET)
+        came = 0
+        with suppress(TimeoutError, UploadTimeoutError):
+            async with asyncio.timeout(settings.linger_timeout):
+                while (piece := await pace.wait(anext(requests, None), _size)) is not None:
+                    came += len(piece) + _OVERHEAD
+                    if came > 2 * settings.max_body:
+                        return
+
     async def _admit(self, call: _Call, scope: Scope) -> Identity:
         return await self._context.access.admit(_metadata(call, "authorization"), scope)
 
 
 @asynccontextmanager
-async def _answering(call: _Call) -> AsyncIterator[None]:
-    """Give the call an id, and turn what goes wrong in it into its status."""
+async def _answering(call: _Call, rest: _Rest = None) -> AsyncIterator[None]:
+    """Give the call an id, and turn what goes wrong in it into its status.
+
+    What one who may call still sends is read before that, by ``rest``.
+    """
     # Each call is a task of its own, so that the id ends with it.
     request_id.set(str(uuid7()))
     try:
@@ -243,6 +266,8 @@ async def _answering(call: _Call) -> AsyncIterator[None]:
     except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
         raise
     except Exception as error:  # whatever it is, the caller is told as over HTTP
+        if rest is not None and not isinstance(error, (UnauthenticatedError, ForbiddenError)):
+            await rest()
         await _abort(call, error)
 
 
