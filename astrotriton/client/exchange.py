@@ -14,12 +14,13 @@ import httpx
 
 from astrotriton.client.errors import ProblemError, UnreachableError
 
-_RETRIED = frozenset({429, 503})
+# 408: the network stood still while the exposure was sent.
+_RETRIED = frozenset({408, 429, 503})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """How a call is repeated: after connection errors and the answers 429 and 503 alone.
+    """How a call is repeated: after connection errors and the answers 408, 429 and 503.
 
     Attributes
     ----------

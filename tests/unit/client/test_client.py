@@ -150,6 +150,13 @@ def test_it_comes_again_when_told_to_with_the_same_key(server: Server, call: Cal
 
 
 @both
+def test_it_comes_again_after_the_network_stood_still(server: Server, call: Callable) -> None:
+    server.answers = [(408, {}, b'{"type": "urn:astrotriton:problem:upload-timeout"}'), OK]
+    assert str(call(server).run_id) == RUN_ID
+    assert len(server.seen) == 2
+
+
+@both
 def test_it_gives_up(server: Server, call: Callable) -> None:
     server.answers = [FULL] * 4
     with pytest.raises(ProblemError) as caught:
