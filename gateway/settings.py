@@ -298,8 +298,8 @@ class GatewaySettings(BaseSettings):
     max_connections: int = Field(
         2000,
         title="Most connections",
-        description="HTTP connections at a time; for a further one, that whose headers have been "
-        "missing longest is dropped.",
+        description="HTTP connections at a time; for a further one, one that has its answer and "
+        "still sends is dropped, or that whose headers have been missing longest.",
         ge=1,
     )
     max_runs: int = Field(4, title="Most runs", description="Exposures worked on at a time.", ge=1)

@@ -27,9 +27,10 @@ class Connection(H11Protocol):
     """uvicorn's connection, which h11 bounds in size, with what both lack.
 
     A request's line and headers must be complete some seconds after the connection was made, or
-    after their first byte on one that is used again. Where there are too many connections, the one
-    whose headers have been missing longest is dropped for the new one. A request that cannot be
-    understood is answered with problem details.
+    after their first byte on one that is used again. Where there are too many connections, one that
+    has its answer and still sends is dropped for the new one, or else the one whose headers have
+    been missing longest; where the gateway works for all of them, the new one is dropped. A request
+    that cannot be understood is answered with problem details.
 
     Parameters
     ----------
@@ -51,23 +52,36 @@ class Connection(H11Protocol):
 
     @property
     def awaited_until(self) -> float | None:
-        """When a request must be there, on the loop's clock; None while none is awaited."""
+        """When a request must be there, on the loop's clock; None while one is worked on."""
+        # It has its answer, and what it still sends is thrown away.
+        if self.conn.our_state is h11.SEND_BODY and self.conn.their_state is h11.SEND_BODY:
+            return 0.0
         timer = self._timer or self.timeout_keep_alive_task
         return None if timer is None else timer.when()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Await a request, in the place of another connection if need be."""
-        if len(self.connections) >= self._max_connections:
-            awaited = [
-                (one.awaited_until, one)
-                for one in self.connections
-                if isinstance(one, Connection) and one.awaited_until is not None
-            ]
-            if awaited:
-                _, slowest = min(awaited, key=lambda pair: pair[0])
-                slowest.transport.abort()
+        if len(self.connections) >= self._max_connections and not self._make_room():
+            self.transport = transport
+            transport.abort()
+            return
         super().connection_made(transport)
         self._timer = self.loop.call_later(self._header_timeout, self._look_again)
+
+    def _make_room(self) -> bool:
+        """Drop another connection, if there is one that nobody works for."""
+        awaited = [
+            (one.awaited_until, one)
+            for one in self.connections
+            if isinstance(one, Connection) and one.awaited_until is not None
+        ]
+        if not awaited:
+            return False
+        _, slowest = min(awaited, key=lambda pair: pair[0])
+        # The loop tells it later that it is lost, and more may be made until then.
+        self.connections.discard(slowest)
+        slowest.transport.abort()
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Take what has come, and see whether a request's headers are complete by now."""

@@ -58,6 +58,11 @@ class Raw:
             self._writer.write(part)
             await self._writer.drain()
 
+    async def until(self, part: bytes) -> None:
+        """Read until this has come."""
+        async with asyncio.timeout(60):
+            await self._reader.readuntil(part)
+
     async def answer(self) -> tuple[int, dict[str, Any]]:
         """Status and problem of the answer, once the gateway has closed the connection."""
         content = b""
@@ -72,7 +77,9 @@ class Raw:
 
 @asynccontextmanager
 async def raw(settings: GatewaySettings, count: int = 1) -> AsyncIterator[list[Raw]]:
-    opened = [await asyncio.open_connection(settings.host, settings.port) for _ in range(count)]
+    opened = await asyncio.gather(
+        *(asyncio.open_connection(settings.host, settings.port) for _ in range(count))
+    )
     try:
         yield [Raw(*one) for one in opened]
     finally:
@@ -141,6 +148,37 @@ async def test_of_too_many_connections_the_one_that_waits_longest_goes(settings)
     few = settings.model_copy(update={"max_connections": 5, "header_timeout": 60.0})
     async with serve(few) as client, raw(few, 9):
         assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_connections_made_at_once_are_no_more_than_may_be(settings):
+    few = settings.model_copy(update={"max_connections": 5, "header_timeout": 600.0})
+    async with serve(few) as client, raw(few, 20) as connections:
+        reading = [asyncio.create_task(one.answer()) for one in connections]
+        async with asyncio.timeout(60):
+            while sum(one.done() for one in reading) < 15:
+                await asyncio.sleep(0.02)
+        assert (await client.get("/health/live")).status_code == 200
+        assert sum(not one.done() for one in reading) in (4, 5)
+        for one in reading:
+            one.cancel()
+
+
+async def test_where_the_gateway_works_for_all_connections_a_new_one_is_dropped(settings):
+    few = settings.model_copy(update={"max_connections": 5, "upload_grace": 60.0})
+    headers = b"Content-Length: 100000\r\n", _FORM, b"Expect: 100-continue\r\n"
+    async with serve(few) as client:
+        async with raw(few, 5) as connections:
+            for connection in connections:
+                await connection.send(post(*headers))
+                await connection.until(b"100 Continue")
+            async with raw(few) as (further,):
+                assert await further.answer() == (0, {})
+        # Those that have their answer, and do not end their body, make room.
+        async with raw(few, 5) as connections:
+            for connection in connections:
+                await connection.send(post(*headers, path=b"/nowhere"))
+                await connection.until(b"not-found")
+            assert (await client.get("/health/live")).status_code == 200
 
 
 async def test_bodies_that_stand_still_take_nothing_from_others(hasty):
