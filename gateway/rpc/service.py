@@ -3,8 +3,14 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -48,6 +54,7 @@ NAME: str = DESCRIPTOR.services_by_name["Detections"].full_name
 
 _PART = 1000
 _HEALTH_PAUSE = 5.0
+_WATCH_PAUSE = 1.0
 _LARGEST_ANSWER = 256 * 1024 * 1024
 _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -64,6 +71,7 @@ _CODES = {
 
 #: Messages of `Infer` and `InferStream` that arrive at a time, and of methods that are open to all.
 _ARRIVING, _ARRIVING_OPEN = 32, 16
+_OPEN_CALLS = 128  # of these methods, at a time
 # What a message costs beside its bytes, so that nobody sends a million empty ones.
 _OVERHEAD = 64
 _STREAMS = 100  # calls at a time on one connection
@@ -77,6 +85,8 @@ _Requests: TypeAlias = AsyncIterator[bytes]
 _Read: TypeAlias = Callable[[Place], Awaitable[list[bytes]]]
 #: Reads what is left of them, and throws it away.
 _Rest: TypeAlias = Callable[[], Awaitable[None]] | None
+#: In the order in which they came.
+_Tasks: TypeAlias = dict[asyncio.Task[Any], None]
 
 _log = logging.getLogger(__name__)
 
@@ -288,8 +298,9 @@ def _size(message: bytes | None) -> int:
 class _OpenMethods(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Bounds the methods that ask nobody who they are: health and reflection.
 
-    Their one message is awaited as long as headers are. Where too many are awaited, the call that
-    has waited longest is dropped, so that those who send theirs at once are answered.
+    Each message is awaited as long as headers are, and each answer must be taken as soon. Where too
+    many messages are awaited, or too many calls are open, the oldest is dropped, so that those who
+    send theirs at once are answered.
 
     Parameters
     ----------
@@ -299,7 +310,8 @@ class _OpenMethods(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._waiting: dict[asyncio.Task[Any], None] = {}
+        self._waiting: _Tasks = {}
+        self._open: _Tasks = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Wrap the handler of a method, unless it is one of ours."""
@@ -308,44 +320,96 @@ class _OpenMethods(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return handler
 
         async def answer(requests: _Requests, call: _Call) -> None:
-            first = handler.request_deserializer(await self._first(requests))
-            if handler.request_streaming:
-                answers = handler.stream_stream(_after(first, requests, handler), call)
-            elif handler.response_streaming:
-                answers = handler.unary_stream(first, call)
-            else:
-                answers = _once(handler.unary_unary(first, call))
-            if isinstance(answers, Awaitable):  # one that writes its answers itself
-                await answers
-                return
-            async for one in answers:
-                await call.write(one)
+            try:
+                with _newest(self._open, _OPEN_CALLS):
+                    first = await self._next(requests)
+                    async with aclosing(self._answers(first, requests, handler, call)) as answers:
+                        async for one in answers:
+                            async with asyncio.timeout(self._patience):
+                                await call.write(one)
+            except StopAsyncIteration:
+                await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "send a message")
+            except TimeoutError:
+                await call.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, f"a message took over {self._patience:g} s"
+                )
+            except BusyError as error:
+                await _abort(call, error)
 
         return grpc.stream_stream_rpc_method_handler(
             answer, response_serializer=handler.response_serializer
         )
 
-    async def _first(self, requests: _Requests) -> bytes:
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._waiting) >= _ARRIVING_OPEN:
-            next(iter(self._waiting)).cancel()
-        self._waiting[task] = None
-        try:
+    async def _answers(
+        self, first: bytes, requests: _Requests, handler: Any, call: _Call
+    ) -> AsyncGenerator[Any]:
+        if handler.request_streaming:
+            answers = handler.stream_stream(self._all(first, requests, handler), call)
+        elif handler.response_streaming:
+            answers = handler.unary_stream(handler.request_deserializer(first), call)
+        else:
+            yield await handler.unary_unary(handler.request_deserializer(first), call)
+            return
+        async for answer in answers:
+            yield answer
+
+    async def _all(self, first: bytes, requests: _Requests, handler: Any) -> AsyncIterator[Any]:
+        yield handler.request_deserializer(first)
+        with suppress(StopAsyncIteration, TimeoutError):
+            while True:
+                yield handler.request_deserializer(await self._next(requests))
+
+    async def _next(self, requests: _Requests) -> bytes:
+        with _newest(self._waiting, _ARRIVING_OPEN):
             async with asyncio.timeout(self._patience):
                 return await anext(requests)
-        finally:
-            del self._waiting[task]
 
 
-async def _once(answer: Awaitable[Any]) -> AsyncIterator[Any]:
-    yield await answer
+@contextmanager
+def _newest(tasks: _Tasks, most: int) -> Iterator[None]:
+    """Count this task among so many at most while the block runs; the oldest is given up.
+
+    Raises
+    ------
+    BusyError
+        If this one is, for newer ones.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    if len(tasks) >= most:
+        oldest = next(iter(tasks))
+        # At once, so that the next one of this turn cancels another.
+        del tasks[oldest]
+        oldest.cancel()
+    tasks[task] = None
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task in tasks:
+            raise
+        # gRPC would not end the call of a task that is cancelled.
+        task.uncancel()
+        raise BusyError("newer calls took the place of this one; try again later") from None
+    finally:
+        tasks.pop(task, None)
 
 
-async def _after(first: Any, requests: _Requests, handler: Any) -> AsyncIterator[Any]:
-    yield first
-    async for request in requests:
-        yield handler.request_deserializer(request)
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """Looks at the status for those who watch it.
+
+    gRPC's own tells them of it under a lock, so that one who does not read keeps it from all.
+    """
+
+    async def Watch(self, request: Any, context: _Call) -> AsyncIterator[Any]:  # noqa: N802
+        """The status now, and whenever it changes."""
+        kinds = health_pb2.HealthCheckResponse
+        told = None
+        while True:
+            status = self._server_status.get(request.service, kinds.SERVICE_UNKNOWN)
+            if status != told:
+                yield kinds(status=status)
+            told = status
+            await asyncio.sleep(_WATCH_PAUSE)
 
 
 def _metadata(call: _Call, name: str) -> str | None:
@@ -378,7 +442,7 @@ async def serve_rpc(context: Context) -> AsyncIterator[None]:
         interceptors=(_OpenMethods(settings.header_timeout),),
     )
     server.add_generic_rpc_handlers((_Service(context).handlers,))
-    status = health.aio.HealthServicer()
+    status = _Health()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflection.enable_server_reflection(
         (NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server

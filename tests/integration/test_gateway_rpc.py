@@ -5,7 +5,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from astrotriton.gateway.keys import new_key
 from astrotriton.gateway.rpc import detections_pb2 as pb
@@ -429,6 +431,70 @@ async def test_calls_that_stand_still_keep_nobody_out(settings):
             problem = json.loads(dict(await call.trailing_metadata())["problem"])
             assert problem["type"].endswith(":upload-timeout")
         for call in still:
+            call.cancel()
+
+
+async def end(call: Any) -> grpc.StatusCode:
+    """How a call ends, once its answers are read."""
+    async with asyncio.timeout(60):
+        with suppress(grpc.aio.AioRpcError):
+            while await call.read():
+                pass
+        return await call.code()
+
+
+def reflected(*names: str) -> Iterator[bytes]:
+    for name in names:
+        asked = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        yield asked.SerializeToString()
+
+
+async def test_methods_that_are_open_to_all_bound_each_message(settings):
+    """Also those after the first, and calls that are never ended."""
+    hasty = settings.model_copy(update={"header_timeout": 1.0})
+    check, watch = (f"/{health.SERVICE_NAME}/{kind}" for kind in ("Check", "Watch"))
+    reflect = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+    async with (
+        serve(hasty),
+        grpc.aio.insecure_channel(f"127.0.0.1:{hasty.grpc_port}", OPTIONS) as channel,
+    ):
+        silent = channel.stream_unary(check)(forever())
+        assert await silent.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        empty = channel.stream_unary(check)(iter(()))
+        assert await empty.code() is grpc.StatusCode.INVALID_ARGUMENT
+        answers = [one async for one in channel.stream_stream(reflect)(reflected(NAME, "nothing"))]
+        assert len(answers) == 2
+        assert b"InferUpload" in answers[0]
+
+        async def begun() -> AsyncIterator[bytes]:
+            for one in reflected(NAME):
+                yield one
+            await asyncio.Event().wait()
+
+        # They end, although the caller does not.
+        calls = [channel.stream_stream(reflect)(begun()) for _ in range(40)]
+        calls.append(channel.unary_stream(watch)(b""))
+        assert await calls[-1].read()
+        for call in calls[:-1]:
+            await end(call)
+        assert not calls[-1].done()
+        calls[-1].cancel()
+
+
+async def test_of_too_many_calls_open_to_all_the_oldest_go(settings, monkeypatch):
+    monkeypatch.setattr(service, "_OPEN_CALLS", 4)
+    async with (
+        serve(settings),
+        grpc.aio.insecure_channel(f"127.0.0.1:{settings.grpc_port}", OPTIONS) as channel,
+    ):
+        calls = []
+        for _ in range(6):
+            calls.append(channel.unary_stream(f"/{health.SERVICE_NAME}/Watch")(b""))
+            assert await calls[-1].read()
+        for call in calls[:2]:
+            assert await end(call) is grpc.StatusCode.UNAVAILABLE
+        assert not any(call.done() for call in calls[2:])
+        for call in calls[2:]:
             call.cancel()
 
 
