@@ -270,7 +270,8 @@ class GatewaySettings(BaseSettings):
     upload_grace: float = Field(
         10.0,
         title="Upload grace",
-        description="Seconds for which a body may stand still, or come more slowly than that.",
+        description="Seconds for which a body may stand still, or come more slowly than that, and "
+        "in which each piece of `InferUpload` must arrive.",
         gt=0,
     )
     linger_timeout: float = Field(

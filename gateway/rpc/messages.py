@@ -24,13 +24,14 @@ _TABLE = "candidates_table"
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "psf_hdu", "model_version")
 
 
-def to_submission(pieces: Sequence[bytes], settings: GatewaySettings) -> Submission:
+def to_submission(pieces: list[bytes], settings: GatewaySettings) -> Submission:
     """What a request wants scored, checked as over HTTP.
 
     Parameters
     ----------
     pieces
-        An `InferRequest` as it came, and further ones that continue its files.
+        An `InferRequest` as it came, and further ones that continue its files. They are taken out
+        of the list, so that an exposure is not in memory both as it came and as it is scored.
     settings
         Have the bytes that a file may have, and the candidates.
 
@@ -39,11 +40,12 @@ def to_submission(pieces: Sequence[bytes], settings: GatewaySettings) -> Submiss
     InputError
         If it is none, or a field is not what it should be.
     """
-    first, *rest = [_parsed(piece) for piece in pieces]
+    pieces.reverse()
+    first = _parsed(pieces.pop())
     fields: dict[str, Any] = {field.name: value for field, value in first.ListFields()}
     files = {name: [fields.pop(name)] for name in (*_FILES, _TABLE) if name in fields}
-    for further in rest:
-        for field, value in further.ListFields():
+    while pieces:
+        for field, value in _parsed(pieces.pop()).ListFields():
             if field.name not in (*_FILES, _TABLE):
                 raise InputError(
                     "invalid-request", field.name, "send this in the first message, once"
@@ -52,7 +54,7 @@ def to_submission(pieces: Sequence[bytes], settings: GatewaySettings) -> Submiss
     for name, parts in files.items():
         if name != _TABLE and sum(map(len, parts)) > settings.max_bytes:
             raise TooLargeError(name, f"over {settings.max_bytes} bytes")
-    content = {name: b"".join(parts) for name, parts in files.items()}
+    content = {name: b"".join(files.pop(name)) for name in list(files)}
     request = {name: value for name, value in fields.items() if name != "filename"}
     for name in _CHOICES:
         if name in request:

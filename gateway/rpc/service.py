@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AsyncExitStack,
@@ -71,12 +72,12 @@ _CODES = {
 
 #: Messages of `Infer` and `InferStream` that arrive at a time, and of methods that are open to all.
 _ARRIVING, _ARRIVING_OPEN = 32, 16
+_UPLOADING = 64  # calls of `InferUpload` of which pieces arrive, at a time
 _OPEN_CALLS = 128  # of these methods, at a time
 # What a message costs beside its bytes, so that nobody sends a million empty ones.
-_OVERHEAD = 64
+_OVERHEAD = 1024
 _STREAMS = 100  # calls at a time on one connection
 _IDLE = 300.0  # seconds that a connection without a call is kept
-_QUIET = 1.0  # seconds without a byte, after which a caller that is refused is told so
 _PING, _PING_TIMEOUT = 60.0, 20.0
 
 _Call: TypeAlias = grpc.aio.ServicerContext
@@ -99,7 +100,7 @@ class _Service:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._arriving = 0
+        self._arriving: Counter[str] = Counter()
 
     @property
     def handlers(self) -> Any:
@@ -201,29 +202,29 @@ class _Service:
         InputError
             If another one follows.
         """
-        if self._arriving >= _ARRIVING:
-            raise BusyError(f"{self._arriving} messages are arriving; try again later")
-        self._arriving += 1
         seconds = self._context.settings.upload_timeout
         found: list[bytes] = []
         try:
-            async with asyncio.timeout(seconds):
-                async for request in requests:
-                    if found:
-                        raise InputError("repeated-message", "request", "send one message")
-                    place.hold(len(request))
-                    found.append(request)
+            with self._one_of("messages", _ARRIVING):
+                async with asyncio.timeout(seconds):
+                    async for request in requests:
+                        if found:
+                            raise InputError("repeated-message", "request", "send one message")
+                        place.hold(len(request))
+                        found.append(request)
         except TimeoutError:
             raise UploadTimeoutError(f"the message took over {seconds:g} s") from None
-        finally:
-            self._arriving -= 1
         return found
 
     async def _pieces(self, requests: _Requests, place: Place) -> list[bytes]:
         """The messages of a call, which must keep coming.
 
+        Nobody sees how each of them comes, so that few calls may send some at a time.
+
         Raises
         ------
+        BusyError
+            If as many calls send theirs already.
         UploadTimeoutError
             If they come too slowly.
         TooLargeError
@@ -234,23 +235,39 @@ class _Service:
         found: list[bytes] = []
         came = 0
         try:
-            async with asyncio.timeout(settings.upload_timeout):
-                while (piece := await pace.wait(anext(requests, None), _size)) is not None:
-                    came += len(piece) + _OVERHEAD
-                    if came > settings.max_body:
-                        raise TooLargeError("exposure", f"over {settings.max_body} bytes")
-                    place.hold(len(piece))
-                    found.append(piece)
+            with self._one_of("uploads", _UPLOADING):
+                async with asyncio.timeout(settings.upload_timeout):
+                    while (piece := await pace.wait(anext(requests, None), _size)) is not None:
+                        came += len(piece) + _OVERHEAD
+                        if came > settings.max_body:
+                            raise TooLargeError("exposure", f"over {settings.max_body} bytes")
+                        place.hold(len(piece) + _OVERHEAD)
+                        found.append(piece)
+        except UploadTimeoutError:
+            raise UploadTimeoutError(
+                f"a piece took over {settings.upload_grace:g} s, or small ones came with under "
+                f"{settings.min_upload_rate} bytes a second: send pieces of 64 KiB to 1 MiB"
+            ) from None
         except TimeoutError:
             raise UploadTimeoutError(
                 f"the pieces took over {settings.upload_timeout:g} s"
             ) from None
         return found
 
+    @contextmanager
+    def _one_of(self, what: str, most: int) -> Iterator[None]:
+        if self._arriving[what] >= most:
+            raise BusyError(f"{most} {what} are arriving; try again later")
+        self._arriving[what] += 1
+        try:
+            yield
+        finally:
+            self._arriving[what] -= 1
+
     async def _throw_away(self, requests: _Requests) -> None:
         """Read on until the caller pauses: one who is refused while it sends may not be told."""
         settings = self._context.settings
-        pace = Pace(settings.min_upload_rate, _QUIET)
+        pace = Pace(settings.min_upload_rate, settings.upload_grace)
         came = 0
         with suppress(TimeoutError, UploadTimeoutError):
             async with asyncio.timeout(settings.linger_timeout):

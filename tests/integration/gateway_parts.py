@@ -448,6 +448,12 @@ async def infer(
     return await client.post("/detections/infer", files=files)
 
 
+async def held_by(client: httpx.AsyncClient) -> float:
+    """Bytes of requests that the gateway says it holds."""
+    metrics = (await client.get("/metrics")).text
+    return float(metrics.partition("\nastrotriton_held_bytes ")[2].split()[0])
+
+
 def gateway_process(
     settings: GatewaySettings, folder: Path, **environment: str
 ) -> subprocess.Popen[bytes]:

@@ -19,7 +19,15 @@ from astrotriton.gateway.http.formats import ECSV, VOTABLE
 from astrotriton.gateway.keys import new_key
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.api_keys import insert_key
-from tests.integration.gateway_parts import NAME, SOURCES, exposure, infer, npy, serve
+from tests.integration.gateway_parts import (
+    NAME,
+    SOURCES,
+    exposure,
+    held_by,
+    infer,
+    npy,
+    serve,
+)
 
 _FORM = b"Content-Type: multipart/form-data; boundary=b\r\n"
 
@@ -35,11 +43,6 @@ def hasty(settings: GatewaySettings) -> GatewaySettings:
 def resident() -> int:
     """Bytes of memory of this process, which the gateway runs in."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-async def held_by(client: httpx.AsyncClient) -> float:
-    metrics = (await client.get("/metrics")).text
-    return float(metrics.partition("\nastrotriton_held_bytes ")[2].split()[0])
 
 
 def post(*headers: bytes, path: bytes = b"/detections/infer") -> bytes:

@@ -32,6 +32,7 @@ from tests.integration.gateway_parts import (
     exposure,
     fits_bytes,
     free_port,
+    held_by,
     infer,
     npy,
     serve,
@@ -430,6 +431,7 @@ async def test_calls_that_stand_still_keep_nobody_out(settings):
             assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             problem = json.loads(dict(await call.trailing_metadata())["problem"])
             assert problem["type"].endswith(":upload-timeout")
+        assert "send pieces of 64 KiB to 1 MiB" in await still[1].details()
         for call in still:
             call.cancel()
 
@@ -534,6 +536,31 @@ async def test_exposures_larger_than_a_message_come_in_pieces(settings):
                 pass
         problem = json.loads(dict(caught.value.trailing_metadata())["problem"])
         assert problem["status"] == 413
+
+
+async def test_uploads_that_arrive_are_few_and_all_their_pieces_count(settings, monkeypatch):
+    monkeypatch.setattr(service, "_UPLOADING", 2)
+    patient = settings.model_copy(update={"upload_grace": 60.0})
+    upload = f"/{NAME}/InferUpload"
+    async with (
+        serve(patient) as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{patient.grpc_port}", OPTIONS) as channel,
+    ):
+        tiny = [pb.InferRequest(tta=True) for _ in range(100)]
+        arriving = [channel.stream_stream(upload)(forever(*tiny)) for _ in range(2)]
+        async with asyncio.timeout(60):
+            while await held_by(client) < 200 * 1024:
+                await asyncio.sleep(0.02)
+        further = channel.stream_stream(upload)(iter([tiny[0].SerializeToString()]))
+        assert await end(further) is grpc.StatusCode.UNAVAILABLE
+        trailing = dict(await further.trailing_metadata())
+        assert json.loads(trailing["problem"])["type"].endswith(":busy")
+        assert int(trailing["retry-after"]) > 0
+        for call in arriving:
+            call.cancel()
+        async with asyncio.timeout(60):
+            while await held_by(client):
+                await asyncio.sleep(0.02)
 
 
 async def test_messages_have_known_fields_and_come_once(channel):
