@@ -48,7 +48,7 @@ class ObjectStore:
         InputError
             If it is no ``s3://bucket/key``, or its bucket is not allowed.
         """
-        self._place(url, field)
+        self._allowed(url, field)
 
     async def read(
         self, url: str, field: str, most: int, hold: Callable[[int], None] = lambda count: None
@@ -150,8 +150,7 @@ class ObjectStore:
                 DEPENDENCY, f"{url} cannot be written now ({type(error).__name__})"
             ) from error
 
-    def _place(self, url: str, field: str) -> tuple[Objects, str]:
-        """An open bucket and the key in it, if they are allowed."""
+    def _allowed(self, url: str, field: str) -> Location:
         try:
             location = Location.parse(url)
         except ValueError as error:
@@ -162,10 +161,20 @@ class ObjectStore:
             raise InputError(
                 "bucket-not-allowed", field, f"the bucket {location.store!r} is not allowed"
             )
-        bucket = open_bucket(
-            location,
-            timeout=remaining(self._timeout),
-            endpoint=self._endpoint,
-            region=self._region,
-        )
+        return location
+
+    def _place(self, url: str, field: str) -> tuple[Objects, str]:
+        """An open bucket and the key in it, if they are allowed."""
+        location = self._allowed(url, field)
+        try:
+            bucket = open_bucket(
+                location,
+                timeout=remaining(self._timeout),
+                endpoint=self._endpoint,
+                region=self._region,
+            )
+        except FAULTS as error:  # credentials that are missing, and the like
+            raise DependencyError(
+                DEPENDENCY, f"{location.store} cannot be opened ({type(error).__name__})"
+            ) from error
         return bucket, location.key

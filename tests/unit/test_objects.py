@@ -1,5 +1,7 @@
 """How a place in an object store is written, and what opens it."""
 
+import os
+
 import obstore
 import pytest
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -9,6 +11,7 @@ from astrotriton.detection.errors import InputError
 from astrotriton.export.errors import RepositoryError
 from astrotriton.export.store import Bucket, Folder, open_store
 from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.objects import Location, is_object_location, open_bucket, reason_of, was_refused
 
@@ -100,3 +103,22 @@ async def test_a_bucket_of_another_kind_is_another_bucket():
     with pytest.raises(InputError) as refused:
         await objects.read("gs://nights/a", "exposure", 1)
     assert refused.value.code == "bucket-not-allowed"
+
+
+async def test_a_name_is_checked_without_opening_its_bucket(monkeypatch):
+    """One of Azure's without an account cannot be opened."""
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    objects = ObjectStore(["az://nights"], endpoint=None, region="auto", timeout=1.0)
+    objects.check("az://nights/a", "dataset")
+    with pytest.raises(DependencyError, match="az://nights cannot be opened"):
+        await objects.read("az://nights/a", "dataset", 1)
+    for url, code in (
+        ("az://other/a", "bucket-not-allowed"),
+        ("az://nights", "bad-url"),
+        ("az://nights/a/", "bad-url"),
+        ("a", "bad-url"),
+    ):
+        with pytest.raises(InputError) as refused:
+            objects.check(url, "dataset")
+        assert (refused.value.code, refused.value.field) == (code, "dataset"), url
