@@ -80,6 +80,14 @@ class EncodingError(MediaTypeError):
         return {"Accept-Encoding": "identity"}
 
 
+class TransferError(GatewayError):
+    """A body that is framed in a way that is not understood."""
+
+    status = 501
+    code = "unsupported-transfer-encoding"
+    title = "The transfer encoding is not supported"
+
+
 class UploadTimeoutError(GatewayError):
     """A body that arrives too slowly."""
 

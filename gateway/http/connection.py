@@ -13,6 +13,7 @@ from astrotriton.gateway.errors import (
     HeadersTooLargeError,
     HeaderTimeoutError,
     MalformedBodyError,
+    TransferError,
     problem_of,
 )
 
@@ -112,6 +113,8 @@ class Connection(H11Protocol):
         if hint == HeadersTooLargeError.status:
             most = self.config.h11_max_incomplete_event_size
             self._refuse(HeadersTooLargeError(f"the request's headers have over {most} bytes"))
+        elif hint == TransferError.status:
+            self._refuse(TransferError("send the body with Content-Length, or chunked and no more"))
         else:
             self._refuse(MalformedBodyError(f"not HTTP/1.1: {error or msg}"))
 
@@ -150,6 +153,8 @@ class Connection(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
+        # A large body may have paused it.
+        self.flow.resume_reading()
         self.transport.write_eof()
         self._timer = self.loop.call_later(_LINGER, self.transport.abort)
 

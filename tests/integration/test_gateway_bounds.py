@@ -243,9 +243,16 @@ async def test_one_caller_has_a_share(hasty):
         assert (await infer(client, npy(exposure()))).status_code == 200
 
 
-def send_all_then_read(settings: GatewaySettings, parts: Sequence[bytes]) -> httpx.Response:
-    """What a client gets that looks for an answer only once it has sent everything."""
+def send_all_then_read(
+    settings: GatewaySettings, parts: Sequence[bytes], buffer: int | None = None
+) -> httpx.Response:
+    """What a client gets that looks for an answer only once it has sent everything.
+
+    Its system buffers so many bytes of that.
+    """
     with socket.create_connection((settings.host, settings.port), timeout=60) as connection:
+        if buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         for part in parts:
             connection.sendall(part)
         content = b""
@@ -297,6 +304,21 @@ async def test_early_answers_arrive_although_all_of_the_body_is_sent_first(setti
         small = await client.post("/nowhere", content=b"a")
         assert small.status_code == 404
         assert "connection" not in small.headers
+
+
+async def test_what_is_not_http_is_answered_although_more_is_sent_first(settings):
+    chunked = b"Transfer-Encoding: chunked\r\n"
+    large = b"%x\r\n" % 100_000 + bytes(100_000) + b"\r\n"
+    async with serve(settings):
+        for sent, status, code in (
+            ([post(chunked, _FORM), large, b"no size\r\n"], 400, "malformed-body"),
+            ([post(b"Transfer-Encoding: gzip, chunked\r\n")], 501, "unsupported-transfer-encoding"),
+            ([post(chunked, chunked)], 501, "unsupported-transfer-encoding"),
+        ):
+            parts = [b"".join(sent), bytes(900_000)]
+            answer = await asyncio.to_thread(send_all_then_read, settings, parts, 16_384)
+            assert answer.status_code == status, answer.text
+            assert answer.json()["type"].endswith(f":{code}")
 
 
 async def test_what_a_query_has_beyond_its_parameters_is_refused(client):
