@@ -56,7 +56,7 @@ class DetectionController(Controller):
         operation_class=InferOperation,
         # The handler reads the body itself, and bounds it.
         request_max_body_size=None,
-        responses=problems(401, 403, 406, 408, 413, 415, 422, 429, 502, 503, 504),
+        responses=problems(401, 403, 406, 408, 413, 429, 502, 503, 504),
         **requires("infer"),
     )
     async def infer(
@@ -100,7 +100,7 @@ class DetectionController(Controller):
         summary="Detections that match",
         operation_id="list_detections",
         operation_class=DetectionsOperation,
-        responses=problems(401, 403, 406, 422, 429, 503),
+        responses=problems(401, 403, 406, 429, 503),
         **requires("read"),
     )
     async def list_detections(
@@ -237,7 +237,7 @@ class DetectionController(Controller):
         "/{detection_id:uuid}",
         summary="Label a detection",
         operation_id="label_detection",
-        responses=problems(401, 403, 404, 408, 413, 415, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 413, 429, 503),
         **requires("label"),
     )
     async def label(

@@ -23,7 +23,12 @@ class HealthController(Controller):
     path = "/health"
     tags = ("health",)
 
-    @get("/live", summary="Whether the process lives", operation_id="live")
+    @get(
+        "/live",
+        summary="Whether the process lives",
+        operation_id="live",
+        responses=problems(),
+    )
     async def live(self) -> Health:
         """Answers as long as the process does, whatever becomes of the parts it depends on."""
         return Health(status="live")
@@ -32,7 +37,8 @@ class HealthController(Controller):
         "/ready",
         summary="Whether exposures can be scored",
         operation_id="ready",
-        responses={503: ResponseSpec(Health, description="A part is not ready; it is named.")},
+        responses=problems()
+        | {503: ResponseSpec(Health, description="A part is not ready; it is named.")},
     )
     async def ready(self, context: NamedDependency[Context]) -> Response[Health]:
         """Ask the database for its schema and the model for its golden tile.

@@ -72,7 +72,7 @@ class ModelController(Controller):
         "/{name:str}/route",
         summary="Choose which versions answer",
         operation_id="put_route",
-        responses=problems(401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 409, 413, 429, 503),
         **requires("admin"),
     )
     async def put_route(
@@ -90,7 +90,7 @@ class ModelController(Controller):
         "/{model_id:str}/performance",
         summary="How a version does",
         operation_id="get_performance",
-        responses=problems(401, 403, 404, 422, 429, 503),
+        responses=problems(401, 403, 404, 429, 503),
         **requires("read"),
     )
     async def performance(
@@ -111,7 +111,7 @@ class ModelController(Controller):
         status_code=202,
         summary="Validate a version",
         operation_id="validate_model",
-        responses=problems(401, 403, 404, 408, 413, 415, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 413, 429, 503),
         **requires("admin"),
     )
     async def validate(
@@ -133,7 +133,7 @@ class ModelController(Controller):
         "/{model_id:str}/validations",
         summary="Validations of a version",
         operation_id="list_validations",
-        responses=problems(401, 403, 404, 422, 429, 503),
+        responses=problems(401, 403, 404, 429, 503),
         **requires("read"),
     )
     async def validations(
@@ -147,7 +147,7 @@ class ModelController(Controller):
         status_code=201,
         summary="Look for drift",
         operation_id="check_drift",
-        responses=problems(401, 403, 404, 422, 429, 503),
+        responses=problems(401, 403, 404, 429, 503),
         **requires("admin"),
     )
     async def check_drift(
@@ -168,7 +168,7 @@ class ModelController(Controller):
         "/{model_id:str}/drift",
         summary="Looks for drift",
         operation_id="list_drift",
-        responses=problems(401, 403, 404, 422, 429, 503),
+        responses=problems(401, 403, 404, 429, 503),
         **requires("read"),
     )
     async def list_drift(
@@ -181,7 +181,7 @@ class ModelController(Controller):
         "/{model_id:str}/drift/baseline",
         summary="Choose what is expected",
         operation_id="put_drift_baseline",
-        responses=problems(401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+        responses=problems(401, 403, 404, 408, 409, 413, 429, 503),
         **requires("admin"),
     )
     async def accept(

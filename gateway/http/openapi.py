@@ -95,7 +95,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
             media_type="application/problem+json",
             generate_examples=False,
         )
-        for status in sorted({400, 422, 431, *statuses})
+        for status in sorted({400, 415, 422, 431, *statuses})
     }
 
 

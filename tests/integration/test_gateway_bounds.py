@@ -364,6 +364,23 @@ async def test_encoded_bodies_are_refused(client):
     assert plain.status_code == 200
 
 
+async def test_every_operation_says_that_it_may_refuse_a_request(client):
+    document = (await client.get("/schema/openapi.json")).json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert {"400", "415", "422", "431"} <= set(operation["responses"]), (method, path)
+
+
+async def test_bodies_of_json_are_small(client):
+    path = f"/detections/{UUID(int=7)}"
+    longest = json.dumps({"label": "real", "comment": 2000 * "\U0001f52d"})
+    for body, status in ((longest, 404), (json.dumps({"comment": 70_000 * "a"}), 413)):
+        answer = await client.patch(
+            path, content=body, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == status, answer.text
+
+
 async def test_formats_of_quality_0_are_not_answered(client):
     for accept, status, kind in (
         ("application/json;q=0", 406, None),
