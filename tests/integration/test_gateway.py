@@ -35,6 +35,7 @@ from tests.integration.gateway_parts import (
     exposure,
     fits_bytes,
     free_port,
+    held_by,
     infer,
     npy,
     serve,
@@ -412,7 +413,7 @@ async def test_more_requests_than_there_is_room_for_are_told_to_come_back(settin
 
 async def test_more_bytes_than_there_is_room_for_are_told_to_come_back(settings):
     """Bytes count as they arrive: those of bodies that still come, too."""
-    tight = settings.model_copy(update={"max_held_bytes": settings.max_body})
+    tight = settings.model_copy(update={"max_held_bytes": settings.max_body, "upload_grace": 60.0})
     part = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
     async with serve(tight) as client:
         writers = []
@@ -440,11 +441,6 @@ async def test_more_bytes_than_there_is_room_for_are_told_to_come_back(settings)
             while await held_by(client):
                 await asyncio.sleep(0.05)
         assert (await infer(client, bytes(3_500_000))).status_code == 422
-
-
-async def held_by(client: httpx.AsyncClient) -> float:
-    metrics = (await client.get("/metrics")).text
-    return float(metrics.partition("\nastrotriton_held_bytes ")[2].split()[0])
 
 
 async def test_a_slow_body_is_given_up(settings):

@@ -61,10 +61,10 @@ class Raw:
             self._writer.write(part)
             await self._writer.drain()
 
-    async def until(self, part: bytes) -> None:
-        """Read until this has come."""
+    async def until(self, part: bytes) -> bytes:
+        """What comes, to the end of this."""
         async with asyncio.timeout(60):
-            await self._reader.readuntil(part)
+            return await self._reader.readuntil(part)
 
     async def answer(self) -> tuple[int, dict[str, Any]]:
         """Status and problem of the answer, once the gateway has closed the connection."""
@@ -109,7 +109,8 @@ async def test_headers_are_bounded_in_number_and_size(hasty):
             async with raw(hasty) as (connection,):
                 with pytest.raises(ConnectionError):
                     await flood(connection, begin)
-        assert resident() - before < 50_000_000
+        # The client floods from this process, too.
+        assert resident() - before < 250_000_000
         assert (await client.get("/health/live")).status_code == 200
 
 
@@ -266,13 +267,13 @@ def send_all_then_read(
 
 
 async def test_early_answers_arrive_although_all_of_the_body_is_sent_first(settings):
-    narrow = settings.model_copy(update={"max_runs": 1, "max_waiting": 0})
+    narrow = settings.model_copy(update={"max_runs": 1, "max_waiting": 0, "upload_grace": 60.0})
     size = 30_000_000
     length = b"Content-Length: %d\r\n" % size
     text = b"Content-Type: text/plain\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="exposure"\r\n\r\n'
     beyond = b"Content-Length: %d\r\n" % (narrow.max_body + 1_000_000)
-    async with serve(narrow) as client, raw(narrow) as (occupant,):
+    async with serve(narrow) as client, raw(narrow, 2) as (occupant, other):
 
         async def sent(*headers: bytes, path: bytes = b"/detections/infer") -> httpx.Response:
             parts = [post(*headers, path=path), part, bytes(size - len(part))]
@@ -301,9 +302,10 @@ async def test_early_answers_arrive_although_all_of_the_body_is_sent_first(setti
         assert answer.status_code == 503, answer.text
         assert int(answer.headers["retry-after"]) > 0
         # Small ones that have arrived already cost nobody the connection.
-        small = await client.post("/nowhere", content=b"a")
-        assert small.status_code == 404
-        assert "connection" not in small.headers
+        await other.send(post(b"Content-Length: 1\r\n", path=b"/nowhere") + b"a")
+        head = await other.until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404")
+        assert b"connection:" not in head.lower()
 
 
 async def test_what_is_not_http_is_answered_although_more_is_sent_first(settings):
