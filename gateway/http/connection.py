@@ -22,6 +22,7 @@ from astrotriton.gateway.errors import (
 _LINGER = 5.0
 _LINGER_BYTES = 1024 * 1024
 _LAST_LOOK = 0.05
+_UNREAD = 30.0  # seconds in which a caller must take some of an answer that waits for it
 
 
 class Connection(H11Protocol):
@@ -31,7 +32,8 @@ class Connection(H11Protocol):
     after their first byte on one that is used again. Where there are too many connections, one that
     has its answer and still sends is dropped for the new one, or else the one whose headers have
     been missing longest; where the gateway works for all of them, the new one is dropped. A request
-    that cannot be understood is answered with problem details.
+    that cannot be understood is answered with problem details. A caller who takes nothing of its
+    answer for a while is dropped, too.
 
     Parameters
     ----------
@@ -48,6 +50,7 @@ class Connection(H11Protocol):
         self._header_timeout = header_timeout
         self._max_connections = max_connections
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._refused = False
         self._thrown_away = 0
 
@@ -104,7 +107,34 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._forget_timer()
+        self._forget_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See to it that the caller takes what waits for it."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        self._forget_unread()
+        super().resume_writing()
+
+    def _watch_reader(self) -> None:
+        self._unread = self.loop.call_later(
+            _UNREAD, self._see_it_read, self.transport.get_write_buffer_size()
+        )
+
+    def _see_it_read(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_reader()
+        else:
+            self.transport.abort()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that h11 cannot understand, or that is larger than h11 takes."""
