@@ -265,11 +265,17 @@ class _Service:
             self._arriving[what] -= 1
 
     async def _throw_away(self, requests: _Requests) -> None:
-        """Read on until the caller pauses: one who is refused while it sends may not be told."""
+        """Read on until the caller pauses: one who is refused while it sends may not be told.
+
+        Of few at a time, too.
+        """
         settings = self._context.settings
         pace = Pace(settings.min_upload_rate, settings.upload_grace)
         came = 0
-        with suppress(TimeoutError, UploadTimeoutError):
+        with (
+            suppress(TimeoutError, UploadTimeoutError, BusyError),
+            self._one_of("refused uploads", _UPLOADING),
+        ):
             async with asyncio.timeout(settings.linger_timeout):
                 while (piece := await pace.wait(anext(requests, None), _size)) is not None:
                     came += len(piece) + _OVERHEAD

@@ -199,7 +199,7 @@ async def test_bodies_that_stand_still_take_nothing_from_others(hasty):
 
 async def test_slow_bodies_are_given_up(hasty):
     """Also those of endpoints that take JSON, and those that come a byte at a time."""
-    length = b"Content-Length: 100000\r\n"
+    length = b"Content-Length: 50000\r\n"
     json_of = post(length, b"Content-Type: application/json\r\n", path=b"/models/a/validate")
     async with serve(hasty) as client, raw(hasty, 3) as connections:
         still, slow, other = connections
