@@ -16,7 +16,7 @@ from astrotriton.client.errors import (
     UnreachableError,
 )
 from astrotriton.client.exchange import Retries
-from astrotriton.client.night import Entry, Night, NightError, score_night
+from astrotriton.client.night import LedgerEntry, Night, NightError, score_night
 from astrotriton.client.synchronous import Client
 from astrotriton.wire.detections import CandidateIn, ScoredDetection
 from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
@@ -27,10 +27,10 @@ __all__ = [
     "CandidateIn",
     "Client",
     "ClientError",
-    "Entry",
     "File",
     "InferRequest",
     "InferResponse",
+    "LedgerEntry",
     "Night",
     "NightError",
     "Options",

@@ -30,14 +30,14 @@ SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz",
 _SETTLED = 2.0  # seconds for which a file that is still being written does not grow
 
 #: What `score_night` tells: an exposure, and what became of it.
-Listener = Callable[["Entry"], None]
+Listener = Callable[["LedgerEntry"], None]
 
 
 class NightError(ClientError):
     """A night that cannot be begun as it was asked for."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the ledger: what became of an exposure.
 
     Attributes
@@ -85,8 +85,8 @@ class Night:
         Exposures that were sent and not answered when the night was interrupted.
     """
 
-    done: list[Entry] = field(default_factory=list)
-    failed: list[Entry] = field(default_factory=list)
+    done: list[LedgerEntry] = field(default_factory=list)
+    failed: list[LedgerEntry] = field(default_factory=list)
     skipped: int = 0
     under_way: list[str] = field(default_factory=list)
 
@@ -254,7 +254,7 @@ async def _one(
     request: InferRequest | None,
     planes: dict[str, str],
     night: Night,
-) -> Entry | None:
+) -> LedgerEntry | None:
     """Score one exposure; None if that is done."""
     began, digest = time.monotonic(), ""
     try:
@@ -269,7 +269,7 @@ async def _one(
     except (ClientError, OSError, ValueError) as error:
         if exposure in night.under_way:
             night.under_way.remove(exposure)
-        return Entry(
+        return LedgerEntry(
             exposure=exposure,
             digest=digest,
             status="failed",
@@ -277,7 +277,7 @@ async def _one(
             reason=str(error),
         )
     night.under_way.remove(exposure)
-    return Entry(
+    return LedgerEntry(
         exposure=exposure,
         digest=digest,
         status="done",
@@ -334,7 +334,7 @@ class _Ledger:
             self._path.write_bytes(b"".join(line + b"\n" for line in lines))
         for number, line in enumerate(lines, 1):
             try:
-                entry = msgspec.json.decode(line, type=Entry)
+                entry = msgspec.json.decode(line, type=LedgerEntry)
             except msgspec.DecodeError as error:
                 raise NightError(f"{self._path}, line {number}: {error}") from None
             if entry.status == "done" and (folder / entry.answer).is_file():
@@ -358,7 +358,7 @@ class _Ledger:
         part.replace(path)
         return name
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Write down what became of an exposure."""
         with self._path.open("ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
@@ -366,6 +366,6 @@ class _Ledger:
             self._done.add((entry.exposure, entry.digest))
 
 
-def reasons(failed: Iterable[Entry]) -> list[tuple[str, int]]:
+def reasons(failed: Iterable[LedgerEntry]) -> list[tuple[str, int]]:
     """Why exposures failed, the most frequent reason first."""
     return Counter(entry.reason for entry in failed).most_common()

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from astrotriton.cli import fail
-from astrotriton.client import AsyncClient, Entry, InferRequest, Night, NightError, score_night
+from astrotriton.client import (
+    AsyncClient,
+    InferRequest,
+    LedgerEntry,
+    Night,
+    NightError,
+    score_night,
+)
 from astrotriton.client.night import LEDGER, arrivals, exposures_of, reasons
 
 _LOOK = 1.0  # seconds between two looks at a watched folder
@@ -94,7 +101,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, entry: Entry) -> None:
+    def __call__(self, entry: LedgerEntry) -> None:
         if entry.status == "failed":
             self._console.print(f"{entry.exposure}: failed: {entry.reason}", markup=False)
         elif not self._console.is_terminal:

@@ -26,8 +26,7 @@ DIPOLES = [(60.0, 181.0), (3.5, 125.0), (100.0, 72.0), (103.0, 233.0)]
 
 
 def command(*arguments: object) -> list[str]:
-    code = "from astrotriton.cli import main; main(prog_name='astrotriton')"
-    return [sys.executable, "-c", code, *map(str, arguments)]
+    return [sys.executable, "-m", "astrotriton", *map(str, arguments)]
 
 
 def environment(data: Path) -> dict[str, str]:

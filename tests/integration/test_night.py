@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from astrotriton.client import AsyncClient, Entry, Night, NightError, score_night
+from astrotriton.client import AsyncClient, LedgerEntry, Night, NightError, score_night
 from astrotriton.client.night import LEDGER, arrivals
 from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.gateway_parts import ROOT, exposure, npy, serve
@@ -28,9 +28,8 @@ def night(tmp_path: Path) -> Path:
 
 
 def command(settings: GatewaySettings, *arguments: object) -> list[str]:
-    code = "from astrotriton.cli import main; main(prog_name='astrotriton')"
     url = f"http://127.0.0.1:{settings.port}"
-    return [sys.executable, "-c", code, "score", "--url", url, *map(str, arguments)]
+    return [sys.executable, "-m", "astrotriton", "score", "--url", url, *map(str, arguments)]
 
 
 async def run(settings: GatewaySettings, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -44,9 +43,9 @@ async def run(settings: GatewaySettings, *arguments: object) -> subprocess.Compl
     )
 
 
-def ledger(out: Path) -> list[Entry]:
+def ledger(out: Path) -> list[LedgerEntry]:
     lines = (out / LEDGER).read_bytes().splitlines()
-    return [msgspec.json.decode(line, type=Entry) for line in lines]
+    return [msgspec.json.decode(line, type=LedgerEntry) for line in lines]
 
 
 async def runs(settings: GatewaySettings) -> int:
@@ -116,7 +115,7 @@ async def test_exposures_are_scored_as_they_arrive(
     became, stop = Night(), asyncio.Event()
     late = night / "late.npy"
 
-    def ended(entry: Entry) -> None:
+    def ended(entry: LedgerEntry) -> None:
         if len(became.done) == COUNT:
             late.write_bytes(npy(exposure() * np.float32(3)))
         if entry.exposure == str(late):

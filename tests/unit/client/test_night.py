@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from astrotriton.client import NightError
-from astrotriton.client.night import LEDGER, Entry, _Ledger, exposures_of, reasons
+from astrotriton.client.night import LEDGER, LedgerEntry, _Ledger, exposures_of, reasons
 
 
 @pytest.fixture
@@ -47,15 +47,15 @@ def test_what_stands_for_nothing_is_named(
         exposures_of([given])
 
 
-def entry(answer: str, **more: object) -> Entry:
-    return Entry(exposure="x/1.fits", digest="d", status="done", answer=answer, **more)
+def entry(answer: str, **more: object) -> LedgerEntry:
+    return LedgerEntry(exposure="x/1.fits", digest="d", status="done", answer=answer, **more)
 
 
 def test_a_ledger_knows_what_is_done(tmp_path: Path) -> None:
     ledger = _Ledger(tmp_path)
     (tmp_path / "1.fits.json").write_text("{}")
     ledger.add(entry("1.fits.json"))
-    ledger.add(Entry(exposure="x/2.fits", digest="e", status="failed", reason="it is none"))
+    ledger.add(LedgerEntry(exposure="x/2.fits", digest="e", status="failed", reason="it is none"))
     again = _Ledger(tmp_path)
     assert again.has("x/1.fits", "d")
     assert not again.has("x/1.fits", "other content")
