@@ -134,6 +134,7 @@ def _repository(folder: Path) -> Path:
         load_card(),
         input=TensorSpec(name="image", shape=shape),
         output=TensorSpec(name="probability", shape=shape),
+        polarities=(1,),
         overlap=32,
     )
     fields = [

@@ -79,6 +79,7 @@ OPEN = [
 METHODS = [
     ("Infer", "infer", grpc.StatusCode.INVALID_ARGUMENT),
     ("InferStream", "infer", grpc.StatusCode.INVALID_ARGUMENT),
+    ("InferUpload", "infer", grpc.StatusCode.INVALID_ARGUMENT),
 ]
 _RPC = {401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED}
 BODIES = {"PATCH": {"label": "real"}, "PUT": {"champion": 99}}
@@ -172,11 +173,15 @@ async def test_who_gets_in_over_grpc(guarded, issuer):
     ):
         await until_let_in(client, issuer.token("read"))
         for method, needed, status in METHODS:
-            kind = channel.unary_stream if method.endswith("Stream") else channel.unary_unary
+            kind, message = {
+                "Infer": (channel.unary_unary, b""),
+                "InferStream": (channel.unary_stream, b""),
+                "InferUpload": (channel.stream_stream, [b""]),
+            }[method]
             for name, (token, scopes) in callers.items():
                 metadata = [(key.lower(), value) for key, value in bearer(token).items()]
                 wanted = due(scopes, needed, status)
-                code = await kind(f"/{NAME}/{method}")(b"", metadata=metadata).code()
+                code = await kind(f"/{NAME}/{method}")(message, metadata=metadata).code()
                 table[method, name] = (code, _RPC.get(wanted, wanted))
         # Health and reflection ask nobody; nothing else is there.
         health = health_pb2_grpc.HealthStub(channel)
