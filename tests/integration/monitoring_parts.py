@@ -29,7 +29,7 @@ name: "{name}"
 backend: "onnxruntime"
 max_batch_size: 8
 input [ {{ name: "{input}", data_type: TYPE_FP32, dims: [ 1, {tile}, {tile} ] }} ]
-output [ {{ name: "{output}", data_type: TYPE_FP32, dims: [ 1, {tile}, {tile} ] }} ]
+output [ {{ name: "{output}", data_type: TYPE_FP32, dims: [ {answers}, {tile}, {tile} ] }} ]
 instance_group [ {{ kind: KIND_CPU, count: 1 }} ]
 version_policy: {{ all {{ }} }}
 dynamic_batching {{ }}
@@ -58,7 +58,13 @@ def publish(
     folder.mkdir(parents=True)
     for name, file in {**files, "card.json": card.to_json()}.items():
         (folder / name).write_bytes(file)
-    config = _CONFIG.format(name=NAME, input=card.input.name, output=card.output.name, tile=height)
+    config = _CONFIG.format(
+        name=NAME,
+        input=card.input.name,
+        output=card.output.name,
+        answers=card.output.shape[1],
+        tile=height,
+    )
     (repository / NAME / "config.pbtxt").write_text(config)
     return card
 

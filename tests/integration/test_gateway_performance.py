@@ -93,7 +93,8 @@ async def test_every_figure_says_its_window_its_count_and_its_source(
     assert "METRICS_PORT" in memory["reason"]
     assert sum(found["confidence"]["counts"]) == found["confidence"]["count"] == 36
     assert found["validation"] is None
-    assert found["drift"]["status"] == "never-checked"
+    # A scheduled look may have been faster.
+    assert found["drift"]["status"] in ("never-checked", "no-baseline")
     assert found["labels"]["agreement"]["value"] is None
 
 

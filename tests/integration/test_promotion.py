@@ -54,6 +54,8 @@ def site(tmp_path_factory):
         assert [gate.name for gate in released.manifest.gates] == [
             "onnx",
             "parity",
+            "batch",
+            "answers",
             "detections",
             "accuracy",
             "calibration",

@@ -158,7 +158,7 @@ def test_damage_in_the_store_is_noticed(location, addresses, content):
     card, files = version(1, content)
     repository.publish(card, files)
     key = f"{location.split('/', 3)[3]}/{NAME}/1/model.onnx"
-    obstore.put(bucket_at(addresses), key, content[:-1] + b"x")
+    obstore.put(bucket_at(addresses), key, content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(RepositoryError, match=r"model\.onnx is damaged"):
         repository.read(NAME, 1)
     with pytest.raises(RepositoryError, match=r"model\.onnx is damaged"):
