@@ -128,6 +128,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     mlflow.set_tracking_uri(before)
 
 
+# Every block is a command, or several, that imports TensorFlow anew.
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(not blocks_that_need("promotion"), reason="no document has such a block")
 def test_they_bring_a_model_into_service(place: Path, site: Site) -> None:
     """All of them in their order: each goes on where the one before ended."""
