@@ -3,6 +3,7 @@
 Requests are counted and drained: a level ends with its last answer.
 """
 
+import math
 import multiprocessing
 import threading
 import time
@@ -169,7 +170,7 @@ class _Asker:
         self.problem: str | None = None
         self._expected = expected
         tiles = repeated(image, level.tiles)
-        self._shape, size = tiles.shape, tiles.nbytes
+        self._shape = (level.tiles, *expected.shape[1:])
         self._client = stack.enter_context(triton.InferenceServerClient(address))
         self._input = triton.InferInput("image", tiles.shape, "FP32")
         self._output = triton.InferRequestedOutput("probability")
@@ -179,9 +180,10 @@ class _Asker:
         if level.wire == "grpc":
             self._input.set_data_from_numpy(tiles)
             return
-        self._read = _regions(stack, self._client, name, level.wire, tiles)
-        self._input.set_shared_memory(f"in_{name}", size)
-        self._output.set_shared_memory(f"out_{name}", size)
+        sizes = {"in": tiles.nbytes, "out": math.prod(self._shape) * tiles.itemsize}
+        self._read = _regions(stack, self._client, name, level.wire, tiles, sizes)
+        self._input.set_shared_memory(f"in_{name}", sizes["in"])
+        self._output.set_shared_memory(f"out_{name}", sizes["out"])
 
     def ask(self, times: int) -> None:
         try:
@@ -200,24 +202,30 @@ class _Asker:
 
 
 def _regions(
-    stack: ExitStack, client: Any, name: str, wire: str, tiles: NDArray[np.float32]
+    stack: ExitStack,
+    client: Any,
+    name: str,
+    wire: str,
+    tiles: NDArray[np.float32],
+    sizes: dict[str, int],
 ) -> Any:
     """Regions for a request and its answer, known to Triton; how the answer is read."""
-    size = tiles.nbytes
     if wire == "cuda":
         from tritonclient.utils import cuda_shared_memory as memory
 
-        made = {kind: memory.create_shared_memory_region(kind, size, 0) for kind in ("in", "out")}
+        made = {
+            kind: memory.create_shared_memory_region(kind, size, 0) for kind, size in sizes.items()
+        }
         for kind, region in made.items():
             stack.callback(memory.destroy_shared_memory_region, region)
             known = f"{kind}_{name}"
-            client.register_cuda_shared_memory(known, memory.get_raw_handle(region), 0, size)
+            client.register_cuda_shared_memory(known, memory.get_raw_handle(region), 0, sizes[kind])
             stack.callback(client.unregister_cuda_shared_memory, known)
     else:
         from tritonclient.utils import shared_memory as memory
 
         made = {}
-        for kind in ("in", "out"):
+        for kind, size in sizes.items():
             known = f"{kind}_{name}"
             key = f"/astrotriton_gpu_{known}_{time.time_ns()}"
             made[kind] = memory.create_shared_memory_region(known, key, size)
