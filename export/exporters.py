@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -75,13 +74,10 @@ def by_tf2onnx(source: Servable, card: UNetModel) -> onnx.ModelProto:
     images = [
         name for name, one in zip(source.outputs, model.outputs, strict=True) if len(one.shape) == 4
     ]
-    borders = [0, *accumulate(tensor.shape[-1] for tensor in model.inputs)]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def forward(tiles: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Slices, as tf2onnx turns the axes of a tf.split back and forth.
-        parts = [tiles[..., start:stop] for start, stop in pairwise(borders)]
-        answer = model(parts if len(parts) > 1 else tiles, training=False)
+        answer = model(lowering.inputs_of(model, tiles), training=False)
         return dict(zip(source.outputs, tf.nest.flatten(answer), strict=True))
 
     _know_more_operations()
@@ -108,9 +104,7 @@ def by_keras(source: Servable, card: UNetModel) -> onnx.ModelProto:
     with _faults_of(source.model, card, "Keras's export"), _quiet():
         image = keras.Input((channels, height, width), name=card.input.name)
         turned = keras.ops.transpose(image, (0, 2, 3, 1))
-        borders = [0, *accumulate(one.shape[-1] for one in source.model.inputs)]
-        parts = [turned[..., start:stop] for start, stop in pairwise(borders)]
-        answers = keras.tree.flatten(source.model(parts if len(parts) > 1 else turned))
+        answers = keras.tree.flatten(source.model(lowering.inputs_of(source.model, turned)))
         answers = [
             keras.ops.transpose(one, (0, 3, 1, 2)) if len(one.shape) == 4 else one
             for one in answers

@@ -4,13 +4,12 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Callable
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astrotriton.export import digests
 from astrotriton.export.errors import LoadError, one_line
-from astrotriton.export.lowering import in_float32
+from astrotriton.export.lowering import in_float32, inputs_of
 
 if TYPE_CHECKING:
     import keras
@@ -116,14 +115,13 @@ def computation(model: Any, names: list[str]) -> "tuple[tf.Module, Callable[...,
     """
     import tensorflow as tf
 
-    shapes = [tuple(one.shape) for one in model.inputs]
-    borders = [0, *accumulate(shape[-1] for shape in shapes)]
-    spec = tf.TensorSpec((None, *shapes[0][1:-1], borders[-1]), tf.float32, name="image")
+    size = tuple(model.inputs[0].shape[1:-1])
+    channels = sum(one.shape[-1] for one in model.inputs)
+    spec = tf.TensorSpec((None, *size, channels), tf.float32, name="image")
 
     @tf.function(input_signature=[spec], autograph=False)  # type: ignore[untyped-decorator]
     def serve(image: Any) -> dict[str, Any]:
-        parts = [image[..., start:stop] for start, stop in pairwise(borders)]
-        answers = tf.nest.flatten(model(parts if len(parts) > 1 else image, training=False))
+        answers = tf.nest.flatten(model(inputs_of(model, image), training=False))
         return dict(zip(names, answers, strict=True))
 
     holder = tf.Module()

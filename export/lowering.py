@@ -6,6 +6,7 @@ is.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +94,15 @@ def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
             f" {card.output.name!r}: name the one that is the probability in the card"
         )
     return names
+
+
+def inputs_of(model: Any, image: Any) -> Any:
+    """An image as a model of Keras 2 or 3 takes it: several inputs share its channels in order."""
+    if len(model.inputs) == 1:
+        return image
+    borders = [0, *accumulate(one.shape[-1] for one in model.inputs)]
+    # Slices, as tf2onnx turns the axes of a tf.split back and forth.
+    return [image[..., start:stop] for start, stop in pairwise(borders)]
 
 
 def lowered(model: "keras.Model") -> "keras.Model":

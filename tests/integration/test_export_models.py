@@ -20,6 +20,7 @@ from astrotriton.export.repository import MODEL_FILE, Repository
 from astrotriton.export.serving import Replica
 from astrotriton.one_machine.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig
+from tests.integration.package_parts import installed_packages
 from tests.unit.export import keras2_models, zoo
 
 TOLERANCE = 1e-4
@@ -115,28 +116,13 @@ def test_ten_networks_answer_as_keras_in_batches_through_triton(tmp_path):
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
     """A folder with the packages that networks come from."""
-    return installed(tmp_path_factory.mktemp("packages"), keras2_models.PACKAGES)
+    return installed_packages(tmp_path_factory.mktemp("packages"), *keras2_models.PACKAGES)
 
 
 @pytest.fixture(scope="module")
 def more_packages(tmp_path_factory):
     wanted = keras2_models.PACKAGES + keras2_models.LONG_PACKAGES
-    return installed(tmp_path_factory.mktemp("more_packages"), wanted)
-
-
-def installed(folder, wanted):
-    uv = Path(sys.executable).with_name("uv")
-    command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
-    done = subprocess.run(
-        [*command, "--target", folder, *wanted],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"the packages cannot be had from the registry: {done.stderr[-500:]}")
-    return folder
+    return installed_packages(tmp_path_factory.mktemp("more_packages"), *wanted)
 
 
 def built(folder, packages, names):

@@ -1,9 +1,6 @@
 """Networks of other makes, from registration to Triton's answer."""
 
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import mlflow
 import msgspec
@@ -19,6 +16,7 @@ from astrotriton.export.serving import Replica
 from astrotriton.one_machine.trial_triton import open_sandbox
 from astrotriton.settings import ModelConfig
 from astrotriton.training.exposures import golden_tiles
+from tests.integration.package_parts import installed_packages
 from tests.unit.export import samples
 
 pytestmark = pytest.mark.export
@@ -29,18 +27,7 @@ NAME = "pycda"
 @pytest.fixture(scope="module")
 def unet(tmp_path_factory):
     """``unet.h5`` of pycda: Keras 2.1.5, tiles of 256 pixels of whose middle 172 are answered."""
-    folder = tmp_path_factory.mktemp("pycda")
-    uv = Path(sys.executable).with_name("uv")
-    command = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
-    done = subprocess.run(
-        [*command, "--target", folder, "pycda==0.1.16"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"pycda 0.1.16 cannot be had from the package registry: {done.stderr[-500:]}")
+    folder = installed_packages(tmp_path_factory.mktemp("pycda"), "pycda==0.1.16")
     return folder / "pycda" / "models" / "unet.h5"
 
 
