@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.export.errors import ConversionError, one_line
+from astrotriton.export.lowering import inputs_of
 
 if TYPE_CHECKING:
     import keras
@@ -134,13 +135,9 @@ class KerasEngine:
     def _ask(self, batch: Tiles) -> list[Tiles]:
         import keras
 
-        channels = np.cumsum([one.shape[-1] for one in self._model.inputs])[:-1]
-        inputs = [
-            np.ascontiguousarray(part.transpose(0, 2, 3, 1))
-            for part in np.split(batch, channels, axis=1)
-        ]
+        image = np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
         try:
-            answer = self._model(inputs if len(inputs) > 1 else inputs[0], training=False)
+            answer = self._model(inputs_of(self._model, image), training=False)
         except Exception as error:  # A layer's code may raise anything, and so may TensorFlow.
             raise ConversionError(
                 f"{self._card.name}: the Keras model cannot answer a tile of the card's shape:"

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 
-import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
 
-from astrotriton.gateway.errors import HeadersTooLargeError, UploadTimeoutError, problem_of
+from astrotriton.gateway.errors import HeadersTooLargeError, UploadTimeoutError
+from astrotriton.gateway.http.problems import problem_answer
 from astrotriton.gateway.pace import Pace
 from astrotriton.gateway.settings import GatewaySettings
 
@@ -159,11 +159,7 @@ def _waits(scope: Scope) -> bool:
 
 
 async def _say(error: HeadersTooLargeError, send: Send) -> None:
-    body = msgspec.json.encode(problem_of(error))
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", b"%d" % len(body)),
-    ]
+    headers, body = problem_answer(error)
     start: Message = {"type": "http.response.start", "status": error.status, "headers": headers}
     await send(start)
     await send({"type": "http.response.body", "body": body, "more_body": False})

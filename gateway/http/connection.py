@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import h11
-import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from astrotriton.gateway.errors import (
@@ -14,8 +13,8 @@ from astrotriton.gateway.errors import (
     HeaderTimeoutError,
     MalformedBodyError,
     TransferError,
-    problem_of,
 )
+from astrotriton.gateway.http.problems import problem_answer
 
 # What is still read of a request that could not be understood, so that the answer arrives: closing
 # at once would make the caller's system throw the answer away.
@@ -171,12 +170,8 @@ class Connection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        body = msgspec.json.encode(problem_of(error))
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
+        headers, body = problem_answer(error)
+        headers.append((b"connection", b"close"))
         for event in (
             h11.Response(status_code=error.status, headers=headers),
             h11.Data(data=body),
