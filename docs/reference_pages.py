@@ -18,7 +18,7 @@ from astrotriton.cli import main
 from astrotriton.commands import models
 from astrotriton.gateway import errors
 from astrotriton.gateway.__main__ import main as gateway
-from astrotriton.gateway.services.outbox import STREAM
+from astrotriton.gateway.backends.stream import MAX_AGE, STREAM
 from astrotriton.gateway.services.runs import EVENTS_KEPT
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import GateSettings, ModelConfig
@@ -208,13 +208,17 @@ def _events() -> str:
         "",
         "The gateway publishes [CloudEvents 1.0](https://cloudevents.io) in structured JSON on "
         f"NATS JetStream, in the stream `{STREAM}`. The NATS subject of an event is its `type`. "
-        "The gateway makes the stream where it is missing, without a limit of age or size; of a "
-        "stream that an operator has made, it only adds the missing subjects.",
+        "The gateway makes the stream where it is missing, and keeps events for "
+        f"{MAX_AGE / 86400:g} days unless `ASTROTRITON_NATS_MAX_AGE` or "
+        "`ASTROTRITON_NATS_MAX_BYTES` says otherwise; to a stream that an operator has made, it "
+        "only adds the missing subjects, unless one of these is set.",
         "",
         "An event is written to the outbox in the same transaction as what it tells of, and is "
         "published until JetStream acknowledges it. Its `id` is also the id by which JetStream "
-        "drops repetitions. A consumer may see an event twice, and never misses one. The outbox "
-        f"keeps a published event for {EVENTS_KEPT.days} days.",
+        "drops repetitions, within two minutes unless the stream's `duplicate_window` says otherwise. "
+        "A consumer may see an event twice, and never misses one that the stream still keeps. The "
+        f"outbox keeps a published event for {EVENTS_KEPT.days} days, and publishes it again if "
+        "NATS has lost it ([a power cut](../operations.md#a-power-cut)).",
         "",
         "The attribute `dataschema` of an event is the address of its JSON Schema at the gateway, "
         "`/schema/events/TYPE.json`. These are the same schemas.",

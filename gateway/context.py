@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from astrotriton.gateway.backends.mlflow import MlflowRuns
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.backends.oidc import TokenVerifier
+from astrotriton.gateway.backends.stream import Retention
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.services.access import AccessService
 from astrotriton.gateway.services.admission import Admission
@@ -16,6 +17,7 @@ from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.drift.service import DriftService
+from astrotriton.gateway.services.durability import DurabilityService
 from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.exposures import ExposureService
 from astrotriton.gateway.services.health import HealthService
@@ -71,6 +73,7 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             url=settings.nats_url,
             timeout=settings.nats_timeout,
             poll=settings.outbox_poll,
+            retention=Retention(settings.nats_max_age, settings.nats_max_bytes),
         )
         event_source = EventSource(settings.event_source, f"{settings.own_url}/schema/events")
         admission = Admission(
@@ -176,6 +179,7 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
         )
         background = [
             asyncio.create_task(outbox.run(), name="outbox publisher"),
+            asyncio.create_task(DurabilityService(database).run(), name="durability"),
             asyncio.create_task(shadow.run(), name="challenger in the shadow"),
             asyncio.create_task(recorder.run(), name="recorder"),
             asyncio.create_task(sampler.run(), name="drift samples"),

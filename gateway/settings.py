@@ -162,6 +162,20 @@ class GatewaySettings(BaseSettings):
     nats_timeout: float = Field(
         5.0, title="NATS timeout", description="Seconds to wait for an acknowledgement.", gt=0
     )
+    nats_max_age: float | None = Field(
+        None,
+        title="Events kept",
+        description="Seconds that the stream keeps events, which is how long a consumer may be "
+        "away; left out: a week, and a stream that there is stays as it is.",
+        ge=3600,
+    )
+    nats_max_bytes: int | None = Field(
+        None,
+        title="Most bytes of events",
+        description="Bytes of all events on the stream, beyond which the oldest go; left out: as "
+        "many as NATS has room for, and a stream that there is stays as it is.",
+        ge=1 * _MIB,
+    )
     event_source: str = Field(
         "/astrotriton/gateway",
         title="Event source",

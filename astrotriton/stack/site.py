@@ -249,12 +249,17 @@ def region_prefix(data: Path) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step by one that only its owner may read."""
+    """Replace a file in one step by one that only its owner may read.
+
+    After a power cut there is the old one or the new one, whole.
+    """
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     new.replace(path)
 
 

@@ -53,6 +53,10 @@ READY = Gauge("astrotriton_ready", "Whether the gateway was ready when it was la
 OUTBOX_WAITING = Gauge("astrotriton_outbox_waiting_events", "Events that wait to be published.")
 OUTBOX_LAG = Gauge("astrotriton_outbox_lag_seconds", "How long the oldest of them has waited.")
 OUTBOX_PUBLISHED = Counter("astrotriton_outbox_published_events", "Events published.")
+OUTBOX_REPEATED = Counter(
+    "astrotriton_outbox_repeated_events",
+    "Events published again, because the stream had lost them.",
+)
 SAMPLES_DROPPED = Counter(
     "astrotriton_samples_dropped", "What was measured and not kept, by kind.", ("kind",)
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import datetime
 from uuid import UUID
 
 import nats
@@ -9,23 +10,32 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import Header
-from nats.js.errors import NotFoundError
 
+from astrotriton.gateway.backends.stream import STREAM, Retention, is_there, made_at, open_stream
 from astrotriton.gateway.errors import DependencyError
-from astrotriton.gateway.observability.metrics import OUTBOX_PUBLISHED
+from astrotriton.gateway.observability.metrics import OUTBOX_PUBLISHED, OUTBOX_REPEATED
 from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.storage.database import Database
-from astrotriton.gateway.storage.outbox import lock_waiting, mark_published
-
-STREAM = "ASTROTRITON"
-SUBJECTS = ["detection.>", "model.>"]
+from astrotriton.gateway.storage.outbox import (
+    list_published,
+    lock_waiting,
+    mark_published,
+    mark_waiting,
+    mark_waiting_beyond,
+)
 
 _BATCH = 100
 _SHORTEST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _FORESEEN = (NatsError, OSError, TimeoutError, DependencyError)
 
+_AS_IT_IS = Retention()
+
 _log = logging.getLogger(__name__)
+
+
+class StreamFellBackError(NatsError):
+    """The stream has given an event a place that it had given to another before."""
 
 
 class OutboxPublisher:
@@ -33,6 +43,10 @@ class OutboxPublisher:
 
     Several publishers may share an outbox. An event whose acknowledgement is lost is published
     again; the stream recognises it by its id. While NATS is away, events wait.
+
+    A server may acknowledge what is not on its disk yet, and lose it with its power. So the outbox
+    notes where on the stream an event came to lie, and each new connection begins with a look
+    whether it still lies there. What does not is published again under the same id.
 
     Attributes
     ----------
@@ -49,16 +63,29 @@ class OutboxPublisher:
         Seconds to wait for a connection or an acknowledgement.
     poll
         Seconds after which to look for events without being told.
+    retention
+        For how long the stream keeps events.
     """
 
-    def __init__(self, database: Database, *, url: str, timeout: float, poll: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        url: str,
+        timeout: float,
+        poll: float,
+        retention: Retention = _AS_IT_IS,
+    ) -> None:
         self._database = database
         self._url = url
         self._timeout = timeout
         self._poll = poll
+        self._retention = retention
         self._wake = asyncio.Event()
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
+        self._made_at: datetime | None = None
+        self._last = 0
         self.fault: str | None = "not connected yet"
 
     def wake(self) -> None:
@@ -85,7 +112,9 @@ class OutboxPublisher:
         try:
             if self._stream is None:
                 self._client = await self._connect()
-                self._stream = await self._open_stream(self._client)
+                stream = self._client.jetstream(timeout=self._timeout)
+                await self.repeat_lost(stream)
+                self._stream = stream
             while await self.publish_waiting(self._stream) == _BATCH:
                 pass
         except Exception as error:
@@ -99,6 +128,39 @@ class OutboxPublisher:
         if client is not None:
             await client.close()
 
+    async def repeat_lost(self, stream: JetStreamContext) -> int:
+        """Let those published events wait again that the stream no longer has, and count them.
+
+        To be called before the first event is published on a connection: others would take the
+        places of those that are lost.
+
+        Raises
+        ------
+        nats.errors.Error, OSError, TimeoutError, DependencyError
+            If the stream cannot be made or read.
+        """
+        async with self._database.transaction() as connection:
+            # What other publishers note from here on is newer than what the stream tells.
+            info = await open_stream(stream, self._retention)
+            self._made_at, self._last = made_at(info), info.state.last_seq
+            lost = await mark_waiting_beyond(connection, self._made_at, self._last)
+            below = self._last + 1
+            while noted := await list_published(connection, self._made_at, below, _BATCH):
+                gone = [one for one in noted if not await is_there(stream, info, *one)]
+                if not gone:
+                    break
+                await mark_waiting(connection, [one.id for one in gone])
+                lost += len(gone)
+                below = noted[-1].sequence
+        if lost:
+            _log.warning(
+                "the stream %s has lost %d events that it had acknowledged, its last is %d: they"
+                " are published again; `sync_interval: always` in NATS keeps it from losing any",
+                *(STREAM, lost, self._last),
+            )
+        OUTBOX_REPEATED.inc(lost)
+        return lost
+
     async def publish_waiting(self, stream: JetStreamContext) -> int:
         """Publish the oldest waiting events, and say how many the stream acknowledged.
 
@@ -107,12 +169,13 @@ class OutboxPublisher:
         nats.errors.Error, OSError, TimeoutError
             If one was not acknowledged; those before it are noted as published all the same.
         """
-        published: list[UUID] = []
+        assert self._made_at is not None, "repeat_lost comes first"
+        published: dict[UUID, int] = {}
         fault: Exception | None = None
         async with self._database.transaction() as connection:
             for waiting in await lock_waiting(connection, _BATCH):
                 try:
-                    await stream.publish(
+                    acknowledged = await stream.publish(
                         waiting.subject,
                         waiting.event.encode(),
                         timeout=self._timeout,
@@ -125,8 +188,12 @@ class OutboxPublisher:
                 except (NatsError, OSError, TimeoutError) as error:
                     fault = error
                     break
-                published.append(waiting.id)
-            await mark_published(connection, published)
+                published[waiting.id] = acknowledged.seq
+                if not acknowledged.duplicate and acknowledged.seq <= self._last:
+                    fault = StreamFellBackError(f"from {self._last} to {acknowledged.seq}")
+                    break
+                self._last = max(self._last, acknowledged.seq)
+            await mark_published(connection, self._made_at, published)
         OUTBOX_PUBLISHED.inc(len(published))
         if fault is not None:
             raise fault
@@ -143,20 +210,6 @@ class OutboxPublisher:
             error_cb=_log_client_error,
             name="astrotriton-gateway",
         )
-
-    async def _open_stream(self, client: Client) -> JetStreamContext:
-        """The stream, made if it is missing; of an operator's own only subjects are added to."""
-        stream = client.jetstream(timeout=self._timeout)
-        try:
-            config = (await stream.stream_info(STREAM)).config
-        except NotFoundError:
-            await stream.add_stream(name=STREAM, subjects=SUBJECTS)
-        else:
-            missing = [name for name in SUBJECTS if name not in (config.subjects or ())]
-            if missing:
-                config.subjects = [*(config.subjects or ()), *missing]
-                await stream.update_stream(config)
-        return stream
 
 
 async def _log_client_error(error: Exception) -> None:

@@ -21,6 +21,8 @@ def gateway(site: Site, repository: Path) -> Part:
     """
     port, addresses = site.ports["gateway"], site.addresses
     defaults = {
+        # Most of what the stack's NATS has room for.
+        "ASTROTRITON_NATS_MAX_BYTES": str(768 * 1024 * 1024),
         "ASTROTRITON_TRITON_SHARED_MEMORY": "true",
         "ASTROTRITON_MLFLOW_URI": addresses.mlflow_url,
         "ASTROTRITON_TRITON_METRICS_PORT": str(site.ports["triton_metrics"]),

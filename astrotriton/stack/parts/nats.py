@@ -18,7 +18,11 @@ def nats(site: Site) -> Part:
 host: "127.0.0.1"
 port: {port}
 authorization {{ token: "{site.credentials.nats}" }}
-jetstream {{ store_dir: "{folder}", max_file_store: 1GB, max_memory_store: 64MB }}
+jetstream {{
+  store_dir: "{folder}", max_file_store: 1GB, max_memory_store: 64MB
+  # What it has acknowledged is on the disk, and survives a power cut.
+  sync_interval: always
+}}
 """.encode(),
     )
 

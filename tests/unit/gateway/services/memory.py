@@ -26,7 +26,7 @@ from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
 from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
-from astrotriton.gateway.storage.outbox import Waiting
+from astrotriton.gateway.storage.outbox import Published, Waiting
 from astrotriton.gateway.storage.performance import Counted, MeasuredMinute
 from astrotriton.gateway.storage.runs import RunSummary
 from astrotriton.gateway.storage.shadow import Comparison
@@ -66,7 +66,8 @@ class Memory:
     jobs: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     idempotency: dict[tuple[str, str], tuple[str, UUID]] = field(default_factory=dict)
     outbox: list[Event] = field(default_factory=list)
-    published: set[UUID] = field(default_factory=set)
+    published: dict[UUID, tuple[datetime, int]] = field(default_factory=dict)
+    server_settings: dict[str, str] = field(default_factory=dict)
     comparisons: list[tuple[UUID, UUID, Comparison]] = field(default_factory=list)
     measured: dict[tuple[UUID, datetime, int, str], MeasuredMinute] = field(default_factory=dict)
     counted: list[tuple[int, Counted]] = field(default_factory=list)
@@ -235,14 +236,50 @@ async def lock_waiting(memory: Memory, limit: int) -> list[Waiting]:
 
 
 @_stands_in_for("outbox")
-async def mark_published(memory: Memory, event_ids: list[UUID]) -> None:
-    memory.published.update(event_ids)
+async def mark_published(
+    memory: Memory, stream_made_at: datetime, published: dict[UUID, int]
+) -> None:
+    memory.published |= {one: (stream_made_at, place) for one, place in published.items()}
+
+
+@_stands_in_for("outbox")
+async def mark_waiting_beyond(memory: Memory, stream_made_at: datetime, last: int) -> int:
+    lost = [
+        one
+        for one, (made_at, place) in memory.published.items()
+        if made_at != stream_made_at or place > last
+    ]
+    await mark_waiting(memory, lost)
+    return len(lost)
+
+
+@_stands_in_for("outbox")
+async def mark_waiting(memory: Memory, event_ids: list[UUID]) -> None:
+    for one in event_ids:
+        del memory.published[one]
+
+
+@_stands_in_for("outbox")
+async def list_published(
+    memory: Memory, stream_made_at: datetime, below: int, limit: int
+) -> list[Published]:
+    noted = [
+        Published(place, one)
+        for one, (made_at, place) in memory.published.items()
+        if made_at == stream_made_at and place < below
+    ]
+    return sorted(noted, reverse=True)[:limit]
 
 
 @_stands_in_for("outbox")
 async def measure_waiting(memory: Memory) -> tuple[int, float]:
     waiting = [one for one in memory.outbox if one.id not in memory.published]
     return len(waiting), 90.0 if waiting else 0.0
+
+
+@_stands_in_for("durability")
+async def read_settings(memory: Memory, names: list[str]) -> dict[str, str]:
+    return {name: memory.server_settings[name] for name in names}
 
 
 @_stands_in_for("migrate")
