@@ -249,10 +249,10 @@ class Report:
 
 
 @contextlib.asynccontextmanager
-async def load(addresses: Addresses, report: Report) -> AsyncIterator[None]:
+async def load(gateway_url: str, report: Report, clients: int = 3) -> AsyncIterator[None]:
     """Keep a few clients scoring while the block runs."""
     patient = Retries(attempts=100, longest_pause=2.0)
-    async with AsyncClient(addresses.gateway_url, deadline=DEADLINE, retries=patient) as http:
+    async with AsyncClient(gateway_url, deadline=DEADLINE, retries=patient) as http:
 
         async def ask(number: int, turn: int) -> None:
             name = f"load {number}/{turn}"
@@ -273,13 +273,13 @@ async def load(addresses: Addresses, report: Report) -> AsyncIterator[None]:
             if waited > DEADLINE + _SLACK:
                 report.broken.append(f"{name} waited {waited:.1f} s")
 
-        async with asking(ask, clients=3):
+        async with asking(ask, clients=clients):
             yield
 
 
 async def hurt(victim: Victim, faults: Sequence[str], report: Report) -> None:
     """Cause faults one after the other, each after the recovery from the one before."""
-    async with load(victim.addresses, report):
+    async with load(victim.addresses.gateway_url, report):
         for name in faults:
             await asyncio.sleep(1.0)
             started = time.monotonic()

@@ -215,10 +215,10 @@ def _events() -> str:
         "",
         "An event is written to the outbox in the same transaction as what it tells of, and is "
         "published until JetStream acknowledges it. Its `id` is also the id by which JetStream "
-        "drops repetitions, within two minutes unless the stream's `duplicate_window` says otherwise. "
-        "A consumer may see an event twice, and never misses one that the stream still keeps. The "
-        f"outbox keeps a published event for {EVENTS_KEPT.days} days, and publishes it again if "
-        "NATS has lost it ([a power cut](../operations.md#a-power-cut)).",
+        "drops repetitions, within two minutes unless the stream's `duplicate_window` says "
+        "otherwise. A consumer may see an event twice, and never misses one that the stream still "
+        f"keeps. The outbox keeps a published event for {EVENTS_KEPT.days} days, and publishes it "
+        "again if NATS has lost it ([a power cut](../operations.md#a-power-cut)).",
         "",
         "The attribute `dataschema` of an event is the address of its JSON Schema at the gateway, "
         "`/schema/events/TYPE.json`. These are the same schemas.",

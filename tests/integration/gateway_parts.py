@@ -337,6 +337,10 @@ class NatsServer(Process):
         self.launch([binary, "-js", "-sd", store, "-a", address, "-p", str(self._port)])
         until_listening(self, self._port)
 
+    def forget(self) -> None:
+        """Lose all streams; it must not run."""
+        shutil.rmtree(self._folder / "store")
+
 
 class TritonServer(Process):
     """Triton from pip with the project's own onnxruntime backend."""

@@ -23,7 +23,10 @@ import pytest
 from cloudevents.http import from_json
 from jsonschema import Draft202012Validator
 
+from astrotriton.gateway.backends.stream import MAX_AGE
+from astrotriton.gateway.services.durability import AT_RISK, DurabilityService
 from astrotriton.gateway.settings import GatewaySettings
+from astrotriton.gateway.storage.database import open_database
 from astrotriton.gateway.storage.migrate import migrate
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.wire.models import ModelRef
@@ -528,6 +531,39 @@ async def test_events_wait_while_nats_is_away(client, settings, nats_server):
     stored = [from_json((await stream.get_msg("ASTROTRITON", number)).data) for number in (1, 2, 3)]
     await connection.close()
     assert [event["subject"] for event in stored] == [run["run_id"] for run in runs]
+
+
+async def test_events_that_nats_has_lost_are_published_again(client, settings, nats_server):
+    database = settings.database_url.get_secret_value()
+    runs = [(await infer(client, npy(exposure()))).json() for _ in range(2)]
+    await until_published(database)
+    nats_server.kill()
+    nats_server.forget()
+    nats_server.start()
+
+    connection = await nats.connect(nats_server.url)
+    stream = connection.jetstream()
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                config = (info := await stream.stream_info("ASTROTRITON")).config
+            except nats.js.errors.NotFoundError:
+                pass
+            else:
+                if info.state.messages == len(runs):
+                    break
+            await asyncio.sleep(0.1)
+    stored = [from_json((await stream.get_msg("ASTROTRITON", number)).data) for number in (1, 2)]
+    await connection.close()
+    assert [event["subject"] for event in stored] == [run["run_id"] for run in runs]
+    assert (config.max_age, config.max_bytes) == (MAX_AGE, -1)
+    await until_published(database)
+
+
+async def test_what_postgresql_would_lose_is_seen(settings):
+    """The server of the tests syncs nothing, because nothing of it outlives them."""
+    async with open_database(settings) as database:
+        assert await DurabilityService(database).look() == list(AT_RISK)
 
 
 async def test_two_gateways_share_the_outbox_and_each_event_is_sent_once(settings, nats_server):
