@@ -110,6 +110,9 @@ class OutboxPublisher:
 
     async def _publish(self) -> None:
         try:
+            if self._client is not None and not self._client.is_connected:
+                # With nothing to publish, nobody else notices that the server has gone.
+                await self._close()
             if self._stream is None:
                 self._client = await self._connect()
                 stream = self._client.jetstream(timeout=self._timeout)
