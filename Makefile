@@ -10,11 +10,12 @@ export ORT_DISABLE_TELEMETRY := 1
 # mkdocs-material would announce its successor at each build.
 export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
+PIP_AUDIT := 2.10.1
 # Tests that run at once, each file of them with servers of its own.
 JOBS ?= 2
 
 .PHONY: help demo up down test test-system coverage chart-test chart-snapshots chart-audit check docs format train \
-  evaluate bench gpu-pack lock lock-images clean
+  evaluate bench gpu-pack lock lock-images release sbom audit clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -90,6 +91,16 @@ lock-images: ## the part of requirements.lock that each image is made from
 	$(IMAGE_LOCK) pyproject.toml --extra server --extra training --extra keras2 --extra servers --group triton \
 	  -o requirements/export.lock
 	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
+
+release: .venv/.stamp ## build wheel, source distribution and chart of this commit into dist/, with provenance; ARGS= as release/ takes them
+	@$(BIN)/python -m release build $(ARGS)
+
+sbom: .venv/.stamp ## list what is in each image, with licences, into dist/ (CycloneDX)
+	@$(BIN)/python -m release sbom $(ARGS)
+
+audit: .venv/.stamp ## ask PyPI whether a package of the images has a known weakness
+	@$(BIN)/uvx pip-audit@$(PIP_AUDIT) --strict --disable-pip --require-hashes \
+	  -r requirements/gateway.lock -r requirements/export.lock -r requirements/build.lock
 
 clean: ## remove the environment; the data in var/ stay
 	rm -rf .venv
