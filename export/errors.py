@@ -26,6 +26,10 @@ class RegistryError(ExportError):
     """MLflow cannot be reached, or does not hold what was asked of it."""
 
 
+class UnknownVersionError(ExportError):
+    """A model, version or alias that was asked for, and that there is not."""
+
+
 class LoadError(RegistryError):
     """A registered model that no Keras at hand can read."""
 

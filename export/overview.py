@@ -5,10 +5,18 @@ from datetime import UTC, datetime
 import msgspec
 
 from astrotriton.export import pipeline, registry
-from astrotriton.export.errors import ExportError, ServingError
+from astrotriton.export.champions import CHAMPIONS_FILE, Champions, champions_of
+from astrotriton.export.errors import (
+    ExportError,
+    RegistryError,
+    ServingError,
+    UnknownVersionError,
+)
 from astrotriton.export.gateway_routes import Route
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.promotion import Serving
+from astrotriton.export.registry import CHALLENGER, CHAMPION, PREVIOUS, RegisteredVersion
+from astrotriton.export.repository import Repository
 from astrotriton.export.serving import Replica
 
 
@@ -23,7 +31,8 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True):
         Whether it is in MLflow, in the repository, and in its ``config.pbtxt``.
     gates
         ``passed``; ``part``: not all of them were asked; ``refused``; or ``none``, if there is no
-        manifest that MLflow vouches for.
+        manifest that MLflow vouches for. A version that MLflow does not have (any more), or
+        cannot be asked about, has the manifest beside it vouch for itself.
     aliases
         Its aliases in MLflow.
     loaded
@@ -43,13 +52,25 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """All versions of a model, and what cannot be seen of them."""
+    """All versions of a model, and what cannot be seen of them.
+
+    Attributes
+    ----------
+    champions
+        As the repository notes them.
+    mismatches
+        Where aliases or route say something else, in words, with the command that mends it.
+    faults
+        What does not answer.
+    """
 
     name: str
     at: datetime
     versions: list[VersionState]
+    champions: Champions
     route: Route | None
     replicas: int
+    mismatches: list[str]
     faults: list[str]
 
     def text(self) -> str:
@@ -73,7 +94,11 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
             for row in rows
         ]
         lines.append(f"gateway: {self._routed()}")
+        if self.champions.previous is not None:
+            back = ", ".join(map(str, reversed(self.champions.versions[:-1])))
+            lines.append(f"to go back to: {back} (astrotriton rollback {self.name} --to N)")
         lines += [f"problem: {one.problem}" for one in self.versions if one.problem]
+        lines += [f"mismatch: {one}" for one in self.mismatches]
         return "\n".join([*lines, *(f"cannot be seen: {fault}" for fault in self.faults)])
 
     def _routed(self) -> str:
@@ -90,14 +115,27 @@ def overview(name: str, serving: Serving) -> Overview:
 
     Raises
     ------
+    UnknownVersionError
+        If there is no such model.
     ExportError
-        If MLflow or the repository cannot be reached.
+        If the repository cannot be reached.
     """
     repository = serving.repository
-    registered = {one.version: one for one in registry.versions(name)}
-    aliases = registry.aliases(name)
     published, listed = repository.versions(name), repository.listed(name)
     faults: list[str] = []
+    registered: dict[int, RegisteredVersion] = {}
+    aliases: dict[str, int] | None = None
+    try:
+        registered = {one.version: one for one in registry.versions(name)}
+        aliases = registry.aliases(name)
+    except RegistryError as error:
+        faults.append(str(error))
+    else:
+        if not registered and not published:
+            raise UnknownVersionError(
+                f"there is no {name!r}, neither in MLflow nor in {repository.location};"
+                f" published are {', '.join(repository.names()) or 'none'}"
+            )
     loaded: dict[str, list[int]] = {}
     for address in serving.replicas:
         with Replica(address) as replica:
@@ -111,14 +149,21 @@ def overview(name: str, serving: Serving) -> Overview:
             route = serving.gateway.route(name)
         except ServingError as error:
             faults.append(str(error))
+    try:
+        champions = champions_of(name, repository)
+    except RegistryError:
+        champions = Champions()
 
     states = []
-    known = {*registered, *published, *listed}.union(*loaded.values())
-    for version in sorted(known):
+    seen = {*registered, *published, *listed}.union(*loaded.values())
+    for version in sorted(seen):
         gates, problem = "none", None
         try:
-            if version in published and version in registered:
-                manifest = pipeline.read_manifest(registered[version], repository)
+            if version in published:
+                if (known := registered.get(version)) is not None:
+                    manifest = pipeline.read_manifest(known, repository)
+                else:
+                    manifest = repository.manifest(name, version)
                 gates = "none" if manifest is None else _outcome(manifest)
         except ExportError as error:
             problem = str(error)
@@ -129,7 +174,7 @@ def overview(name: str, serving: Serving) -> Overview:
                 published=version in published,
                 listed=version in listed,
                 gates=gates,
-                aliases=sorted(alias for alias, one in aliases.items() if one == version),
+                aliases=sorted(one for one, at in (aliases or {}).items() if at == version),
                 loaded=[address for address, ready in loaded.items() if version in ready],
                 problem=problem,
             )
@@ -138,10 +183,43 @@ def overview(name: str, serving: Serving) -> Overview:
         name=name,
         at=datetime.now(UTC),
         versions=states,
+        champions=champions,
         route=route,
         replicas=len(serving.replicas),
+        mismatches=_mismatches(name, champions, aliases, route, repository),
         faults=faults,
     )
+
+
+def _mismatches(
+    name: str,
+    champions: Champions,
+    aliases: dict[str, int] | None,
+    route: Route | None,
+    repository: Repository,
+) -> list[str]:
+    """What the aliases and the route say other than the repository notes."""
+    told = []
+    wanted = champions.aliases()
+    if aliases is not None and repository.note(name, CHAMPIONS_FILE) is not None:
+        told += [
+            f"the alias {alias} is {_at(aliases.get(alias))} in MLflow, and should be"
+            f" {_at(wanted.get(alias))}: `astrotriton models {name} --mend-aliases`, or promote"
+            " what shall serve"
+            for alias in (CHAMPION, PREVIOUS, CHALLENGER)
+            if aliases.get(alias) != wanted.get(alias)
+        ]
+    if route is not None and champions.champion not in (None, route.champion):
+        told.append(
+            f"the gateway asks version {route.champion}, and the champion is version"
+            f" {champions.champion}: a change stopped half-way; promote or roll back to the one"
+            " that shall serve"
+        )
+    return told
+
+
+def _at(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
 
 
 def _outcome(manifest: Manifest) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.export import convert, digests, gates, registry
-from astrotriton.export.errors import GateError, RepositoryError
+from astrotriton.export.champions import champions_of
+from astrotriton.export.errors import GateError
 from astrotriton.export.gates.version import Fields, GoldenTiles, Progress, Trial
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.precision import Precision
-from astrotriton.export.promotion import rival_of
 from astrotriton.export.registry import RegisteredVersion
 from astrotriton.export.repository import CARD_FILE, MANIFEST_FILE, Repository
 from astrotriton.export.sources import Converter, published_card, title, under_test
@@ -144,11 +144,10 @@ def export(
         before = candidate.published_before
     assert card is not None
     if serve:
-        aliases = registry.aliases(registered.name)
         with repository.locked(registered.name):
             # The version before stays loaded until the new one has proved itself.
-            others = [one for one in repository.listed(card.name) if one != card.version]
-            wanted = {registered.version, *(aliases.values() or others[-1:])}
+            others = champions_of(card.name, repository).aliases().values()
+            wanted = {registered.version, *others}
             repository.list_versions(card, wanted, settings, profile or settings.device())
     return ExportedVersion(
         registered.name,
@@ -175,6 +174,8 @@ def verify(
 ) -> Candidate:
     """Ask a version everything, and record the answers in its MLflow run; publish nothing.
 
+    The answers of a version that is published already are put beside it, too.
+
     Parameters
     ----------
     registered
@@ -197,7 +198,9 @@ def verify(
         If the version cannot be loaded or measured.
     """
     published = published_card(registered, repository, settings, on_progress, precision)
-    champion = rival_of(registered.name, registered.version, repository) if trial else None
+    champion = None
+    if trial is not None:
+        champion = champions_of(registered.name, repository).rival(registered.version)
     tested = under_test(
         registered,
         repository,
@@ -232,6 +235,9 @@ def verify(
         gates=answers,
     )
     registry.record(registered, tested.card, manifest)
+    if published is not None and trial is not None:
+        # What MLflow vouches for is what lies beside the version, so that it keeps its blessing.
+        repository.attach(registered.name, registered.version, MANIFEST_FILE, manifest.to_json())
     if manifest.failed:
         raise GateError(manifest)
     return Candidate(
@@ -255,7 +261,9 @@ def publish(
     """
     name, version = candidate.registered.name, candidate.registered.version
     on_progress(f"publishing {repository.where(name, version)}")
-    added = repository.publish(candidate.card, candidate.files)
+    added = not candidate.published_before
+    if added:
+        added = repository.publish(candidate.card, candidate.files)
     try:
         repository.attach(name, version, MANIFEST_FILE, candidate.manifest.to_json())
     except BaseException:
@@ -272,15 +280,8 @@ def read_manifest(registered: RegisteredVersion, repository: Repository) -> Mani
     ExportError
         If it cannot be read.
     """
-    try:
-        content = repository.file(registered.name, registered.version, MANIFEST_FILE)
-    except FileNotFoundError:
+    name, version = registered.name, registered.version
+    if (manifest := repository.manifest(name, version)) is None:
         return None
-    card = repository.read(registered.name, registered.version)
-    try:
-        manifest = Manifest.from_json(content)
-    except ValueError as error:
-        raise RepositoryError(str(error)) from error
-    if manifest.digests.get(CARD_FILE) != digests.of_bytes(card.to_json()):
-        return None
+    content = repository.file(name, version, MANIFEST_FILE)
     return manifest if registered.manifest_digest == digests.of_bytes(content) else None

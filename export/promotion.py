@@ -1,9 +1,10 @@
 """A proven version goes live on every Triton, by alias and on the gateway; and comes back.
 
 The order is what makes it safe: published, listed, loaded and proven on every replica, then the
-alias moves, then the gateway asks it, and only then does what nobody asks any more go away. Until
-the gateway's step the old version answers. Each step may be repeated: after a failure all is put
-back, and after a ``kill -9`` the same command finishes the job.
+repository notes it as the champion, then the gateway asks it, and only then do MLflow's aliases
+follow and does what nobody asks any more go away. Until the gateway's step the old version answers.
+Each step may be repeated: after a failure all is put back, and after a ``kill -9`` the same command
+finishes the job. MLflow comes last and stops nothing.
 """
 
 import contextlib
@@ -13,21 +14,27 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import registry
-from astrotriton.export.errors import ExportError, RegistryError, ServingError, UnfinishedError
+from astrotriton.export.champions import CHAMPIONS_FILE, Champions, champions_of, keep_champions
+from astrotriton.export.errors import (
+    ExportError,
+    RegistryError,
+    ServingError,
+    UnfinishedError,
+    UnknownVersionError,
+)
 from astrotriton.export.gateway_routes import Challenger, Gateway, Mode, Route, UncertainError
-from astrotriton.export.registry import CHALLENGER, CHAMPION, PREVIOUS
 from astrotriton.export.repository import Listing, Repository
 from astrotriton.export.serving import Replica
 from astrotriton.settings import ModelConfig
 
 Progress = Callable[[str], None]
-Step = Literal["pinned", "listed", "loaded", "aliased", "routed", "trimmed", "pruned"]
+Step = Literal["pinned", "listed", "loaded", "noted", "routed", "aliased", "trimmed", "pruned"]
 OnStep = Callable[[Step], None]
-
-_ALIASES = (PREVIOUS, CHAMPION, CHALLENGER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +69,60 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What is served of a model after a promotion or a rollback."""
+    """What is served of a model after a promotion or a rollback.
+
+    Attributes
+    ----------
+    champion, previous_champion
+        The version that answers, and the one that a rollback brings back; None if there is none.
+    challenger
+        What is tried beside the champion; None if nothing is.
+    removed
+        Versions that pruning removed from the repository; nobody can go back to them.
+    notes
+        What is still to be done, or to be known, in words.
+    """
 
     name: str
     champion: int
     previous_champion: int | None
     challenger: Challenger | None
     removed: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def champion_of(name: str, repository: Repository) -> int | None:
-    """The version that is the champion, or serves as one as nothing was ever promoted."""
-    if (champion := registry.aliases(name).get(CHAMPION)) is not None:
-        return champion
-    return max(repository.listed(name), default=None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What shall be served.
+
+    Attributes
+    ----------
+    card
+        Of the version that is loaded and proven.
+    champions
+        What the repository keeps from then on.
+    challenger
+        As the gateway is told.
+    noted_last
+        Whether the repository notes it only once the gateway asks it. A rollback that was killed is
+        then finished by the next one, and not gone on with.
+    """
+
+    card: UNetModel
+    champions: Champions
+    challenger: Challenger | None = None
+    noted_last: bool = False
 
 
-def rival_of(name: str, version: int, repository: Repository) -> int | None:
-    """The champion that a version is measured against: the one before, if it is that itself."""
-    champion = champion_of(name, repository)
-    return champion if champion != version else registry.aliases(name).get(PREVIOUS)
+# Made of the champions and the route as they are once nobody else can change them.
+_Plan = Callable[[Champions, Route | None], _Change]
 
 
 def promote(
     card: UNetModel,
     serving: Serving,
     *,
+    judged_against: int | UnsetType | None = UNSET,
     on_progress: Progress = lambda _: None,
     on_step: OnStep = lambda _: None,
 ) -> Live:
@@ -97,6 +132,9 @@ def promote(
     ----------
     card
         Of the version.
+    judged_against
+        The champion that its gates compared it with, None for no champion; if not given, any
+        will do.
     on_progress
         Told what comes next, in a few words.
     on_step
@@ -105,15 +143,19 @@ def promote(
     Raises
     ------
     ExportError
-        If a step fails. The champion is then the one before, and everything is as it was.
+        If it was judged against another champion than there is now, or a step fails. The champion
+        is then the one before, and everything is as it was.
     UnfinishedError
         If not everything could be put back, or the version is live and the one before could not be
         unloaded.
     """
     version = _number(card)
-    previous = rival_of(card.name, version, serving.repository)
-    live = Live(name=card.name, champion=version, previous_champion=previous, challenger=None)
-    return _go_live(card, live, serving, on_progress, on_step)
+
+    def plan(now: Champions, route: Route | None) -> _Change:
+        _check_rival(card, now, judged_against)
+        return _Change(card=card, champions=now.promoted(version))
+
+    return _go_live(card.name, plan, serving, on_progress, on_step)
 
 
 def challenge(
@@ -122,6 +164,7 @@ def challenge(
     mode: Mode,
     fraction: float,
     *,
+    judged_against: int | UnsetType | None = UNSET,
     on_progress: Progress = lambda _: None,
     on_step: OnStep = lambda _: None,
 ) -> Live:
@@ -131,7 +174,7 @@ def challenge(
     ----------
     mode, fraction
         As `astrotriton.export.gateway_routes.Challenger` has them.
-    card, on_progress, on_step
+    card, judged_against, on_progress, on_step
         As `promote` takes them.
 
     Raises
@@ -140,20 +183,20 @@ def challenge(
         If there is no champion or no gateway, or a step fails. Everything is then as it was.
     """
     version = _number(card)
-    champion = champion_of(card.name, serving.repository)
-    if champion is None or champion == version:
-        raise ServingError(
-            f"{card.name} version {version} has no champion to challenge: promote it as champion"
-        )
+
+    def plan(now: Champions, route: Route | None) -> _Change:
+        if now.champion in (None, version):
+            raise ServingError(
+                f"{card.name} version {version} has no champion to challenge: promote it as"
+                " champion"
+            )
+        _check_rival(card, now, judged_against)
+        trial = Challenger(version=version, mode=mode, fraction=fraction)
+        return _Change(card=card, champions=now.challenged(version), challenger=trial)
+
     if serving.gateway is None:
         raise ServingError("a challenger needs a gateway that asks it: set ASTROTRITON_GATEWAY_URL")
-    live = Live(
-        name=card.name,
-        champion=champion,
-        previous_champion=registry.aliases(card.name).get(PREVIOUS),
-        challenger=Challenger(version=version, mode=mode, fraction=fraction),
-    )
-    return _go_live(card, live, serving, on_progress, on_step)
+    return _go_live(card.name, plan, serving, on_progress, on_step)
 
 
 def withdraw(
@@ -170,62 +213,126 @@ def withdraw(
     ExportError
         If there is no challenger, or a step fails.
     """
-    champion = champion_of(name, serving.repository)
-    if champion is None or registry.aliases(name).get(CHALLENGER) is None:
-        raise ServingError(f"{name} has no challenger")
-    card = serving.repository.read(name, champion)
-    return promote(card, serving, on_progress=on_progress, on_step=on_step)
+
+    def plan(now: Champions, route: Route | None) -> _Change:
+        if now.champion is None or now.challenger is None:
+            raise ServingError(f"{name} has no challenger")
+        card = serving.repository.read(name, now.champion)
+        return _Change(card=card, champions=now.promoted(now.champion))
+
+    return _go_live(name, plan, serving, on_progress, on_step)
 
 
 def rollback(
     name: str,
     serving: Serving,
     *,
+    to: int | None = None,
     on_progress: Progress = lambda _: None,
     on_step: OnStep = lambda _: None,
 ) -> Live:
-    """Make the previous champion the champion again; a challenger is then no more.
+    """Make a former champion the champion again; a challenger is then no more.
 
-    It needs no gates: it was served before, and answers its golden tile or the rollback fails.
+    It needs no MLflow and no gates: the version passed them before, and answers its golden tiles or
+    the rollback fails.
+
+    Parameters
+    ----------
+    to
+        The version: a former champion, or any other that is published and passed its gates; if
+        None, the champion before this one.
+    name, serving, on_progress, on_step
+        As `promote` takes them.
 
     Raises
     ------
     ExportError
         If there is none before, it is no longer published, or a step fails.
+    UnknownVersionError
+        If ``to`` is no version that can be gone back to.
     """
-    previous = registry.aliases(name).get(PREVIOUS)
-    if previous is None:
+    repository = serving.repository
+
+    def plan(now: Champions, route: Route | None) -> _Change:
+        version = _before(name, now, route, repository) if to is None else to
+        if version not in now.versions:
+            _check_passed(name, version, repository)
+            return _Change(card=repository.read(name, version), champions=now.promoted(version))
+        if not repository.holds(name, version):
+            raise UnknownVersionError(
+                f"{name} version {version} is no longer published: {_ways_back(name, repository)}"
+            )
+        card = repository.read(name, version)
+        return _Change(card=card, champions=now.back_to(version), noted_last=True)
+
+    return _go_live(name, plan, serving, on_progress, on_step)
+
+
+def _before(name: str, now: Champions, route: Route | None, repository: Repository) -> int:
+    """The champion to go back to, also where a change of the champion was killed half-way."""
+    asked = now.champion if route is None else route.champion
+    if asked in now.versions[:-1]:
+        return asked  # This rollback was begun, and not noted.
+    version = now.previous if asked == now.champion else now.champion
+    if version is None:
         raise RegistryError(
-            f"{name} has no previous champion to go back to; promote the version that shall serve:"
-            f" astrotriton promote models:/{name}/N"
+            f"{name} has no previous champion to go back to: {_ways_back(name, repository)}"
         )
-    card = serving.repository.read(name, previous)
-    # The alias `previous_champion` stays until the end: a rollback that was killed is then repeated
-    # by the next one, and not turned round.
-    live = Live(name=name, champion=previous, previous_champion=previous, challenger=None)
-    done = _go_live(card, live, serving, on_progress, on_step)
-    with _clearing_up(done):
-        registry.set_alias(name, PREVIOUS, None)
-    return replace(done, previous_champion=None)
+    return version
+
+
+def _ways_back(name: str, repository: Repository) -> str:
+    """What can be done where a version cannot be gone back to."""
+    published = ", ".join(map(str, repository.versions(name))) or "none"
+    return (
+        f"published are {published} (`astrotriton rollback {name} --to N`); promote another that"
+        f" shall serve: astrotriton promote models:/{name}/N"
+    )
+
+
+def _check_passed(name: str, version: int, repository: Repository) -> None:
+    if not repository.holds(name, version):
+        raise UnknownVersionError(
+            f"{name} version {version} is not published: {_ways_back(name, repository)}"
+        )
+    manifest = repository.manifest(name, version)
+    if manifest is None or not manifest.blessed:
+        raise UnknownVersionError(
+            f"{name} version {version} was never the champion, and has not passed every gate:"
+            f" astrotriton promote models:/{name}/{version}"
+        )
+
+
+def _check_rival(card: UNetModel, now: Champions, judged_against: int | UnsetType | None) -> None:
+    rival = now.rival(_number(card))
+    if judged_against is UNSET or judged_against == rival:
+        return
+    raise ServingError(
+        f"{card.name} version {card.version} was judged beside version {judged_against}, but the"
+        f" champion is version {rival} now: run the same command again"
+    )
 
 
 def _go_live(
-    card: UNetModel, live: Live, serving: Serving, on_progress: Progress, on_step: OnStep
+    name: str, plan: _Plan, serving: Serving, on_progress: Progress, on_step: OnStep
 ) -> Live:
-    name, repository = card.name, serving.repository
+    repository, gateway = serving.repository, serving.gateway
     with repository.locked(name):
         before = repository.listing(name)
-        listed = before.versions
-        aliases = registry.aliases(name)
-        route = serving.gateway.route(name) if serving.gateway else None
-        if serving.gateway and route is None and listed:
+        now = champions_of(name, repository)
+        route = gateway.route(name) if gateway else None
+        change = plan(now, route)
+        card, after = change.card, change.champions
+        assert after.champion is not None, "every change has a champion"
+        if gateway and route is None and now.champion is not None:
             # Without a route the newest version that is loaded answers: that would be this one.
-            on_progress(f"fixing the gateway on version {max(listed)}")
-            route = serving.gateway.set_route(name, Route(champion=max(listed)))
+            on_progress(f"fixing the gateway on version {now.champion}")
+            route = gateway.set_route(name, Route(champion=now.champion))
             on_step("pinned")
+        kept = repository.note(name, CHAMPIONS_FILE)
         try:
             on_progress(f"listing version {card.version} in {repository.location}/{name}")
-            wanted = {*listed, _number(card), live.champion}
+            wanted = {*before.versions, _number(card), after.champion}
             repository.list_versions(card, wanted, serving.settings, serving.profile)
             on_step("listed")
             golden = repository.file(name, _number(card), GOLDEN_FILE)
@@ -235,28 +342,42 @@ def _go_live(
                     replica.load(name)
                     replica.check(card, golden)
             on_step("loaded")
-            on_progress("moving the aliases in MLflow")
-            _set_aliases(name, aliases, live)
-            on_step("aliased")
-            if serving.gateway:
-                on_progress(f"telling the gateway at {serving.gateway.url}")
-                new = Route(champion=live.champion, challenger=live.challenger)
-                serving.gateway.set_route(name, new)
+            if not change.noted_last:
+                # The way back first, so that it is known whenever the champion is another.
+                keep_champions(name, after, repository)
+                on_step("noted")
+            if gateway:
+                on_progress(f"telling the gateway at {gateway.url}")
+                gateway.set_route(
+                    name, Route(champion=after.champion, challenger=change.challenger)
+                )
             on_step("routed")
         except BaseException as error:
             on_progress("putting everything back")
-            faults = _undo(name, before, aliases, route, serving, error)
+            faults = _undo(name, before, kept, route, serving, error)
             if faults and isinstance(error, ExportError):
                 problems = "; ".join(faults)
                 raise UnfinishedError(f"{error}; {problems}: run the same command again") from error
             raise
+        live = Live(
+            name=name,
+            champion=after.champion,
+            previous_champion=after.previous,
+            challenger=change.challenger,
+        )
         with _clearing_up(live):
-            _trim(card, live, listed, serving, on_progress)
+            if change.noted_last:
+                keep_champions(name, after, repository)
+                on_step("noted")
+            on_progress("moving the aliases in MLflow")
+            notes = mirror(name, after)
+            on_step("aliased")
+            _trim(card, after, before.versions, serving, on_progress)
         on_step("trimmed")
     with _clearing_up(live):
-        removed = _prune(live, serving)
+        removed, told = _prune(name, after, serving)
     on_step("pruned")
-    return replace(live, removed=removed)
+    return replace(live, removed=removed, notes=[*notes, *told])
 
 
 @contextlib.contextmanager
@@ -271,26 +392,50 @@ def _clearing_up(live: Live) -> Iterator[None]:
         ) from error
 
 
-def _set_aliases(name: str, before: dict[str, int], live: Live) -> None:
-    challenger = live.challenger.version if live.challenger else None
-    # The way back first, so that it is known whenever the champion is another.
-    for alias, version in zip(
-        _ALIASES, (live.previous_champion, live.champion, challenger), strict=True
-    ):
-        if before.get(alias) != version:
-            registry.set_alias(name, alias, version)
+def mirror(name: str, champions: Champions) -> list[str]:
+    """Have MLflow's aliases say who the champions are; what keeps them from it, in words."""
+    try:
+        gone = registry.move_aliases(name, champions.aliases())
+    except RegistryError as error:
+        return [
+            f"the aliases in MLflow are as they were: {error}; `astrotriton models {name}"
+            " --mend-aliases` moves them"
+        ]
+    return [
+        f"MLflow has no alias {alias}: version {version} was deleted there, and is served as before"
+        for alias, version in gone.items()
+    ]
+
+
+def mend_aliases(name: str, serving: Serving) -> list[str]:
+    """Move MLflow's aliases to what the repository notes; what keeps them from it, in words.
+
+    Raises
+    ------
+    ExportError
+        If the repository keeps no champions of the model, or cannot be read.
+    """
+    repository = serving.repository
+    with repository.locked(name):
+        if repository.note(name, CHAMPIONS_FILE) is None:
+            raise ServingError(
+                f"nothing was ever promoted of {name} in {repository.location}, so the aliases say"
+                " what they should"
+            )
+        return mirror(name, champions_of(name, repository))
 
 
 def _undo(
     name: str,
     before: Listing,
-    aliases: dict[str, int],
+    kept: bytes | None,
     route: Route | None,
     serving: Serving,
     error: BaseException,
 ) -> list[str]:
     """Put back what was; a fault on the way stops nothing else. What is not as it was, in words."""
     faults: list[str] = []
+    repository, gateway = serving.repository, serving.gateway
 
     def attempt(what: str, action: Callable[[], object]) -> bool:
         try:
@@ -300,7 +445,6 @@ def _undo(
             return False
         return True
 
-    gateway = serving.gateway
     # An interrupt may have come while the gateway was being told, too.
     uncertain = isinstance(error, UncertainError) or not isinstance(error, ExportError)
     if gateway and route and uncertain:
@@ -310,12 +454,11 @@ def _undo(
             faults.append("the new version stays loaded, as the gateway may ask it")
             return faults
 
-    now: dict[str, int] = {}
-    if attempt("the aliases", lambda: now.update(registry.aliases(name))):
-        for alias in reversed(_ALIASES):
-            if now.get(alias) != (old := aliases.get(alias)):
-                attempt(f"the alias {alias}", partial(registry.set_alias, name, alias, old))
-    attempt("config.pbtxt", lambda: serving.repository.restore_config(name, before.content))
+    def restore(file: str, content: bytes | None) -> None:
+        repository.keep_note(name, file, content, before=repository.note(name, file))
+
+    attempt(CHAMPIONS_FILE, lambda: restore(CHAMPIONS_FILE, kept))
+    attempt("config.pbtxt", lambda: repository.restore_config(name, before.content))
     for address in serving.replicas:
         with Replica(address) as replica:
             action = replica.load if before.content else replica.unload
@@ -324,12 +467,14 @@ def _undo(
 
 
 def _trim(
-    card: UNetModel, live: Live, listed: Sequence[int], serving: Serving, on_progress: Progress
+    card: UNetModel,
+    after: Champions,
+    listed: Sequence[int],
+    serving: Serving,
+    on_progress: Progress,
 ) -> None:
     """Unload what nobody asks any more: all but champion, the one before, and challenger."""
-    wanted = {live.champion, live.previous_champion or live.champion}
-    if live.challenger:
-        wanted.add(live.challenger.version)
+    wanted = set(after.aliases().values())
     if gone := set(listed) - wanted:
         on_progress(f"unloading {', '.join(f'version {one}' for one in sorted(gone))}")
         time.sleep(serving.drain)
@@ -340,18 +485,27 @@ def _trim(
             replica.load(card.name)
 
 
-def _prune(live: Live, serving: Serving) -> list[int]:
+def _prune(name: str, after: Champions, serving: Serving) -> tuple[list[int], list[str]]:
+    """Remove old versions from the repository; those removed, and what kept the rest, in words."""
     repository = serving.repository
-    needed = {*repository.listed(live.name), *registry.aliases(live.name).values()}
+    try:
+        aliased = registry.aliases(name).values()
+    except RegistryError as error:
+        return [], [f"nothing was pruned, as aliases of your own may name a version: {error}"]
+    needed = {*repository.listed(name), *after.aliases().values(), *aliased}
     # Newer ones are waiting for their turn.
-    old = [one for one in repository.versions(live.name) if one <= live.champion]
+    old = [one for one in repository.versions(name) if one <= (after.champion or 0)]
     removed = []
     for version in old[: -serving.keep]:
         if version not in needed:
             with contextlib.suppress(ExportError):
-                repository.remove(live.name, version)
+                repository.remove(name, version)
                 removed.append(version)
-    return removed
+    if removed:
+        with repository.locked(name):
+            left = champions_of(name, repository).among(repository.versions(name))
+            keep_champions(name, left, repository)
+    return removed, []
 
 
 def _number(card: UNetModel) -> int:

@@ -4,9 +4,10 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 ``mlflow.set_tracking_uri``).
 """
 
+import difflib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from astrotriton.detection.card import TensorSpec as CardTensor
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError
 from astrotriton.export import digests, keras_files, lowering
-from astrotriton.export.errors import LoadError, RegistryError
+from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
 from astrotriton.export.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -150,24 +151,35 @@ def resolve(uri: str) -> RegisteredVersion:
 
     Raises
     ------
+    UnknownVersionError
+        If it is none of these, or there is no such version.
     RegistryError
-        If it is none of these, there is no such version, or MLflow cannot be reached.
+        If MLflow cannot be reached.
     """
     if not (match := _URI.fullmatch(uri)):
-        raise RegistryError(
+        raise UnknownVersionError(
             f"{uri!r} names no registered model: write models:/NAME/7, models:/NAME/latest or"
             " models:/NAME@alias, with NAME of letters, digits, '_' and '-'"
         )
     name, version, alias = match.group("name", "version", "alias")
     with _mlflow(f"resolve {uri!r}") as client:
-        if version == "latest":
-            if not (known := _versions(client, name)):
-                where = mlflow.get_tracking_uri()
-                raise RegistryError(f"MLflow at {where} has no version of {name!r}: register one")
-            return max(known, key=lambda one: one.version)
+        known = {one.version: one for one in _versions(client, name)}
+        if not known:
+            raise UnknownVersionError(_no_such_model(client, name))
         if alias:
-            return _registered(client.get_model_version_by_alias(name, alias))
-        return _registered(client.get_model_version(name, version))
+            names = client.get_registered_model(name).aliases
+            if alias not in names:
+                have = ", ".join(f"@{one}" for one in sorted(names)) or "no alias"
+                raise UnknownVersionError(f"{name!r} has no alias @{alias}; it has {have}")
+            version = names[alias]
+        number = max(known) if version == "latest" else int(version)
+        if number not in known:
+            have = ", ".join(map(str, sorted(known)))
+            raise UnknownVersionError(
+                f"MLflow at {mlflow.get_tracking_uri()} has no version {number} of {name!r};"
+                f" it has {have}"
+            )
+        return known[number]
 
 
 def load_keras(registered: RegisteredVersion) -> "keras.Model":
@@ -260,19 +272,31 @@ def aliases(name: str) -> dict[str, int]:
         return {alias: int(version) for one in found for alias, version in one.aliases.items()}
 
 
-def set_alias(name: str, alias: str, version: int | None) -> None:
-    """Move an alias to a version, or take it away.
+def move_aliases(name: str, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Move champion, challenger and previous champion to these versions, and take away the others.
+
+    Returns
+    -------
+    dict
+        Those of ``wanted`` whose version is not registered (any more), so that they are no alias.
 
     Raises
     ------
     RegistryError
         If MLflow cannot be reached or refuses.
     """
-    with _mlflow(f"move the alias {alias!r} of {name!r}") as client:
-        if version is None:
-            client.delete_registered_model_alias(name, alias)
-        else:
-            client.set_registered_model_alias(name, alias, str(version))
+    with _mlflow(f"move the aliases of {name!r}") as client:
+        registered = {one.version for one in _versions(client, name)}
+        now = aliases(name)
+        for alias in (PREVIOUS, CHAMPION, CHALLENGER):
+            version = wanted.get(alias)
+            if version == now.get(alias):
+                continue
+            if version in registered:
+                client.set_registered_model_alias(name, alias, str(version))
+            elif alias in now:
+                client.delete_registered_model_alias(name, alias)
+        return {alias: one for alias, one in wanted.items() if one not in registered}
 
 
 def _loaded(uri: str) -> "keras.Model":
@@ -325,6 +349,14 @@ def _mlflow(doing: str) -> Iterator[MlflowClient]:
         ) from error
     except OSError as error:  # MLflow lets those of its own HTTP library through.
         raise RegistryError(f"cannot {doing} in MLflow at {where}: {error}") from error
+
+
+def _no_such_model(client: MlflowClient, name: str) -> str:
+    """That a model is not registered, with the names that were probably meant."""
+    names = [one.name for one in client.search_registered_models()]
+    near = difflib.get_close_matches(name, names, n=3) or names[:3]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "register one"
+    return f"MLflow at {mlflow.get_tracking_uri()} has no version of {name!r}: {hint}"
 
 
 def _versions(client: MlflowClient, name: str) -> list[RegisteredVersion]:

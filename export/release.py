@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from astrotriton.export import convert, pipeline, promotion, registry
+from astrotriton.export.champions import champions_of
 from astrotriton.export.errors import ExportError, GateError
 from astrotriton.export.gates.version import GoldenTiles, Progress, Trial
 from astrotriton.export.gateway_routes import Mode
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.precision import Precision
-from astrotriton.export.promotion import Live, Serving, rival_of
+from astrotriton.export.promotion import Live, Serving
 from astrotriton.export.registry import RegisteredVersion
 from astrotriton.export.sources import Converter
 
@@ -96,10 +97,22 @@ def release(
     card = repository.read(registered.name, registered.version)
     try:
         if role.mode is None:
-            live = promotion.promote(card, serving, on_progress=on_progress, on_step=on_step)
+            live = promotion.promote(
+                card,
+                serving,
+                judged_against=manifest.champion,
+                on_progress=on_progress,
+                on_step=on_step,
+            )
         else:
             live = promotion.challenge(
-                card, serving, role.mode, role.fraction, on_progress=on_progress, on_step=on_step
+                card,
+                serving,
+                role.mode,
+                role.fraction,
+                judged_against=manifest.champion,
+                on_progress=on_progress,
+                on_step=on_step,
             )
     except BaseException:
         if added:
@@ -127,7 +140,7 @@ def blessing(
         return None
     if manifest.failed:
         raise GateError(manifest)
-    champion = rival_of(registered.name, registered.version, serving.repository)
+    champion = champions_of(registered.name, serving.repository).rival(registered.version)
     asked = (champion, serving.profile, precision)
     current = (manifest.champion, manifest.profile, manifest.precision) == asked
     return manifest if manifest.blessed and current else None

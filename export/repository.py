@@ -2,7 +2,7 @@
 
 Layout, which export, gateway and stack all read as it is::
 
-    <location>/<name>/config.pbtxt
+    <location>/<name>/config.pbtxt, champions.json
     <location>/<name>/<version>/model.onnx, golden.npz, card.json, manifest.json
                                 validation.fits, baseline.npz
 
@@ -20,6 +20,7 @@ from astrotriton.detection.errors import CardError
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests
 from astrotriton.export.errors import RepositoryError
+from astrotriton.export.manifest import Manifest
 from astrotriton.export.store import Store, open_store
 from astrotriton.export.triton_config import CONFIG_FILE, build_config, listed_in, to_text
 from astrotriton.settings import ModelConfig
@@ -74,8 +75,12 @@ class Repository:
         return f"{self.location}/{_key(name, version)}"
 
     def locked(self, name: str) -> AbstractContextManager[None]:
-        """Keep other publishers of a model out, where the store can."""
+        """Keep other publishers of a model out; it waits while one is in."""
         return self._store.locked(name)
+
+    def names(self) -> list[str]:
+        """The models that the repository has, by name."""
+        return sorted(one for one in self._store.folders("") if not one.startswith("."))
 
     def versions(self, name: str) -> list[int]:
         """The versions that are published, ascending."""
@@ -124,6 +129,28 @@ class Repository:
             If there is none.
         """
         return self._store.read(f"{_key(name, version)}/{file}")
+
+    def manifest(self, name: str, version: int) -> Manifest | None:
+        """The manifest beside a published version; None if it has none, or one of another card.
+
+        Raises
+        ------
+        RepositoryError
+            If it, or the version, is damaged.
+        """
+        try:
+            content = self.file(name, version, MANIFEST_FILE)
+        except FileNotFoundError:
+            return None
+        card = self.read(name, version)
+        try:
+            manifest = Manifest.from_json(content)
+        except ValueError as error:
+            raise RepositoryError(
+                f"{self.where(name, version)}/{MANIFEST_FILE}: {error}"
+            ) from error
+        same = manifest.digests.get(CARD_FILE) == digests.of_bytes(card.to_json())
+        return manifest if same else None
 
     def publish(self, card: UNetModel, files: Mapping[str, bytes]) -> bool:
         """Add a version folder; nothing serves it yet.
@@ -202,7 +229,7 @@ class Repository:
         RepositoryError
             If it is damaged.
         """
-        content = self._content(f"{name}/{CONFIG_FILE}")
+        content = self.note(name, CONFIG_FILE)
         if content is None:
             return Listing(None, [])
         try:
@@ -244,14 +271,28 @@ class Repository:
 
     def restore_config(self, name: str, content: bytes | None) -> bool:
         """Put a ``config.pbtxt`` back as `listing` gave it; whether it was another one."""
-        key = f"{name}/{CONFIG_FILE}"
-        before = self._content(key)
+        return self.keep_note(name, CONFIG_FILE, content, before=self.note(name, CONFIG_FILE))
+
+    def note(self, name: str, file: str) -> bytes | None:
+        """Content of a file that is about all versions of a model; None if there is none."""
+        return self._content(f"{name}/{file}")
+
+    def keep_note(
+        self, name: str, file: str, content: bytes | None, *, before: bytes | None
+    ) -> bool:
+        """Replace such a file, or with None take it away, in one step; whether it was another one.
+
+        Raises
+        ------
+        RepositoryError
+            If somebody else has changed it since ``before`` was read.
+        """
         if content == before:
             return False
         if content is None:
-            self._store.remove(key)
+            self._store.remove(f"{name}/{file}")
         else:
-            self._store.replace(key, content, before=before)
+            self._store.replace(f"{name}/{file}", content, before=before)
         return True
 
     def _content(self, key: str) -> bytes | None:

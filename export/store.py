@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
+from astrotriton.export import lease
 from astrotriton.export.errors import RepositoryError
 from astrotriton.objects import (
     FAULTS,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # Seconds for one request: a network of many filters, over a slow line.
 _PATIENCE = 900.0
+
+_LOCK_FILE = "lock"
 
 
 class Store(Protocol):
@@ -91,7 +95,7 @@ class Store(Protocol):
         ...
 
     def locked(self, key: str) -> AbstractContextManager[None]:
-        """Keep other publishers out of a folder, where the store can."""
+        """Keep other publishers out of a folder; it waits while one is in."""
         ...
 
 
@@ -139,25 +143,25 @@ class Folder:
         now = path.read_bytes() if path.exists() else None
         if now != before:
             raise RepositoryError(f"{path} was changed by somebody else meanwhile: run it again")
-        part = path.with_name(f".{path.name}-part")
-        _write(part, content)
-        part.replace(path)
-        _sync(path.parent)
+        with _making(path) as part:
+            _write(part, content)
+            part.replace(path)
+            _sync(path.parent)
 
     def add_folder(self, key: str, files: Mapping[str, bytes], *, last: str) -> None:
         """See `Store.add_folder`; here nobody sees anything but the whole."""
         path = self.root / key
-        part = path.with_name(f".{path.name}-part")
-        part.mkdir()
-        for name, content in files.items():
-            _write(part / name, content)
-            if (part / name).read_bytes() != content:
-                raise RepositoryError(
-                    f"{part / name} does not read back as written: check the disk"
-                )
-        _sync(part)
-        part.rename(path)
-        _sync(path.parent)
+        with _making(path) as part:
+            part.mkdir()
+            for name, content in files.items():
+                _write(part / name, content)
+                if (part / name).read_bytes() != content:
+                    raise RepositoryError(
+                        f"{part / name} does not read back as written: check the disk"
+                    )
+            _sync(part)
+            part.rename(path)
+            _sync(path.parent)
 
     def holds(self, key: str, *, last: str) -> bool:
         """See `Store.holds`."""
@@ -180,10 +184,7 @@ class Folder:
     def remove_leftovers(self, key: str) -> None:
         """See `Store.remove_leftovers`."""
         for leftover in (self.root / key).glob(".*-part"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
+            _remove(leftover)
 
     def remove(self, key: str) -> None:
         """See `Store.remove`."""
@@ -232,11 +233,8 @@ class Bucket:
         except FileNotFoundError:
             now, mode = None, "create"
         if now == before:
-            with (
-                contextlib.suppress(AlreadyExistsError, PreconditionError, FileExistsError),
-                self._told(key),
-            ):
-                obstore.put(self._objects, self._prefix + key, content, mode=mode)
+            with contextlib.suppress(AlreadyExistsError, PreconditionError, FileExistsError):
+                self.put(key, content, mode)
                 return
         raise RepositoryError(
             f"{self.location}/{key} was changed by somebody else meanwhile: run it again"
@@ -270,7 +268,8 @@ class Bucket:
     def folders(self, key: str) -> list[str]:
         """See `Store.folders`."""
         with self._told(key):
-            found = obstore.list_with_delimiter(self._objects, f"{self._prefix}{key}/")
+            where = f"{self._prefix}{key}/" if key else self._prefix
+            found = obstore.list_with_delimiter(self._objects, where)
         return [path.rpartition("/")[2] for path in found["common_prefixes"]]
 
     def remove_leftovers(self, key: str) -> None:
@@ -281,10 +280,22 @@ class Bucket:
         with self._told(key), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._objects, self._prefix + key)
 
-    @contextmanager
-    def locked(self, key: str) -> Iterator[None]:
-        """Nothing: object stores have no locks. `replace` notices a second publisher."""
-        yield
+    def locked(self, key: str) -> AbstractContextManager[None]:
+        """One publisher at a time, by an object that it keeps renewing."""
+        return lease.holding(_Lock(self, f"{key}/{_LOCK_FILE}"))
+
+    def tag(self, key: str) -> str | None:
+        """The entity tag of an object; None if it is not there."""
+        try:
+            with self._told(key, missing_ok=True):
+                return obstore.head(self._objects, self._prefix + key)["e_tag"]
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, content: bytes, mode: "PutMode") -> str | None:
+        """Write an object that is as ``mode`` says; its entity tag then."""
+        with self._told(key):
+            return obstore.put(self._objects, self._prefix + key, content, mode=mode)["e_tag"]
 
     def _get(self, key: str) -> tuple[bytes, str | None]:
         with self._told(key, missing_ok=True):
@@ -309,6 +320,43 @@ class Bucket:
                 f"{self.location} cannot be reached; check the store's endpoint and keys, such as "
                 f"AWS_ENDPOINT_URL_S3 and AWS_* ({reason_of(error)})"
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Lock:
+    """An object as `astrotriton.export.lease` takes it."""
+
+    bucket: Bucket
+    key: str
+
+    def tag(self) -> str | None:
+        return self.bucket.tag(self.key)
+
+    def put(self, content: bytes, mode: "PutMode") -> str | None:
+        return self.bucket.put(self.key, content, mode)
+
+    def remove(self) -> None:
+        self.bucket.remove(self.key)
+
+
+@contextmanager
+def _making(path: Path) -> Iterator[Path]:
+    """Where something is made before it gets its name; a fault is told, and leaves nothing."""
+    part = path.with_name(f".{path.name}-part")
+    try:
+        yield part
+    except BaseException as error:
+        _remove(part)
+        if isinstance(error, OSError):
+            raise RepositoryError(f"{path} cannot be written: {error.strerror}") from error
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -281,8 +281,10 @@ class VersionUnderTest:
         self._pack(content, scored, fields.description)
 
     def finish(self) -> None:
-        """Give the card the digests of the files."""
-        found = {name: digests.of_bytes(file) for name, file in self.files.items()}
+        """Give the card the digests of the files; a published one has them, and stays as it is."""
+        if self._published:
+            return
+        found = {name: digests.of_bytes(file) for name, file in sorted(self.files.items())}
         self.card = msgspec.structs.replace(self.card, digests=found)
 
     @property

@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from mlflow.tracking import MlflowClient
 
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.export import registry
@@ -215,7 +214,3 @@ def reset(site: Site, version: int) -> None:
     """Take a version out of the repository that nothing serves any more."""
     if site.serving().repository.holds(NAME, version):
         site.serving().repository.remove(NAME, version)
-
-
-def delete_alias(alias: str) -> None:
-    MlflowClient().delete_registered_model_alias(NAME, alias)

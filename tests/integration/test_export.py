@@ -15,7 +15,13 @@ from mlflow.tracking import MlflowClient
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.export import convert, onnx_graph, registry
-from astrotriton.export.errors import ExportError, GateError, RegistryError, RepositoryError
+from astrotriton.export.errors import (
+    ExportError,
+    GateError,
+    RegistryError,
+    RepositoryError,
+    UnknownVersionError,
+)
 from astrotriton.export.pipeline import export, read_manifest
 from astrotriton.export.repository import Repository
 from astrotriton.settings import ModelConfig
@@ -145,15 +151,15 @@ def test_alias_latest_and_number_resolve_to_a_number(name, model):
     ("uri", "problem"),
     [
         ("models:/nobody/latest", "has no version of 'nobody'"),
-        ("models:/nobody/3", "cannot resolve 'models:/nobody/3' in MLflow at http"),
-        ("models:/nobody@champion", "cannot resolve"),
+        ("models:/nobody/3", "has no version of 'nobody'"),
+        ("models:/nobody@champion", "has no version of 'nobody'"),
         ("runs:/abc/model", "names no registered model"),
         ("models:/../7", "names no registered model"),
         ("models:/nobody/0", "names no registered model"),
     ],
 )
 def test_unknown_version_is_named(uri, problem):
-    with pytest.raises(RegistryError, match=problem):
+    with pytest.raises(UnknownVersionError, match=problem):
         registry.resolve(uri)
 
 

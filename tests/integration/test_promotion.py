@@ -1,6 +1,7 @@
 """Promotion on real servers: MLflow on PostgreSQL and S3, two Tritons, and the gateway."""
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -10,17 +11,21 @@ import time
 import mlflow
 import numpy as np
 import onnx
+import psutil
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 from astrotriton.cli import main
 from astrotriton.export import convert, onnx_graph, pipeline, promotion, registry
+from astrotriton.export.champions import Champions, champions_of, keep_champions
 from astrotriton.export.errors import (
     GateError,
     RegistryError,
     RepositoryError,
     ServingError,
     UnfinishedError,
+    UnknownVersionError,
 )
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.release import Role
@@ -30,7 +35,6 @@ from tests.integration.promotion_parts import (
     SETTINGS,
     Client,
     Site,
-    delete_alias,
     golden_tiles,
     reset,
     set_up_registry,
@@ -39,7 +43,9 @@ from tests.integration.promotion_parts import (
 )
 from tests.unit.export import samples
 
-KILLED_AT = ("publishing", "published", "listed", "loaded", "aliased", "routed")
+KILLED_AT = ("publishing", "published", "listed", "loaded", "noted", "routed", "aliased")
+#: Steps after which the new version answers.
+ANSWERS = ("routed", "aliased")
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +376,7 @@ def test_killed_at_any_step_the_old_version_serves_and_a_repeat_finishes(site: S
     )
     for step in KILLED_AT:
         kill_at(site, tmp_path, "promote", step, candidate)
-        assert answering(site) == (2 if step == "routed" else 1), step
+        assert answering(site) == (2 if step in ANSWERS else 1), step
         assert_nothing_is_half(site)
 
         if step != "publishing":
@@ -387,6 +393,13 @@ def test_killed_at_any_step_the_old_version_serves_and_a_repeat_finishes(site: S
         assert not list((site.root / NAME).glob(".*"))
 
 
+def start_anew(site: Site) -> None:
+    """Forget the champions before this one."""
+    now = champions_of(NAME, site.serving().repository)
+    keep_champions(NAME, Champions(versions=now.versions[-1:]), site.serving().repository)
+    promotion.mirror(NAME, champions_of(NAME, site.serving().repository))
+
+
 def unneeded():
     raise AssertionError("a gate was asked again")
 
@@ -395,7 +408,7 @@ def unneeded():
 @pytest.mark.promotion
 def test_rollback_killed_at_any_step_is_finished_by_the_next(site: Site, tmp_path):
     site.release(2)
-    for step in ("loaded", "aliased", "routed"):
+    for step in ("loaded", "routed"):
         kill_at(site, tmp_path, "rollback", step, pickled_card(site))
         assert answering(site) == (1 if step == "routed" else 2), step
         assert promotion.rollback(NAME, site.serving()).champion == 1
@@ -437,12 +450,97 @@ def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
     assert live.removed == [1, versions[0]]
     assert repository.listed(NAME) == versions[1:]
 
+    assert champions_of(NAME, repository).versions == versions[1:]
+    with pytest.raises(UnknownVersionError, match="version 1 is not published"):
+        promotion.rollback(NAME, site.serving(), to=1)
+
     # Back to where the other tests begin.
     site.release(1)
-    delete_alias(registry.PREVIOUS)
-    promotion.promote(repository.read(NAME, 1), site.serving())
+    promotion.rollback(NAME, site.serving(), to=1)
+    start_anew(site)
     for version in versions:
         reset(site, version)
+
+
+@pytest.mark.promotion
+@pytest.mark.usefixtures("one_replica")
+def test_no_dead_ends_when_mlflow_forgets_hangs_or_is_moved_by_hand(site: Site, command):
+    extra = registry.register(samples.detector(21), samples.card(NAME))
+    pipeline.export(
+        f"{NAME}/{extra}", site.root, SETTINGS, golden_tiles, profile="cpu", serve=False
+    )
+    repository = site.serving().repository
+    site.release(2)
+    promotion.promote(repository.read(NAME, extra), site.serving())
+
+    # The champion is deleted in MLflow: it is served on, and can be gone back from.
+    MlflowClient().delete_model_version(NAME, str(extra))
+    seen = command("models")
+    assert {one["version"]: one["registered"] for one in seen["versions"]}[extra] is False
+    assert site.release(2).live.champion == 2
+    back = command("rollback")["live"]
+    assert back["champion"] == extra
+    assert "deleted there" in back["notes"][0]
+    assert command("rollback", "--to", "1")["live"]["champion"] == 1
+    assert answering(site) == 1
+
+    # MLflow hangs: a rollback does not wait for it, and its aliases are moved later.
+    site.release(2)
+    [mlflow_server] = [
+        process
+        for process in psutil.Process().children()
+        if "mlflow" in " ".join(process.cmdline()) and process.ppid() == os.getpid()
+    ]
+    mlflow_server.suspend()
+    try:
+        hung = command("rollback")["live"]
+        assert "cannot be reached" in hung["notes"][0]
+        assert answering(site) == 1
+        assert any("MLflow" in fault for fault in command("models")["faults"])
+    finally:
+        mlflow_server.resume()
+    assert registry.aliases(NAME)["champion"] == 2
+    [mismatch, _] = command("models")["mismatches"]
+    assert "the alias champion is version 2 in MLflow, and should be version 1" in mismatch
+    assert command("models", "--mend-aliases")["mismatches"] == []
+    assert registry.aliases(NAME) == {"champion": 1}
+    for version in (2, extra):
+        reset(site, version)
+
+
+@pytest.mark.promotion
+def test_what_there_is_not_is_said_at_once(site: Site, command):
+    unknown = command("promote", f"{NAME[:-1]}/1", code=2)["error"]
+    assert f"did you mean '{NAME}'?" in unknown
+    assert "has no version 99" in command("verify", "99", code=2)["error"]
+    assert "has no alias @best" in command("export", "@best", code=2)["error"]
+    assert f"published are {NAME}" in command("rollback", "unet", code=2)["error"]
+    assert f"published are {NAME}" in command("models", "unet", code=2)["error"]
+    run = [sys.executable, "-X", "importtime", "-m", "astrotriton", "promote", "99"]
+    said = subprocess.run(
+        run, env={**site.environment(), **os.environ}, check=False, capture_output=True, text=True
+    )
+    assert said.returncode == 2, said.stderr[-2000:]
+    assert "mlflow" in said.stderr
+    assert "tensorflow" not in said.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that has room for a quarter of a megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.promotion
+def test_a_full_disk_is_one_line_and_leaves_nothing(site: Site, command, small_disk):
+    (small_disk / "of_others").write_bytes(bytes(200_000))
+    said = command("export", "2", "--repository", str(small_disk), code=1)
+    assert said["error"].endswith("cannot be written: No space left on device")
+    assert [path.name for path in (small_disk / NAME).iterdir()] == []
 
 
 @pytest.fixture
@@ -494,7 +592,7 @@ def test_command_line(site: Site, command):
     )
     assert seen["route"]["champion"] == 1
 
-    assert "names no registered model" in command("verify", "models:/x/y/z", code=1)["error"]
+    assert "names no registered model" in command("verify", "models:/x/y/z", code=2)["error"]
     assert "no previous champion" in command("rollback", code=1)["error"]
     assert CliRunner().invoke(main, ["promote"]).exit_code == 2
     reset(site, 2)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,6 +191,27 @@ def test_only_one_of_two_writers_wins(location, content):
     assert store.open_store(location).read(key) == b"%d" % winner
     with pytest.raises(RepositoryError, match="somebody else"):
         store.open_store(location).replace(key, b"late", before=b"something else")
+
+
+def test_only_one_publisher_at_a_time_is_in(location, content):
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(3):
+            with Repository(location).locked(NAME):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.01)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert Repository(location).versions(NAME) == []
 
 
 def test_store_that_cannot_be_reached_is_named(monkeypatch, content):

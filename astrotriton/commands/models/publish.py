@@ -11,7 +11,14 @@ from astrotriton.commands.models.options import (
     fields_option,
     precision_option,
 )
-from astrotriton.commands.models.settings import quiet, serving_of, settings_of, trial_of, uri_of
+from astrotriton.commands.models.settings import (
+    known_version,
+    quiet,
+    serving_of,
+    settings_of,
+    trial_of,
+    uri_of,
+)
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text
 from astrotriton.settings import ModelConfig
 
@@ -33,6 +40,7 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
     with report.telling():
         settings = settings_of(repository)
         quiet()
+        known_version(model)
         from astrotriton.export import pipeline
         from astrotriton.training.exposures import golden_tiles, validation_set
 
@@ -78,11 +86,12 @@ def verify(
     with report.telling():
         serving = serving_of(settings_of(repository))
         quiet()
-        from astrotriton.export import pipeline, registry
+        registered = known_version(model)
+        from astrotriton.export import pipeline
         from astrotriton.training.exposures import golden_tiles
 
         candidate = pipeline.verify(
-            registry.resolve(uri_of(model)),
+            registered,
             serving.repository,
             serving.settings,
             golden_tiles,

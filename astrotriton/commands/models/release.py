@@ -11,7 +11,15 @@ from astrotriton.commands.models.options import (
     fields_option,
     precision_option,
 )
-from astrotriton.commands.models.settings import quiet, serving_of, settings_of, trial_of, uri_of
+from astrotriton.commands.models.settings import (
+    known_name,
+    known_version,
+    quiet,
+    serving_of,
+    settings_of,
+    trial_of,
+    uri_of,
+)
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
 from astrotriton.settings import ModelConfig
 
@@ -57,6 +65,7 @@ def promote(
     with report.telling():
         serving = serving_of(settings_of(repository))
         quiet()
+        known_version(model)
         from astrotriton.export.release import Role, release
         from astrotriton.training.exposures import golden_tiles
 
@@ -84,29 +93,54 @@ def promote(
 @click.command(epilog=EXIT_CODES)
 @click.argument("name", required=False)
 @click.option("--challenger", is_flag=True, help="Only end the trial of the challenger.")
+@click.option(
+    "--to",
+    type=click.IntRange(1),
+    metavar="VERSION",
+    help="The version to go back to: a former champion, or another that passed its gates.",
+)
 @common_options
-def rollback(name: str | None, challenger: bool, as_json: bool, repository: str | None) -> None:
-    """Make the previous champion of the model NAME the champion again."""
+def rollback(
+    name: str | None, challenger: bool, to: int | None, as_json: bool, repository: str | None
+) -> None:
+    """Make a former champion of the model NAME the champion again.
+
+    It needs the repository, Triton and the gateway alone: if MLflow does not answer, its aliases
+    are moved later.
+    """
+    if challenger and to is not None:
+        raise click.UsageError("give --challenger or --to, not both")
     report = Report("rollback", as_json)
     with report.telling():
         serving = serving_of(settings_of(repository))
         from astrotriton.export import promotion
 
-        act = promotion.withdraw if challenger else promotion.rollback
-        name = name or ModelConfig().model_name
-        live = act(name, serving, on_progress=report.progress)
+        name = known_name(name, serving.repository)
+        if challenger:
+            live = promotion.withdraw(name, serving, on_progress=report.progress)
+        else:
+            live = promotion.rollback(name, serving, to=to, on_progress=report.progress)
         report.result(live_text(live), live=msgspec.to_builtins(live))
 
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("name", required=False)
+@click.option(
+    "--mend-aliases",
+    is_flag=True,
+    help="First move MLflow's aliases to the versions that are served as what they say.",
+)
 @common_options
-def models(name: str | None, as_json: bool, repository: str | None) -> None:
+def models(name: str | None, mend_aliases: bool, as_json: bool, repository: str | None) -> None:
     """Show registry, repository, Tritons and gateway side by side for the model NAME."""
     report = Report("models", as_json)
     with report.telling():
         serving = serving_of(settings_of(repository))
+        from astrotriton.export import promotion
         from astrotriton.export.overview import overview
 
-        seen = overview(name or ModelConfig().model_name, serving)
-        report.result(seen.text(), **msgspec.to_builtins(seen))
+        name = name or ModelConfig().model_name
+        notes = promotion.mend_aliases(name, serving) if mend_aliases else []
+        seen = overview(name, serving)
+        text = "\n".join([seen.text(), *(f"note: {note}" for note in notes)])
+        report.result(text, **msgspec.to_builtins(seen), notes=notes)

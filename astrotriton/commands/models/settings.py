@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from astrotriton.detection.scoring.tiled_inference import Predict
     from astrotriton.export.gates.version import Trial
     from astrotriton.export.promotion import Serving
+    from astrotriton.export.registry import RegisteredVersion
+    from astrotriton.export.repository import Repository
 
 # Training, validation and golden tiles use others.
 _CALIBRATION_SEED = 6_000_000
@@ -81,6 +83,38 @@ def uri_of(model: str) -> str:
     if model.startswith("@"):
         return f"models:/{name}{model}"
     return model
+
+
+def known_version(model: str) -> "RegisteredVersion":
+    """The version that a user named, before anything that takes long is imported.
+
+    Raises
+    ------
+    ExportError
+        If there is none, or MLflow cannot be reached.
+    """
+    from astrotriton.export import registry
+
+    return registry.resolve(uri_of(model))
+
+
+def known_name(name: str | None, repository: "Repository") -> str:
+    """The model that a user named, or the settings' one; it is published.
+
+    Raises
+    ------
+    ExportError
+        If it is not, or the repository cannot be reached.
+    """
+    from astrotriton.export.errors import UnknownVersionError
+
+    name = name or ModelConfig().model_name
+    if not repository.versions(name):
+        raise UnknownVersionError(
+            f"nothing of {name!r} is published in {repository.location}; published are"
+            f" {', '.join(repository.names()) or 'no models'}"
+        )
+    return name
 
 
 def settings_of(repository: str | None) -> PromotionSettings:

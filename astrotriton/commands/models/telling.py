@@ -1,7 +1,9 @@
 """What a command tells: progress on stderr, its result on stdout, its exit code."""
 
 import contextlib
+import errno
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,23 +18,25 @@ from astrotriton.export.errors import (
     LoadError,
     ServingError,
     UnfinishedError,
+    UnknownVersionError,
 )
 
 if TYPE_CHECKING:
     from astrotriton.export.manifest import Manifest
     from astrotriton.export.promotion import Live
 
-#: Exit codes: a fault, a refusal by a gate, servers that would not take the version, and a change
-#: that stopped half-way.
-FAULT, REFUSED, NOT_LIVE, UNFINISHED = 1, 3, 4, 5
+#: Exit codes: a fault, something that there is not, a refusal by a gate, servers that would not
+#: take the version, and a change that stopped half-way.
+FAULT, UNKNOWN, REFUSED, NOT_LIVE, UNFINISHED = 1, 2, 3, 4, 5
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: The end of each command's help.
 EXIT_CODES = f"""
-Exit code 0: done. {FAULT}: a fault. {REFUSED}: refused by a gate, or a model that cannot be
-served. {NOT_LIVE}: a Triton or the
-gateway would not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the
-route changed or where not everything could be put back; it says what is live, and the same command
-again finishes it.
+Exit code 0: done. {FAULT}: a fault. {UNKNOWN}: no such option, model or version. {REFUSED}: refused
+by a gate, or a model that cannot be served. {NOT_LIVE}: a Triton or the gateway would not take it;
+everything is as it was. {UNFINISHED}: it stopped half-way, after the route changed or where not
+everything could be put back; it says what is live, and the same command again finishes it.
 """
 
 
@@ -60,6 +64,8 @@ class Report:
             code = NOT_LIVE
         elif isinstance(error, UnfinishedError):
             code = UNFINISHED
+        elif isinstance(error, UnknownVersionError):
+            code = UNKNOWN
         notes = getattr(error, "__notes__", [])
         if self.as_json:
             data: dict[str, Any] = {"error": str(error), "notes": notes, "exit_code": code}
@@ -75,11 +81,15 @@ class Report:
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
-        """Tell an `ExportError` and end."""
+        """Tell an `ExportError`, or that a disk is full, and end."""
         try:
             yield
         except ExportError as error:
             self.fail(error)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self.fail(ExportError(f"{error.strerror}: {error.filename or tempfile.gettempdir()}"))
 
 
 def gates_text(manifest: "Manifest") -> str:
@@ -102,5 +112,6 @@ def live_text(live: "Live") -> str:
         share = f"{live.challenger.fraction:.0%} of the runs"
         text += f"\nversion {live.challenger.version} is tried as {live.challenger.mode} on {share}"
     if live.removed:
-        text += f"\nremoved from the repository: {', '.join(map(str, live.removed))}"
-    return text
+        gone = ", ".join(map(str, live.removed))
+        text += f"\nremoved from the repository, and not to be gone back to: {gone}"
+    return "\n".join([text, *(f"note: {note}" for note in live.notes)])

@@ -233,6 +233,19 @@ def test_a_version_without_its_manifest_is_taken_back(world, monkeypatch):
     assert world.repository.versions(NAME) == [1]
 
 
+def test_a_published_version_that_is_asked_again_keeps_its_manifest(world):
+    world.export(1)
+    manifest = world.verify(1, trial=object()).manifest
+    content = world.repository.file(NAME, 1, MANIFEST_FILE)
+    known = world.registered(1, manifest_digest=digests.of_bytes(content))
+    assert pipeline.read_manifest(known, world.repository) == manifest == world.recorded[-1]
+    # What is refused is refused wherever one looks.
+    world.refusing = ("accuracy",)
+    with pytest.raises(GateError):
+        world.verify(1, trial=object())
+    assert world.repository.manifest(NAME, 1).failed
+
+
 def test_a_manifest_is_believed_if_mlflow_knows_it_and_it_is_of_this_card(world):
     assert pipeline.read_manifest(world.registered(1), world.repository) is None
     world.export(1)

@@ -4,8 +4,10 @@ The repository is a real one in a folder. MLflow's aliases, the Tritons and the 
 kept in memory here; every call to one of them is written down, and may be made to fail.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,19 @@ import msgspec
 import pytest
 
 from astrotriton.export import digests, promotion, registry
+from astrotriton.export.champions import Champions, champions_of
 from astrotriton.export.errors import (
-    ExportError,
     RegistryError,
     ServingError,
     UnfinishedError,
+    UnknownVersionError,
 )
 from astrotriton.export.gateway_routes import Challenger, Route, UncertainError
+from astrotriton.export.manifest import Manifest
 from astrotriton.export.promotion import Live, Serving
 from astrotriton.export.repository import Repository
 from astrotriton.settings import ModelConfig
+from astrotriton.wire.validation import Gate
 from tests.unit.export import samples
 
 NAME = "unet_small"
@@ -37,6 +42,8 @@ class World:
 
     repository: Repository
     aliases: dict[str, int] = field(default_factory=dict)
+    #: Versions that MLflow has no longer.
+    deleted: set[int] = field(default_factory=set)
     route: Route | None = None
     loaded: dict[str, list[int]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -135,16 +142,18 @@ def world(tmp_path, monkeypatch) -> World:
             assert golden == b"golden %d" % card.version
             return 0.0
 
-    def set_alias(name: str, alias: str, version: int | None) -> None:
-        made.call(f"alias {alias} {version}")
-        if version is None:
-            made.aliases.pop(alias, None)
-        else:
-            made.aliases[alias] = version
+    def move_aliases(name: str, wanted: dict[str, int]) -> dict[str, int]:
+        made.call(f"aliases {wanted}")
+        made.aliases = {alias: one for alias, one in wanted.items() if one not in made.deleted}
+        return {alias: one for alias, one in wanted.items() if one in made.deleted}
+
+    def aliases(name: str) -> dict[str, int]:
+        made.fault("aliases")
+        return dict(made.aliases)
 
     monkeypatch.setattr(promotion, "Replica", Replica)
-    monkeypatch.setattr(registry, "aliases", lambda name: dict(made.aliases))
-    monkeypatch.setattr(registry, "set_alias", set_alias)
+    monkeypatch.setattr(registry, "aliases", aliases)
+    monkeypatch.setattr(registry, "move_aliases", move_aliases)
     return made
 
 
@@ -169,10 +178,10 @@ def test_what_is_proven_everywhere_gets_its_alias_and_then_is_asked(live):
     assert (done.champion, done.previous_champion, done.removed) == (2, 1, [])
     assert live.calls == [
         *("load one:8001", "check 2 one:8001", "load other:8001", "check 2 other:8001"),
-        # The way back is known before the champion is another.
-        *("alias previous_champion 1", "alias champion 2", "route 2"),
+        *("route 2", "aliases {'previous_champion': 1, 'champion': 2}"),
     ]
-    assert live.steps == ["listed", "loaded", "aliased", "routed", "trimmed", "pruned"]
+    # The way back is noted before the champion is another.
+    assert live.steps == ["listed", "loaded", "noted", "routed", "aliased", "trimmed", "pruned"]
     # The one before stays loaded, so that it is a moment's work to go back to it.
     assert live.loaded == {address: [1, 2] for address in ADDRESSES}
 
@@ -182,7 +191,7 @@ def test_what_nobody_asks_any_more_is_unloaded_only_then(live):
     live.calls.clear()
     live.promote(3)
     routed = live.calls.index("route 3")
-    assert live.calls[routed + 1 :] == ["load one:8001", "load other:8001"]
+    assert live.calls[routed + 2 :] == ["load one:8001", "load other:8001"]
     assert live.loaded == {address: [2, 3] for address in ADDRESSES}
 
 
@@ -221,18 +230,17 @@ def test_without_a_gateway_triton_alone_is_told(live):
 def calls_before_the_route(live: World) -> list[str]:
     """What a promotion of version 2 does until it cannot be put back, tried out and undone."""
     live.promote(2)
-    calls = list(live.calls)
+    calls = live.calls[: live.calls.index("route 2") + 1]
     promotion.rollback(NAME, live.serving())
-    live.promote(1)
     live.calls.clear()
     return calls
 
 
-@pytest.mark.parametrize("place", range(7))
+@pytest.mark.parametrize("place", range(5))
 @pytest.mark.parametrize("kind", [ServingError, KeyboardInterrupt])
 def test_a_failure_at_any_call_leaves_everything_as_it_was(live, place, kind):
     wanted = calls_before_the_route(live)
-    assert len(wanted) == 7
+    assert len(wanted) == 5
     before = live.state()
     made = 0
 
@@ -262,17 +270,18 @@ def test_a_version_that_answers_wrongly_on_one_triton_is_nowhere(live):
     with pytest.raises(ServingError, match="answers wrongly"):
         live.promote(2)
     assert live.state() == before
-    assert not [call for call in live.calls if call.startswith(("alias", "route"))]
+    assert not [call for call in live.calls if call.startswith(("aliases", "route"))]
 
 
 def test_the_first_one_that_fails_leaves_nothing_loaded(world):
     def fault(call: str) -> None:
-        if call.startswith("alias champion"):
-            raise RegistryError("MLflow is away")
+        if call.startswith("route"):
+            raise ServingError("the gateway refuses")
 
     world.fault = fault
-    with pytest.raises(RegistryError):
+    with pytest.raises(ServingError):
         world.promote(1)
+    assert not (Path(world.repository.location) / NAME / "champions.json").exists()
     assert world.aliases == {}
     assert world.loaded == {address: [] for address in ADDRESSES}
     assert world.repository.listed(NAME) == []
@@ -303,18 +312,20 @@ def test_while_the_gateway_may_ask_it_a_version_stays_loaded(live):
     with pytest.raises(UnfinishedError, match=r"could not put back the route.*stays loaded"):
         live.promote(2)
     assert live.loaded == {address: [1, 2] for address in ADDRESSES}
-    assert live.aliases["champion"] == 2
+    live.fault = lambda call: None
+    # It may have been asked, so going back leads to the one before.
+    assert promotion.rollback(NAME, live.serving()).champion == 1
 
 
 def test_what_cannot_be_put_back_is_said_and_the_rest_is_put_back(live):
     def fault(call: str) -> None:
-        if call == "route 2" or call == "alias champion 1":
+        if call == "route 2" or (call == "load one:8001" and "route 2" in live.calls):
             raise ServingError(f"no {call}")
 
     live.fault = fault
-    with pytest.raises(UnfinishedError, match=r"the alias champion.*run the same command again"):
+    with pytest.raises(UnfinishedError, match=r"loaded at one:8001.*run the same command again"):
         live.promote(2)
-    assert live.loaded == {address: [1] for address in ADDRESSES}
+    assert live.loaded == {"one:8001": [1, 2], "other:8001": [1]}
     assert live.route == FIRST
 
 
@@ -372,7 +383,7 @@ def test_a_challenger_needs_a_champion_and_a_gateway(world):
         world.challenge(2, gateway=None)
 
 
-def test_a_rollback_goes_back_once(live):
+def test_a_rollback_goes_back_and_then_there_is_nothing_before(live):
     live.promote(2)
     live.calls.clear()
     done = promotion.rollback(NAME, live.serving())
@@ -380,46 +391,182 @@ def test_a_rollback_goes_back_once(live):
     assert live.route == FIRST
     assert live.aliases == {"champion": 1}
     assert live.loaded == {address: [1] for address in ADDRESSES}
-    # The way back is forgotten last: until then another rollback goes on, and does not turn round.
-    assert live.calls[-1] == "alias previous_champion None"
-    with pytest.raises(RegistryError, match="no previous champion"):
+    with pytest.raises(RegistryError, match=r"no previous champion.*published are 1, 2, 3, 4"):
         promotion.rollback(NAME, live.serving())
 
 
-def test_a_rollback_that_stops_is_finished_by_the_next(live):
+def test_several_rollbacks_go_back_step_by_step(live):
+    live.promote(2)
+    live.promote(3)
+    serving = live.serving()
+    assert promotion.rollback(NAME, serving).champion == 2
+    assert live.aliases == {"champion": 2, "previous_champion": 1}
+    assert promotion.rollback(NAME, serving).champion == 1
+
+
+def test_a_rollback_goes_to_any_former_champion(live):
+    live.promote(2)
+    live.promote(3)
+    done = promotion.rollback(NAME, live.serving(), to=1)
+    assert (done.champion, done.previous_champion) == (1, None)
+    assert live.loaded == {address: [1] for address in ADDRESSES}
+
+
+def test_a_rollback_goes_to_a_version_that_passed_its_gates_and_to_no_other(live):
+    live.promote(2)
+    with pytest.raises(UnknownVersionError, match="was never the champion, and has not passed"):
+        promotion.rollback(NAME, live.serving(), to=4)
+    with pytest.raises(UnknownVersionError, match="version 9 is not published"):
+        promotion.rollback(NAME, live.serving(), to=9)
+    card = live.repository.read(NAME, 4)
+    manifest = Manifest(
+        name=NAME,
+        version=4,
+        made_at=datetime(2026, 5, 1, tzinfo=UTC),
+        digests={"card.json": digests.of_bytes(card.to_json())},
+        gates=[Gate(name="sandbox", passed=True, detail="served", figures={})],
+    )
+    live.repository.attach(NAME, 4, "manifest.json", manifest.to_json())
+    done = promotion.rollback(NAME, live.serving(), to=4)
+    assert (done.champion, done.previous_champion) == (4, 2)
+
+
+@pytest.mark.parametrize("step", ["loaded", "routed", "noted", "aliased"])
+def test_a_rollback_that_was_killed_is_finished_by_the_next(live, monkeypatch, step):
+    live.promote(2)
+    live.promote(3)
+
+    class KilledError(Exception):
+        pass
+
+    def on_step(done: str) -> None:
+        if done == step:
+            # What nothing tidies up after.
+            raise KilledError
+
+    monkeypatch.setattr(promotion, "_undo", lambda *_: [])
+    with pytest.raises(KilledError):
+        promotion.rollback(NAME, live.serving(), on_step=on_step)
+    done = promotion.rollback(NAME, live.serving())
+    if step in ("noted", "aliased"):
+        # It was done but for clearing up, so this was another one.
+        assert (done.champion, live.aliases) == (1, {"champion": 1})
+    else:
+        assert (done.champion, live.aliases) == (2, {"champion": 2, "previous_champion": 1})
+
+
+def test_a_promotion_that_was_killed_is_gone_back_from(live, monkeypatch):
+    live.promote(2)
+
+    def on_step(done: str) -> None:
+        if done == "noted":
+            raise KeyboardInterrupt
+
+    card = live.repository.read(NAME, 3)
+    monkeypatch.setattr(promotion, "_undo", lambda *_: [])
+    with pytest.raises(KeyboardInterrupt):
+        promotion.promote(card, live.serving(), on_step=on_step)
+    assert live.route == Route(champion=2)
+    assert promotion.rollback(NAME, live.serving()).champion == 2
+    assert live.loaded == {address: [1, 2] for address in ADDRESSES}
+
+
+def test_a_rollback_needs_no_mlflow(live):
     live.promote(2)
 
     def fault(call: str) -> None:
-        if call == "alias previous_champion None":
+        if call.startswith("aliases"):
             raise RegistryError("MLflow is away")
 
     live.fault = fault
-    with pytest.raises(UnfinishedError):
-        promotion.rollback(NAME, live.serving())
-    assert live.route == FIRST
+    done = promotion.rollback(NAME, live.serving())
+    assert (done.champion, live.route) == (1, FIRST)
+    assert "astrotriton models unet_small --mend-aliases" in done.notes[0]
+    assert "nothing was pruned" in done.notes[1]
+    assert live.aliases == {"champion": 2, "previous_champion": 1}
     live.fault = lambda call: None
+    assert promotion.mend_aliases(NAME, live.serving()) == []
+    assert live.aliases == {"champion": 1}
+
+
+def test_a_champion_that_was_deleted_in_mlflow_stops_nothing(live):
+    live.promote(2)
+    live.deleted.add(2)
+    live.aliases.pop("champion")
+    done = live.promote(3)
+    assert (done.champion, done.previous_champion) == (3, 2)
+    assert "version 2 was deleted there" in done.notes[0]
+    assert live.aliases == {"champion": 3}
+    assert promotion.rollback(NAME, live.serving()).champion == 2
+
+
+def test_aliases_that_were_moved_by_hand_change_nothing(live):
+    live.promote(2)
+    live.aliases = {"champion": 4}
+    assert champions_of(NAME, live.repository).champion == 2
     assert promotion.rollback(NAME, live.serving()).champion == 1
     assert live.aliases == {"champion": 1}
 
 
-def test_a_version_that_is_gone_cannot_be_gone_back_to(live):
-    live.aliases["previous_champion"] = 9
+def test_a_version_that_was_judged_against_another_champion_is_not_promoted(live):
+    live.promote(2)
     before = live.state()
-    with pytest.raises(ExportError):
-        promotion.rollback(NAME, live.serving())
+    card = live.repository.read(NAME, 3)
+    with pytest.raises(ServingError, match=r"judged beside version 1, .* version 2 now"):
+        promotion.promote(card, live.serving(), judged_against=1)
+    assert live.state() == before
+    assert promotion.promote(card, live.serving(), judged_against=2).champion == 3
+
+
+def test_two_promotions_at_once_come_one_after_the_other(live):
+    cards = [live.repository.read(NAME, version) for version in (2, 3)]
+    outcomes: dict[int, object] = {}
+    barrier = threading.Barrier(2)
+
+    def promote(card: Any) -> None:
+        barrier.wait()
+        try:
+            outcomes[card.version] = promotion.promote(card, live.serving(), judged_against=1)
+        except ServingError as error:
+            outcomes[card.version] = error
+
+    threads = [threading.Thread(target=promote, args=(card,)) for card in cards]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [winner] = [version for version, done in outcomes.items() if isinstance(done, Live)]
+    [loser] = [done for done in outcomes.values() if isinstance(done, ServingError)]
+    assert "judged beside version 1" in str(loser)
+    assert live.route == Route(champion=winner)
+    assert live.aliases == {"champion": winner, "previous_champion": 1}
+
+
+def test_a_version_that_is_gone_cannot_be_gone_back_to(live):
+    live.promote(2)
+    live.promote(3)
+    live.repository.remove(NAME, 1)
+    before = live.state()
+    with pytest.raises(UnknownVersionError, match=r"no longer published.*published are 2, 3, 4"):
+        promotion.rollback(NAME, live.serving(), to=1)
     assert live.state() == before
 
 
 def test_what_a_version_is_measured_against(live):
-    assert promotion.champion_of(NAME, live.repository) == 1
-    assert promotion.rival_of(NAME, 2, live.repository) == 1
-    assert promotion.rival_of(NAME, 1, live.repository) is None
+    def rival(version: int) -> int | None:
+        return champions_of(NAME, live.repository).rival(version)
+
+    assert rival(2) == 1
+    assert rival(1) is None
     live.promote(2)
     # The champion is measured against the one before.
-    assert promotion.rival_of(NAME, 2, live.repository) == 1
+    assert rival(2) == 1
     # Where nothing was ever promoted, the newest that is served counts as the champion.
     live.aliases.clear()
-    assert promotion.champion_of(NAME, live.repository) == 2
+    (Path(live.repository.location) / NAME / "champions.json").unlink()
+    assert champions_of(NAME, live.repository) == Champions(versions=[2])
+    live.aliases = {"previous_champion": 2, "champion": 1}
+    assert champions_of(NAME, live.repository) == Champions(versions=[2, 1])
 
 
 def test_a_version_without_a_number_is_no_version(live):
