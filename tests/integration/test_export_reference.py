@@ -60,7 +60,7 @@ def site(tmp_path_factory, fields):
 
     champion = verify(load_network(), load_card())
     pipeline.publish(champion, repository)
-    registry.set_alias(champion.card.name, registry.CHAMPION, 1)
+    registry.move_aliases(champion.card.name, {registry.CHAMPION: 1})
     yield verify, champion
     mlflow.set_tracking_uri(before)
 
