@@ -17,6 +17,8 @@ _COMMANDS = {
     "demo": ("stack", "Run the whole way once, on real servers, for one exposure."),
     "up": ("stack", "Start every server and keep it serving."),
     "down": ("stack", "Stop what `up` started."),
+    "register": ("models", "Register a Keras model with its card in MLflow."),
+    "card": ("models", "Show, check and compare model cards."),
     "export": ("models", "Convert a registered model and publish it; nothing serves it yet."),
     "verify": ("models", "Put a registered model through every gate, and change nothing."),
     "promote": ("models", "Make a registered model the champion, once it has passed every gate."),

@@ -134,7 +134,7 @@ def register(model: "keras.Model", card: UNetModel) -> int:
                     pip_requirements=needs,
                     saved_model_kwargs={"signatures": {keras_files.SIGNATURE: serve}},
                 )
-                kept = digests.of_source(_loaded(logged.model_uri), card)
+                kept = digests.of_source(load_uri(logged.model_uri), card)
             # The tag comes with the version: no version is ever without it.
             registered = mlflow.register_model(logged.model_uri, card.name, tags={DIGEST_TAG: kept})
     return int(registered.version)
@@ -195,7 +195,7 @@ def load_keras(registered: RegisteredVersion) -> "keras.Model":
     LoadError
         If no Keras at hand reads it.
     """
-    return _loaded(registered.uri)
+    return load_uri(registered.uri)
 
 
 def load_card(registered: RegisteredVersion) -> UNetModel:
@@ -299,7 +299,16 @@ def move_aliases(name: str, wanted: Mapping[str, int]) -> dict[str, int]:
         return {alias: one for alias, one in wanted.items() if one not in registered}
 
 
-def _loaded(uri: str) -> "keras.Model":
+def load_uri(uri: str) -> "keras.Model":
+    """The Keras model at a URI of MLflow, as `load_keras` loads a version's.
+
+    Raises
+    ------
+    RegistryError
+        If there is none, it was logged with another flavour, or MLflow cannot be reached.
+    LoadError
+        If no Keras at hand reads it.
+    """
     with _mlflow(f"read {uri}"):
         flavors = get_model_info(uri).flavors
     flavor = flavors.get("keras") or flavors.get("tensorflow")

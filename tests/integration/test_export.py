@@ -1,5 +1,6 @@
 """Registry to repository, on a real MLflow server."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,8 +12,10 @@ import mlflow
 import numpy as np
 import onnxruntime
 import pytest
+from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 
+from astrotriton.cli import main
 from astrotriton.detection.card import UNetModel
 from astrotriton.export import convert, onnx_graph, registry
 from astrotriton.export.errors import (
@@ -125,6 +128,52 @@ def test_run_holds_card_metrics_and_parity(name, model, root):
     assert [gate.name for gate in manifest.gates] == ["onnx", "parity", "batch", "answers"]
     assert (manifest.exporter, manifest.warnings) == ("tf2onnx", [])
     assert not manifest.blessed
+
+
+@pytest.fixture
+def command(server, tmp_path, monkeypatch):
+    """Runs the command line beside this MLflow."""
+    monkeypatch.setenv("ASTROTRITON_DATA", str(tmp_path / "no_stack_here"))
+    monkeypatch.setenv("ASTROTRITON_INPUT_SIZE", "[64, 64]")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+def test_a_file_and_its_card_are_registered_by_one_command(name, model, command, tmp_path):
+    model.save(tmp_path / "net.keras")
+    (tmp_path / "card.toml").write_text('threshold = 0.4\n[output]\nname = "probability"\n')
+    wanted = ("register", tmp_path / "net.keras", "--card", tmp_path / "card.toml", "--name", name)
+    tried = json.loads(command(*wanted, "--dry-run", "--json").stdout)
+    assert tried["card"]["input"]["shape"] == [-1, 1, 64, 64]
+    assert "no version of" in command("card", "show", f"{name}/1", code=2).output
+    assert json.loads(command(*wanted, "--json").stdout)["version"] == 1
+    assert json.loads(command(*wanted, "--json").stdout)["version"] == 1
+    assert f"astrotriton verify models:/{name}/1" in command(*wanted).stdout
+
+    shown = command("card", "show", f"{name}/1").stdout
+    assert json.loads(shown)["threshold"] == 0.4
+    (tmp_path / "other.json").write_text(shown.replace("0.4", "0.6"))
+    assert (
+        "threshold: 0.4 -> 0.6"
+        in command("card", "diff", f"{name}/1", tmp_path / "other.json").stdout.splitlines()
+    )
+    assert "is a card of" in command("card", "check", tmp_path / "other.json").stdout
+    (tmp_path / "other.json").write_text(shown.replace("threshold", "treshold"))
+    assert "'threshold'" in command("card", "check", tmp_path / "other.json", code=1).output
+    assert "no activation" not in command(*wanted[:2], "--name", name).output
+
+    # What is there already, by the URI of the run that logged it.
+    run_id = registry.resolve(f"models:/{name}/1").run_id
+    again = ("register", f"runs:/{run_id}/model", *wanted[2:], "--json")
+    found = json.loads(command(*again).stdout)
+    assert registry.resolve(f"models:/{name}/{found['version']}").digest
+    assert "cannot read runs:/none/model" in command("register", "runs:/none/model", code=1).output
 
 
 @pytest.mark.export

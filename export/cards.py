@@ -1,0 +1,137 @@
+"""Cards as people write them: read from a file, completed from the model, compared."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from astrotriton.detection.card import UNetModel
+from astrotriton.detection.errors import CardError
+from astrotriton.export import lowering
+from astrotriton.export.errors import ExportError
+
+if TYPE_CHECKING:
+    import keras
+
+_ANSWERS = ("sigmoid", "softmax", "hard_sigmoid")
+# Of the default overlap and the default tile, for tiles of other sizes.
+_OVERLAP, _TILE = 96, 512
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The fields of a card in a file, TOML or, if its name ends so, JSON.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be read.
+    """
+    decode = msgspec.json.decode if path.suffix == ".json" else msgspec.toml.decode
+    try:
+        found = decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ExportError(f"the card {path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ExportError(f"the card {path} is no table of fields")
+    return found
+
+
+def checked(fields: Mapping[str, Any]) -> UNetModel:
+    """The card that these fields are.
+
+    Raises
+    ------
+    ExportError
+        If a field is missing, unknown, or contradicts another.
+    """
+    try:
+        return UNetModel.from_json(msgspec.json.encode(fields))
+    except CardError as error:
+        raise ExportError(str(error)) from error
+
+
+def completed(
+    given: Mapping[str, Any],
+    model: "keras.Model",
+    *,
+    trained_at: datetime,
+    tile_size: tuple[int, int],
+) -> UNetModel:
+    """A card, with what it does not say taken from its model.
+
+    Parameters
+    ----------
+    given
+        Fields as a person wrote them. ``input`` and ``output`` may say their name alone, or
+        nothing.
+    model
+        Takes (N, H, W, C) and answers (N, H, W, channels); several inputs are the channels of one.
+    trained_at
+        Where the card does not say.
+    tile_size
+        Height and width of the tiles, pixels, where the model leaves them open.
+
+    Raises
+    ------
+    ExportError
+        If the card contradicts itself, or the model ends in what may be logits and the card does
+        not say what they are.
+    """
+    fields: dict[str, Any] = {"name": model.name, "trained_at": trained_at, **given}
+    seen = [tuple(one.shape) for one in getattr(model, "inputs", None) or ()]
+    answered = [tuple(one.shape) for one in getattr(model, "outputs", None) or ()]
+    if seen and all(len(shape) == 4 for shape in (*seen, answered[0])):
+        height, width = (side or other for side, other in zip(seen[0][1:3], tile_size, strict=True))
+        channels = sum(shape[3] for shape in seen)
+        fields["input"] = {
+            "name": "image",
+            "shape": (-1, channels, height, width),
+            **fields.get("input", {}),
+        }
+        sides = (
+            side or other for side, other in zip(answered[0][1:3], (height, width), strict=True)
+        )
+        fields["output"] = {
+            "name": "probability",
+            "shape": (-1, 1 if fields.get("classes") else answered[0][3], *sides),
+            **fields.get("output", {}),
+        }
+        least = min(fields["output"]["shape"][2:])
+        fields.setdefault("overlap", min(_OVERLAP, _OVERLAP * least // _TILE))
+    if "activation" not in fields and _may_answer_logits(model):
+        raise ExportError(
+            f"the last layer of {model.name} has no activation, so it seems to answer logits: let"
+            ' the card say activation = "sigmoid" (or "softmax", with its classes), or "none" if'
+            " they are probabilities"
+        )
+    return checked(fields)
+
+
+def _may_answer_logits(model: "keras.Model") -> bool:
+    if lowering.is_saved_model(model) or not getattr(model, "layers", None):
+        return False  # Its layers are gone, and the gates look at what it answers.
+    last = model.layers[-1]
+    named = getattr(getattr(last, "activation", None), "__name__", None)
+    return named == "linear"
+
+
+def differences(one: UNetModel, other: UNetModel) -> list[str]:
+    """What two cards say differently, a line each; fields within fields are named with dots."""
+    first, second = _flat(msgspec.to_builtins(one)), _flat(msgspec.to_builtins(other))
+    return [
+        f"{name}: {first.get(name, '-')} -> {second.get(name, '-')}"
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name) != second.get(name)
+    ]
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
