@@ -44,6 +44,8 @@ _URI = re.compile(
     r"(?:models:/)?(?P<name>[A-Za-z0-9_-]+)"
     r"(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
 )
+# What a run logged, and a model that MLflow logged by itself; registered versions come of both.
+_LOGGED = re.compile(r"runs:/(?P<run>[0-9a-f]+)/.+|models:/(?P<model>m-[0-9a-f]+)")
 _REACH_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
@@ -147,7 +149,8 @@ def resolve(uri: str) -> RegisteredVersion:
     ----------
     uri
         ``models:/NAME/7``, ``models:/NAME/latest`` (the highest number) or ``models:/NAME@alias``;
-        the ``models:/`` may be left out.
+        the ``models:/`` may be left out. ``runs:/RUN/model`` and ``models:/m-ID`` are the version
+        that was registered of what was logged.
 
     Raises
     ------
@@ -156,6 +159,8 @@ def resolve(uri: str) -> RegisteredVersion:
     RegistryError
         If MLflow cannot be reached.
     """
+    if logged := _LOGGED.fullmatch(uri):
+        return _registered_of(uri, **logged.groupdict())
     if not (match := _URI.fullmatch(uri)):
         raise UnknownVersionError(
             f"{uri!r} names no registered model: write models:/NAME/7, models:/NAME/latest or"
@@ -180,6 +185,27 @@ def resolve(uri: str) -> RegisteredVersion:
                 f" it has {have}"
             )
         return known[number]
+
+
+def _registered_of(uri: str, run: str | None, model: str | None) -> RegisteredVersion:
+    """The last version that was registered of a run, or of a logged model."""
+    with _mlflow(f"resolve {uri!r}") as client:
+        if model is not None:
+            try:
+                run = client.get_logged_model(model).source_run_id
+            except MlflowException as error:
+                raise UnknownVersionError(f"MLflow has no {uri}: {error.message}") from error
+        found = client.search_model_versions(f"run_id='{run}'") if run else []
+        versions = [
+            _registered(one)
+            for one in found
+            if one.status == "READY" and model in (None, one.model_id)
+        ]
+    if not versions:
+        raise UnknownVersionError(
+            f"no version is registered of {uri}: astrotriton register {uri} --card card.toml"
+        )
+    return max(versions, key=lambda one: one.version)
 
 
 def load_keras(registered: RegisteredVersion) -> "keras.Model":

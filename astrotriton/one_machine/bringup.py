@@ -58,6 +58,7 @@ def _import_export(logs: Path) -> None:
         for module in ("tensorflow", "keras", "tf2onnx", "astrotriton.export.pipeline"):
             importlib.import_module(module)
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     importlib.import_module("mlflow.utils.logging_utils").disable_logging()
 
 

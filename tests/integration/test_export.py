@@ -170,6 +170,9 @@ def test_a_file_and_its_card_are_registered_by_one_command(name, model, command,
 
     # What is there already, by the URI of the run that logged it.
     run_id = registry.resolve(f"models:/{name}/1").run_id
+    assert registry.resolve(f"runs:/{run_id}/model").uri == f"models:/{name}/1"
+    logged = MlflowClient().get_model_version(name, "1").model_id
+    assert registry.resolve(f"models:/{logged}").uri == f"models:/{name}/1"
     again = ("register", f"runs:/{run_id}/model", *wanted[2:], "--json")
     found = json.loads(command(*again).stdout)
     assert registry.resolve(f"models:/{name}/{found['version']}").digest
@@ -202,7 +205,8 @@ def test_alias_latest_and_number_resolve_to_a_number(name, model):
         ("models:/nobody/latest", "has no version of 'nobody'"),
         ("models:/nobody/3", "has no version of 'nobody'"),
         ("models:/nobody@champion", "has no version of 'nobody'"),
-        ("runs:/abc/model", "names no registered model"),
+        ("runs:/abc/model", "no version is registered of runs:/abc/model: astrotriton register"),
+        ("models:/m-0123", "MLflow has no models:/m-0123"),
         ("models:/../7", "names no registered model"),
         ("models:/nobody/0", "names no registered model"),
     ],

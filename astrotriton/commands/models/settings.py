@@ -188,6 +188,7 @@ def quiet() -> None:
     """Keep TensorFlow and MLflow from telling of themselves."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     if not sys.warnoptions:
         import warnings
 
