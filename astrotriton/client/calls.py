@@ -17,6 +17,8 @@ FORMATS = {
     "json": "application/json",
     "votable": "application/x-votable+xml",
     "ecsv": "application/x-ecsv",
+    "fits": "application/fits",
+    "csv": "text/csv",
     "ds9": "application/x-ds9",
 }
 

@@ -1,5 +1,6 @@
 """Detections in the formats that astronomers' tools read."""
 
+import csv
 import io
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ import msgspec
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.io.votable.tree import CooSys, Param, TableElement, TimeSys, VOTableFile
 from astropy.io.votable.tree import Resource as VOResource
 from astropy.table import MaskedColumn, Table
@@ -24,6 +26,8 @@ from astrotriton.wire.runs import InferResponse
 VOTABLE = "application/x-votable+xml"
 ECSV = "application/x-ecsv"
 DS9 = "application/x-ds9"
+FITS = "application/fits"
+CSV = "text/csv"
 
 _RADIUS = 2.0 * u.arcsec
 _FRAME, _TIME = "icrs", "time"  # ids of a VOTable's COOSYS and TIMESYS
@@ -239,6 +243,44 @@ def _ecsv(listing: Listing) -> bytes:
     return file.getvalue().encode()
 
 
+def _csv(listing: Listing) -> bytes:
+    """Column names and rows alone (RFC 4180); what is unknown is empty."""
+    columns = listing.columns()
+    rows = zip(*(values for _, values in columns), strict=True)
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(column.name for column, _ in columns)
+    for row in rows:
+        writer.writerow(" ".join(one) if isinstance(one, tuple) else one for one in row)
+    return file.getvalue().encode()
+
+
+def _fits(listing: Listing) -> bytes:
+    """A binary table with units; text is UTF-8, and what is known of the run is in the header.
+
+    A float that is unknown is NaN, an integer is the column's TNULL, and text is empty. Keywords
+    longer than eight characters follow the HIERARCH convention, and a header holds ASCII alone, so
+    other characters are written as Python escapes them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that FITS does not know, and of long keywords
+        table = _table(listing)
+        for name in table.colnames:
+            if table[name].dtype.kind == "f":
+                table[name] = table[name].filled(np.nan)
+        table.convert_unicode_to_bytestring()  # in UTF-8
+        hdu = fits.table_to_hdu(table)
+        hdu.name = "DETECTIONS"
+        hdu.header.add_comment(_DESCRIPTION)
+        for column, value in listing.parameters():
+            if isinstance(value, str):
+                value = value.encode("ascii", "backslashreplace").decode()
+            hdu.header[f"HIERARCH {column.name}"] = value
+        file = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+    return file.getvalue()
+
+
 def _ds9(listing: Listing) -> bytes:
     """Circles, in the sky where it is known: green for real ones. What has no place has none.
 
@@ -263,4 +305,10 @@ def _comments(parameters: Iterable[tuple[Column, Any]]) -> list[str]:
 
 
 #: By media type.
-WRITERS: dict[str, Callable[[Listing], bytes]] = {VOTABLE: _votable, ECSV: _ecsv, DS9: _ds9}
+WRITERS: dict[str, Callable[[Listing], bytes]] = {
+    VOTABLE: _votable,
+    ECSV: _ecsv,
+    FITS: _fits,
+    CSV: _csv,
+    DS9: _ds9,
+}

@@ -1,11 +1,13 @@
 """Whatever field of a detection is declared, the formats, the messages and the example have it."""
 
+import csv
 import io
 
 import msgspec
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.io.votable import parse_single_table
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
@@ -13,7 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from astrotriton.gateway.dashboard import measurements as shown
 from astrotriton.gateway.http.examples import RESPONSE
-from astrotriton.gateway.http.formats import ECSV, VOTABLE, WRITERS, Listing
+from astrotriton.gateway.http.formats import CSV, ECSV, FITS, VOTABLE, WRITERS, Listing
 from astrotriton.gateway.rpc.detections_pb2 import Detection as Message
 from astrotriton.gateway.rpc.messages import from_detections
 from astrotriton.wire.columns import FLUX_UNIT, columns_of, nothing_known
@@ -58,13 +60,15 @@ def test_the_example_has_every_field_and_is_valid(example):
     assert set(RESPONSE["detections"][0]) == set(ScoredDetection.__struct_fields__)
 
 
-@pytest.mark.parametrize("media_type", [VOTABLE, ECSV])
+@pytest.mark.parametrize("media_type", [VOTABLE, ECSV, FITS])
 def test_files_have_every_column_with_its_unit_and_type(media_type, example):
     nothing = msgspec.structs.replace(example, **nothing_known(ScoredDetection))
     run = msgspec.convert(RESPONSE, InferResponse)
     content = WRITERS[media_type](Listing([example, nothing], ScoredDetection, run))
     if media_type == VOTABLE:
         read = parse_single_table(io.BytesIO(content)).to_table()
+    elif media_type == FITS:
+        read = Table.read(io.BytesIO(content), format="fits", hdu="DETECTIONS")
     else:
         read = Table.read(content.decode().splitlines(), format="ascii.ecsv")
     assert read.colnames == [column.name for column in COLUMNS]
@@ -73,8 +77,36 @@ def test_files_have_every_column_with_its_unit_and_type(media_type, example):
         unit = run.exposure.flux_unit if column.unit == FLUX_UNIT else column.unit
         assert found.unit == (None if unit is None else u.Unit(unit)), column.name
         if column.dtype != "str":
-            assert found.dtype == np.dtype(column.dtype), column.name
+            assert found.dtype.newbyteorder("=") == np.dtype(column.dtype), column.name
             assert found[0] == column.example or column.example is None, column.name
+
+
+def test_fits_and_csv_keep_text_and_what_is_unknown(example):
+    example = msgspec.structs.replace(example, candidate_id="Müller, 7")
+    nothing = msgspec.structs.replace(example, **nothing_known(ScoredDetection))
+    run = msgspec.convert(RESPONSE, InferResponse)
+    run = msgspec.structs.replace(run, exposure=msgspec.structs.replace(run.exposure, name="März"))
+    listing = Listing([example, nothing], ScoredDetection, run)
+
+    [_, hdu] = hdus = fits.open(io.BytesIO(WRITERS[FITS](listing)))
+    hdus.verify("exception")
+    assert hdu.header["run_id"] == str(run.run_id)
+    assert hdu.header["exposure"] == "M\\xe4rz"
+    table = Table.read(hdu)
+    assert table["candidate_id"][0] == "Müller, 7"
+    assert table["snr"].mask[1]
+    assert table["flags"][0] == " ".join(example.flags)
+
+    rows = list(csv.DictReader(io.StringIO(WRITERS[CSV](listing).decode())))
+    assert rows[0]["candidate_id"] == "Müller, 7"
+    assert float(rows[0]["snr"]) == example.snr
+    assert rows[0]["is_real"] == str(example.is_real)
+    assert rows[1]["snr"] == ""
+
+
+@pytest.mark.parametrize("media_type", list(WRITERS))
+def test_no_detections_are_a_file_too(media_type):
+    assert isinstance(WRITERS[media_type](Listing([], StoredDetection)), bytes)
 
 
 def test_a_file_of_stored_detections_names_their_runs_too():
