@@ -104,8 +104,8 @@ class _Change:
     challenger
         As the gateway is told.
     noted_last
-        Whether the repository notes it only once the gateway asks it. A rollback that was killed is
-        then finished by the next one, and not gone on with.
+        Whether the repository notes it only once all else is done. A rollback that stopped is then
+        finished by the next one, and not gone on with.
     """
 
     card: UNetModel
@@ -366,14 +366,14 @@ def _go_live(
             challenger=change.challenger,
         )
         with _clearing_up(live):
-            if change.noted_last:
-                keep_champions(name, after, repository)
-                on_step("noted")
             on_progress("moving the aliases in MLflow")
             notes = mirror(name, after)
             on_step("aliased")
             _trim(card, after, before.versions, serving, on_progress)
-        on_step("trimmed")
+            on_step("trimmed")
+            if change.noted_last:
+                keep_champions(name, after, repository)
+                on_step("noted")
     with _clearing_up(live):
         removed, told = _prune(name, after, serving)
     on_step("pruned")
