@@ -394,10 +394,11 @@ def test_killed_at_any_step_the_old_version_serves_and_a_repeat_finishes(site: S
 
 
 def start_anew(site: Site) -> None:
-    """Forget the champions before this one."""
-    now = champions_of(NAME, site.serving().repository)
-    keep_champions(NAME, Champions(versions=now.versions[-1:]), site.serving().repository)
-    promotion.mirror(NAME, champions_of(NAME, site.serving().repository))
+    """Forget the champions before this one, and unload them."""
+    repository = site.serving().repository
+    champion = champions_of(NAME, repository).champion
+    keep_champions(NAME, Champions(versions=[champion]), repository)
+    promotion.promote(repository.read(NAME, champion), site.serving())
 
 
 def unneeded():
@@ -456,7 +457,6 @@ def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
 
     # Back to where the other tests begin.
     site.release(1)
-    promotion.rollback(NAME, site.serving(), to=1)
     start_anew(site)
     for version in versions:
         reset(site, version)
