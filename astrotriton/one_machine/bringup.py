@@ -48,6 +48,10 @@ async def bring_up(stack: Stack) -> None:
     except ExportError as error:
         raise StackError(str(error)) from error
     await stack.load_model(card.name)
+    try:
+        await asyncio.to_thread(_note_champion, stack, card.name)
+    except ExportError as error:
+        raise StackError(str(error)) from error
     await stack.start_gateway()
 
 
@@ -92,3 +96,18 @@ def _export(stack: Stack) -> UNetModel:
         on_progress=lambda what: stack.tell("export", what),
     )
     return exported.card
+
+
+def _note_champion(stack: Stack, name: str) -> None:
+    """Note what serves as the champion; nothing was promoted yet, or this changes nothing."""
+    from astrotriton.export.champions import CHAMPIONS_FILE, champions_of, keep_champions
+    from astrotriton.export.promotion import mirror
+    from astrotriton.export.repository import Repository
+
+    repository = Repository(stack.repository)
+    with repository.locked(name):
+        if repository.note(name, CHAMPIONS_FILE) is None:
+            champions = champions_of(name, repository)
+            keep_champions(name, champions, repository)
+            for note in mirror(name, champions):
+                stack.tell("export", note)

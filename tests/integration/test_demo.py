@@ -128,6 +128,18 @@ def test_triton_answers_for_the_model_and_batches(served: Addresses) -> None:
     assert sizes & {2, 3, 4, 5, 6, 7, 8}
 
 
+def test_what_a_new_stack_serves_is_the_champion(served: Addresses, served_data: Path) -> None:
+    done = subprocess.run(
+        command("models", "--json"), env=environment(served_data), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    [version] = seen["versions"]
+    assert version["aliases"] == ["champion"]
+    assert seen["champions"]["versions"] == [version["version"]]
+    assert (seen["mismatches"], seen["faults"]) == ([], [])
+
+
 def test_the_readme_s_client_gets_what_keras_answered(
     served: Addresses, served_data: Path, tmp_path: Path
 ) -> None:
