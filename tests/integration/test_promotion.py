@@ -1,5 +1,6 @@
 """Promotion on real servers: MLflow on PostgreSQL and S3, two Tritons, and the gateway."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import mlflow
 import numpy as np
@@ -463,6 +465,24 @@ def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
         reset(site, version)
 
 
+@contextlib.contextmanager
+def hanging(name: str) -> Iterator[None]:
+    """Stop the processes of this test whose command has a name in it."""
+    found = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any(name in word for word in process.cmdline())
+    ]
+    assert found
+    for process in found:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in found:
+            process.resume()
+
+
 @pytest.mark.promotion
 @pytest.mark.usefixtures("one_replica")
 def test_no_dead_ends_when_mlflow_forgets_hangs_or_is_moved_by_hand(site: Site, command):
@@ -487,19 +507,11 @@ def test_no_dead_ends_when_mlflow_forgets_hangs_or_is_moved_by_hand(site: Site, 
 
     # MLflow hangs: a rollback does not wait for it, and its aliases are moved later.
     site.release(2)
-    [mlflow_server] = [
-        process
-        for process in psutil.Process().children()
-        if "mlflow" in " ".join(process.cmdline()) and process.ppid() == os.getpid()
-    ]
-    mlflow_server.suspend()
-    try:
+    with hanging("mlflow"):
         hung = command("rollback")["live"]
         assert "cannot be reached" in hung["notes"][0]
         assert answering(site) == 1
         assert any("MLflow" in fault for fault in command("models")["faults"])
-    finally:
-        mlflow_server.resume()
     assert registry.aliases(NAME)["champion"] == 2
     [mismatch, _] = command("models")["mismatches"]
     assert "the alias champion is version 2 in MLflow, and should be version 1" in mismatch
