@@ -12,6 +12,8 @@ Flags       bool       (N,)        one truth value a source
 Indices     intp       (N,)        places in another array; -1 for none where the docstring says so
 Polarities  int8       (N,)        1: lies above the background, -1: below it
 ==========  =========  ==========  ==============================================================
+
+A `Buffer` is a whole file in memory: its bytes, or a view of those that another process wrote.
 """
 
 import numpy as np
@@ -25,6 +27,8 @@ Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 Polarities = NDArray[np.int8]
+
+Buffer = bytes | memoryview
 
 #: Of a stamp, pixels: from its middle to its edge, and its side.
 STAMP_RADIUS = 12

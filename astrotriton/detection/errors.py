@@ -15,10 +15,13 @@ class InputError(ValueError):
     """
 
     def __init__(self, code: str, field: str, detail: str) -> None:
-        super().__init__(f"{field}: {detail}")
+        super().__init__(code, field, detail)
         self.code = code
         self.field = field
         self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}"
 
 
 class TooLargeError(InputError):

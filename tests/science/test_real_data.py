@@ -8,6 +8,7 @@ import pytest
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure, read_exposure
 from astrotriton.detection.image.preprocess import Normalised
+from astrotriton.detection.image.wcs import SkyOfWcs
 from astrotriton.detection.quality.evaluation import Sample
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.score import Scored, prepare_exposure
@@ -90,13 +91,13 @@ def test_gaia_stars_are_where_gaia_says(score: Callable[..., Scored]) -> None:
     name = "decam/testcase4__c4d_170316_062107_ooi_z_ls9.N2.fits"
     content = real(name)
     exposure = read_exposure(content)
-    assert exposure.wcs is not None
+    assert isinstance(exposure.sky_of, SkyOfWcs)
     real("decam/gaia_testcase4_03586.fits")
     from tests.science.conftest import DATA
 
     with fits.open(DATA / "decam/gaia_testcase4_03586.fits") as hdus:
         stars = np.stack([hdus[1].data["ra"], hdus[1].data["dec"]], axis=1).astype(float)
-    x, y = exposure.wcs.all_world2pix(stars, 0, quiet=True).T
+    x, y = exposure.sky_of.wcs.all_world2pix(stars, 0, quiet=True).T
     height, width = exposure.shape
     inside = (x > 5) & (x < width - 5) & (y > 5) & (y < height - 5)
     assert inside.sum() == 3

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from astrotriton.detection.arrays import Buffer
 from astrotriton.detection.errors import InputError, TooLargeError
 
 _FIELD = "exposure"
@@ -21,7 +22,7 @@ _KINDS: dict[bytes, tuple[str, Callable[[], Any]]] = {
 }
 
 
-def decompressed(content: bytes, max_bytes: int) -> bytes:
+def decompressed(content: Buffer, max_bytes: int) -> Buffer:
     """What a file holds once decompressed; as it is if it is not compressed.
 
     All members of a file belong to it (RFC 1952, 2.2). What follows the last one is padding, and is
@@ -38,17 +39,17 @@ def decompressed(content: bytes, max_bytes: int) -> bytes:
         ``unreadable-fits`` if it is broken or ends too early, ``too-large`` (a `TooLargeError`).
     """
     for magic, (name, new) in _KINDS.items():
-        if content.startswith(magic):
+        if content[: len(magic)] == magic:
             return b"".join(_members(content, magic, name, new, max_bytes))
     return content
 
 
 def _members(
-    content: bytes, magic: bytes, name: str, new: Callable[[], Any], max_bytes: int
+    content: Buffer, magic: bytes, name: str, new: Callable[[], Any], max_bytes: int
 ) -> list[bytes]:
     found: list[bytes] = []
     left = max_bytes
-    while content.startswith(magic):
+    while content[: len(magic)] == magic:
         member = new()
         try:
             piece: bytes = member.decompress(content, left + 1)

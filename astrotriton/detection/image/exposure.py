@@ -2,7 +2,6 @@
 
 import io
 import math
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,22 +12,24 @@ import numpy as np
 from astropy import log
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import Image, Mask
+from astrotriton.detection.arrays import Buffer, Image, Mask
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image import hdus
 from astrotriton.detection.image.compression import decompressed
 from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.image.seeing import Seeing, seeing_of_header
-from astrotriton.detection.image.wcs import from_icrs, pixel_scale, read_wcs, to_icrs
-from astrotriton.wire.exposures import Observation
+from astrotriton.detection.image.stored import StoredPixels
+from astrotriton.detection.image.wcs import Sky, SkyOfWcs, read_wcs
+from astrotriton.detection.image.weights import weight_type_of
+from astrotriton.wire.exposures import Observation, WeightType
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
 # Types of pixels by BITPIX (FITS Standard 4.0, table 8).
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_NPY_HEADER = 12 + (1 << 16)  # bytes: of a longer one, NumPy refuses to believe that it is one
 _NPY, _FITS = b"\x93NUMPY", b"SIMPLE  ="
 
 
@@ -48,16 +49,19 @@ class Exposure:
     ----------
     shape
         Rows and columns, pixels.
-    wcs
-        The celestial WCS, or None.
+    sky_of
+        What its celestial WCS says; None without one.
     name
         The HDU the image came from.
     flags
         What is odd about it, of those that are raised for an exposure.
     saturation
         Level from which a pixel is saturated, counts, if the header says (``SATURATE``).
+    stored
+        Its pixels, where they are.
     headers
-        What describes it, the nearest first: its own header, and the file's first one.
+        What describes it, the nearest first: its own header, and the file's first one; none where
+        they were read elsewhere.
     pixel_scale
         Side of a pixel, arcsec; None without a WCS.
     seeing
@@ -71,27 +75,31 @@ class Exposure:
 
     def __init__(
         self,
-        read: Callable[[slice, slice], NDArray[Any]],
-        shape: tuple[int, int],
+        stored: StoredPixels,
         *,
-        wcs: WCS | None,
+        sky_of: Sky | None,
         name: str,
         flags: frozenset[Flag],
         saturation: float | None = None,
         headers: Sequence[fits.Header] = (),
         seeing: Seeing | None = None,
+        observation: Observation | None = None,
+        weight_type: WeightType | None = None,
     ) -> None:
-        self._read = read
-        self._lock = threading.Lock()  # a FITS file has one position to read from
         self._planes: list[Callable[[slice, slice], Mask]] = []
-        self.shape = shape
-        self.wcs = wcs
+        self.stored = stored
+        self.shape: tuple[int, int] = stored.shape
+        self.sky_of = sky_of
         self.name = name
         self.flags = flags
         self.saturation = saturation
         self.headers = headers
-        self.pixel_scale = pixel_scale(wcs)
+        self.pixel_scale = None if sky_of is None else sky_of.pixel_scale
         self.seeing = seeing
+        if observation is not None:
+            self.observation = observation
+        if weight_type is not None:
+            self.weight_type = weight_type
         self.spread: Callable[[slice, slice], Image] | None = None
         self.psf: Image | None = None
 
@@ -105,34 +113,24 @@ class Exposure:
         """How it was taken, as far as the headers say."""
         return observation_of(self.headers)
 
+    @cached_property
+    def weight_type(self) -> WeightType:
+        """What its values are if it is a weight plane, as far as its name and headers say."""
+        return weight_type_of(self.name, self.headers)
+
     def exclude(self, plane: Callable[[slice, slice], Mask]) -> None:
         """Mask further pixels: ``plane`` gives bool for some rows and columns, True to ignore."""
         self._planes.append(plane)
 
     def raw(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Some rows and columns as they are stored, once scaled, in whatever type that is.
-
-        Raises
-        ------
-        InputError
-            ``unreadable-fits`` if the file ends too early or its pixels cannot be decoded.
-        """
-        try:
-            with self._lock:
-                return np.asarray(self._read(rows, columns))
-        except Exception as error:  # astropy raises almost anything on a broken file
-            raise _unreadable(error) from error
+        """Some rows and columns as they are stored, once scaled, in whatever type that is."""
+        return np.asarray(self.stored(rows, columns))
 
     def pixels(self, rows: slice, columns: slice) -> tuple[Image, Mask]:
         """Some rows and columns: float32, contiguous, writable; and bool, True where unusable.
 
         A pixel is unusable if it is NaN, infinite or blank, or a plane excludes it. What its value
         is then means nothing.
-
-        Raises
-        ------
-        InputError
-            As `raw` does.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             # One kind of array, or others are compiled for while somebody waits.
@@ -153,12 +151,7 @@ class Exposure:
         celestial frame is converted.
         """
         nowhere = np.full((2, x.size), np.nan)
-        if self.wcs is None or x.size == 0:
-            return nowhere
-        try:
-            return to_icrs(self.wcs, x, y)
-        except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
-            return nowhere
+        return nowhere if self.sky_of is None or x.size == 0 else self.sky_of.to_icrs(x, y)
 
     def pixels_of(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.float64]:
         """The 0-based x and y, pixels (2, N), of ICRS positions in degrees.
@@ -166,12 +159,7 @@ class Exposure:
         NaN where there is no WCS, or it has no pixel for the position.
         """
         nowhere = np.full((2, ra.size), np.nan)
-        if self.wcs is None or ra.size == 0:
-            return nowhere
-        try:
-            return from_icrs(self.wcs, ra, dec)
-        except Exception:  # as above
-            return nowhere
+        return nowhere if self.sky_of is None or ra.size == 0 else self.sky_of.from_icrs(ra, dec)
 
 
 def mute_astropy() -> None:
@@ -184,11 +172,12 @@ def mute_astropy() -> None:
 
 
 def read_exposure(
-    content: bytes, *, hdu: int | str | None = None, limits: Limits | None = None
+    content: Buffer, *, hdu: int | str | None = None, limits: Limits | None = None
 ) -> Exposure:
     """Read a FITS file or a NumPy ``.npy`` file, also as ``.gz`` or ``.bz2``.
 
-    FITS images may be tile-compressed (``.fz``), except by HCOMPRESS_1.
+    FITS images may be tile-compressed (``.fz``). The libraries that read FITS are written in C, and
+    a file that is made for it can end or take over the process that reads it.
 
     Parameters
     ----------
@@ -210,9 +199,9 @@ def read_exposure(
     if len(content) > limits.max_bytes:
         raise TooLargeError(_FIELD, f"{len(content)} bytes; at most {limits.max_bytes} are taken")
     content = decompressed(content, limits.max_bytes)
-    if content.startswith(_NPY):
+    if content[: len(_NPY)] == _NPY:
         return _of_array(_read_npy(content, limits), "npy")
-    if not content.startswith(_FITS):
+    if content[: len(_FITS)] != _FITS:
         raise InputError(
             "not-fits",
             _FIELD,
@@ -243,9 +232,8 @@ def _two_dimensional(shape: tuple[int, ...], name: str) -> tuple[int, int]:
 def _of_array(values: NDArray[Any], name: str) -> Exposure:
     image = values.reshape(_two_dimensional(values.shape, name))
     return Exposure(
-        lambda rows, columns: image[rows, columns],
-        image.shape,
-        wcs=None,
+        StoredPixels(image),
+        sky_of=None,
         name=name,
         flags=frozenset({Flag.NO_WCS}),
     )
@@ -257,9 +245,9 @@ def _check_pixels(shape: tuple[int, ...], limits: Limits) -> None:
         raise TooLargeError(_FIELD, f"{pixels} pixels; at most {limits.max_pixels} are taken")
 
 
-def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
+def _read_npy(content: Buffer, limits: Limits) -> NDArray[Any]:
     """The array of a .npy file, never unpickled and never larger than the file that holds it."""
-    stream = io.BytesIO(content)
+    stream = io.BytesIO(content[:_NPY_HEADER])
     try:
         version = np.lib.format.read_magic(stream)
         read_header = {
@@ -284,70 +272,64 @@ def _read_npy(content: bytes, limits: Limits) -> NDArray[Any]:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _read_fits(content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
+def _read_fits(content: Buffer, hdu: int | str | None, limits: Limits) -> Exposure:
     try:
         chosen, headers = hdus.find_image(content, hdu, limits.max_pixels)
         name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
         shape = _two_dimensional(chosen.shape, name)
-        outer = (0,) * (len(chosen.shape) - 2)
         place = chosen.fileinfo()
-        cards = content[place["hdrLoc"] : place["datLoc"]] if hdus.is_plain(chosen) else None
-        read = _reader(chosen, content)
+        plain = hdus.is_plain(chosen)
+        cards = bytes(content[place["hdrLoc"] : place["datLoc"]]) if plain else None
+        stored = _stored(chosen, content, shape)
     except InputError:
         raise
     except Exception as error:  # astropy raises almost anything on a broken file
         raise _unreadable(error) from error
     wcs, flags = read_wcs(header, cards)
+    sky_of = None if wcs is None else SkyOfWcs(wcs)
     return Exposure(
-        lambda rows, columns: read((*outer, rows, columns)),
-        shape,
-        wcs=wcs,
+        stored,
+        sky_of=sky_of,
         name=name,
         flags=flags,
         saturation=_saturation(header),
         headers=headers,
-        seeing=seeing_of_header(header, pixel_scale(wcs)),
+        seeing=seeing_of_header(header, None if sky_of is None else sky_of.pixel_scale),
     )
 
 
-def _reader(hdu: Any, content: bytes) -> Callable[[tuple[Any, ...]], NDArray[Any]]:
-    """What reads a part of an image's pixels, by its index."""
-    if isinstance(hdu, fits.CompImageHDU):
-        # Its pieces overlap in what must be decompressed for them: that is done once, into the type
-        # it has, which is what the file would hold uncompressed.
-        whole: NDArray[Any] = hdu.data
+def _stored(hdu: Any, content: Buffer, shape: tuple[int, int]) -> StoredPixels:
+    """The pixels of an image, without axes of length 1."""
+    if not hdus.is_plain(hdu):
+        # Pieces of a compressed one overlap in what must be decompressed for them: that is done
+        # once, into the type it has, which is what the file would hold uncompressed.
+        compressed = isinstance(hdu, fits.CompImageHDU)
+        whole = np.asarray(hdu.data if compressed else hdu.section[...])
         if whole.shape != hdu.shape:
             raise ValueError(f"its tiles make an image of {whole.shape} pixels, not {hdu.shape}")
-        return whole.__getitem__
-    if not hdus.is_plain(hdu):
-        return lambda index: np.asarray(hdu.section[index])
+        return StoredPixels(whole.reshape(shape))
     # The file is in memory already: its pixels are read where they lie.
     header = hdu.header
-    stored = np.frombuffer(
+    array = np.frombuffer(
         content, _STORED[header["BITPIX"]], math.prod(hdu.shape), hdu.fileinfo()["datLoc"]
-    ).reshape(hdu.shape)
-    scale, zero = float(header.get("BSCALE", 1.0)), float(header.get("BZERO", 0.0))
-    blank = header.get("BLANK") if stored.dtype.kind in "iu" else None
-    if (scale, zero, blank) == (1.0, 0.0, None):
-        return stored.__getitem__
-    # Unsigned integers are stored with their highest bit turned (FITS Standard 4.0, table 11).
-    # Turned back they are exact, where the sum in float64 keeps 53 bits.
-    lowest = -(2.0 ** (8 * stored.dtype.itemsize - 1))
-    unsigned = stored.dtype.kind == "i" and (scale, zero) == (1.0, -lowest)
+    ).reshape(shape)
+    return StoredPixels(
+        array,
+        scale=float(header.get("BSCALE", 1.0)),
+        zero=float(header.get("BZERO", 0.0)),
+        blank=_blank(header.get("BLANK"), array.dtype),
+    )
 
-    def scaled(index: tuple[Any, ...]) -> NDArray[Any]:
-        values = stored[index]
-        physical: NDArray[Any]
-        if unsigned:
-            native = values.astype(values.dtype.newbyteorder("="))
-            turned = native ^ native.dtype.type(lowest)
-            physical = turned.view(f"u{turned.itemsize}")
-        else:
-            physical = values * scale + zero
-        return physical if blank is None else np.where(values == blank, np.nan, physical)
 
-    return scaled
+def _blank(stated: object, dtype: np.dtype[Any]) -> int | None:
+    """``BLANK``, if it is a value that pixels of the type can have."""
+    if dtype.kind not in "iu" or isinstance(stated, bool) or not isinstance(stated, int | float):
+        return None
+    bounds = np.iinfo(dtype)
+    if not bounds.min <= stated <= bounds.max or stated != int(stated):
+        return None
+    return int(stated)
 
 
 def _saturation(header: fits.Header) -> float | None:

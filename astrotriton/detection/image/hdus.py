@@ -5,11 +5,13 @@ import io
 import itertools
 import math
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 from astropy.io import fits
 
+from astrotriton.detection.arrays import Buffer
 from astrotriton.detection.errors import InputError
 
 _CARD = 80
@@ -22,11 +24,13 @@ _COUNT_BEYOND = re.compile(
     rb"(?i)\s*(?:HIERARCH\s+)?(?:Z?NAXIS|TFIELDS|WCSAXES[A-Z]?)\s*=\s*\+?0*[1-9]\d{3}"
 )
 
+_HCOMPRESS, _HCOMPRESS_MAGIC = struct.Struct(">Hii"), 0xDD99
+
 _BYTES_OF_A_PIXEL = (1, 2, 4, 8)  # that RICE_1 compresses (the same, table 37)
 
 
 def find_image(
-    content: bytes, wanted: int | str | None, max_pixels: int
+    content: Buffer, wanted: int | str | None, max_pixels: int
 ) -> tuple[Any, list[fits.Header]]:
     """An image of a FITS file, its pixels not yet read; and the headers that describe it.
 
@@ -45,7 +49,7 @@ def find_image(
     Raises
     ------
     InputError
-        ``no-image``, ``no-such-hdu``, or ``unreadable-fits`` if it is compressed by HCOMPRESS_1.
+        ``no-image``, ``no-such-hdu``.
     Exception
         Of almost any kind, if the file is broken.
     """
@@ -71,7 +75,7 @@ def find_image(
     raise InputError("no-such-hdu", "hdu", detail)
 
 
-def tables(content: bytes) -> Iterator[Any]:
+def tables(content: Buffer) -> Iterator[Any]:
     """The tables of a FITS file, their rows not yet read.
 
     Raises
@@ -98,13 +102,13 @@ def is_plain(hdu: Any) -> bool:
     return type(hdu) in (fits.PrimaryHDU, fits.ImageHDU)
 
 
-def _read(content: bytes) -> Iterator[Any]:
+def _read(content: Buffer) -> Iterator[Any]:
     """One HDU after the other, each header looked at before Astropy believes it."""
     start = 0
     _check_counts(content, start)
     # Stays open: what is chosen reads its pixels from it.
     hdus = fits.open(
-        io.BytesIO(content), memmap=False, lazy_load_hdus=True, disable_image_compression=True
+        _stream(content), memmap=False, lazy_load_hdus=True, disable_image_compression=True
     )
     for index in itertools.count():
         try:
@@ -120,11 +124,45 @@ def _read(content: bytes) -> Iterator[Any]:
         _check_counts(content, start)
 
 
-def _check_counts(content: bytes, start: int) -> None:
+class _View(io.RawIOBase):
+    """A file over a view: nothing is copied that is not read."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: len(self._view)}[whence]
+        if start + offset < 0:
+            raise ValueError(f"seeks to {start + offset}, before the file")
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, into: Any) -> int:
+        found = self._view[self._place : self._place + len(into)]
+        into[: len(found)] = found
+        self._place += len(found)
+        return len(found)
+
+
+def _stream(content: Buffer) -> io.BytesIO | _View:
+    return io.BytesIO(content) if isinstance(content, bytes) else _View(content)
+
+
+def _check_counts(content: Buffer, start: int) -> None:
     end = start
-    while end < len(content) and not content.startswith(_END, end):
+    while end < len(content) and content[end : end + _CARD] != _END:
         if _COUNT_BEYOND.match(content, end, end + _CARD):
-            card = content[end : end + _CARD].decode("ascii", "replace").strip()
+            card = bytes(content[end : end + _CARD]).decode("ascii", "replace").strip()
             raise ValueError(f"more axes or columns than the 999 that FITS has: {card}")
         end += _CARD
 
@@ -139,27 +177,26 @@ def _is_called(hdu: Any, index: int, wanted: int | str) -> bool:
     return bool(comma) and base.rstrip() == called and version.strip() == str(hdu.ver)
 
 
-def _uncompressed(content: bytes, hdu: Any, max_pixels: int) -> Any:
+def _uncompressed(content: Buffer, hdu: Any, max_pixels: int) -> Any:
     """The image that a table holds where it is a tile-compressed one; any other HDU as it is."""
     if not (isinstance(hdu, fits.BinTableHDU) and fits.CompImageHDU.match_header(hdu.header)):
         return hdu
     _check_compression(hdu.header)
     image = fits.CompImageHDU(bintable=hdu)
-    _check_gzip(content, hdu, image, max_pixels)
+    heap = _heap(content, hdu)
+    _check_gzip(heap, hdu, image, max_pixels)
+    _check_hcompress(heap, hdu, image)
     return image
+
+
+def _heap(content: Buffer, table: fits.BinTableHDU) -> memoryview:
+    header = table.header
+    start = table.fileinfo()["datLoc"] + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
+    return memoryview(content)[start : start + header["PCOUNT"]]
 
 
 def _check_compression(header: fits.Header) -> None:
     """Keep from Astropy's decoders, which are written in C, what would have them leave memory."""
-    if header["ZCMPTYPE"] == "HCOMPRESS_1":
-        # A tile's stream is believed about how large it is, whatever was allocated for it (CFITSIO
-        # issue 131, which Astropy 8.0 still has).
-        raise InputError(
-            "unreadable-fits",
-            "exposure",
-            "compressed by HCOMPRESS_1, whose decoder a broken file can bring down; "
-            "send it as RICE_1 or GZIP_2, which fpack writes, or uncompressed",
-        )
     for card in header["ZNAME*"].cards:
         width = header.get(f"ZVAL{card.keyword.removeprefix('ZNAME')}")
         if str(card.value).upper() == "BYTEPIX" and width not in _BYTES_OF_A_PIXEL:
@@ -167,12 +204,10 @@ def _check_compression(header: fits.Header) -> None:
 
 
 def _check_gzip(
-    content: bytes, table: fits.BinTableHDU, image: fits.CompImageHDU, max_pixels: int
+    heap: memoryview, table: fits.BinTableHDU, image: fits.CompImageHDU, max_pixels: int
 ) -> None:
     """Refuse tiles that decompress to more than their image, before all of it is there."""
     header = table.header
-    start = table.fileinfo()["datLoc"] + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
-    heap = memoryview(content)[start : start + header["PCOUNT"]]
     left = most = 8 * min(math.prod(image.shape), max_pixels)
     columns = {"GZIP_COMPRESSED_DATA"}
     if header["ZCMPTYPE"] in ("GZIP_1", "GZIP_2"):
@@ -186,3 +221,27 @@ def _check_gzip(
                 left -= len(piece)
                 if left < 0:
                     raise ValueError(f"its tiles are larger than the {most} bytes of an image")
+
+
+def _check_hcompress(heap: memoryview, table: fits.BinTableHDU, image: fits.CompImageHDU) -> None:
+    """Refuse tiles that say they are larger than there is room for, which their decoder believes.
+
+    It is CFITSIO's (issue 131, which Astropy 8.0 still has). A stream begins with two bytes of
+    magic and, big-endian in four bytes each, the sides of its tile (White, 1992, `hcompress`).
+    """
+    if table.header["ZCMPTYPE"] != "HCOMPRESS_1":
+        return
+    most = math.prod(_tile_shape(table.header))
+    for size, offset in image.compressed_data["COMPRESSED_DATA"]:
+        stream = bytes(heap[offset : offset + min(size, _HCOMPRESS.size)])
+        if not size:
+            continue
+        magic, *sides = _HCOMPRESS.unpack(stream)
+        if magic != _HCOMPRESS_MAGIC or min(sides) < 1 or math.prod(sides) > most:
+            raise ValueError(f"an HCOMPRESS_1 tile of {sides} pixels where there are {most}")
+
+
+def _tile_shape(header: fits.Header) -> list[int]:
+    """Sides of its tiles, pixels: by default, rows (FITS Standard 4.0, 10.1.2)."""
+    axes = range(1, header["ZNAXIS"] + 1)
+    return [int(header.get(f"ZTILE{i}", header["ZNAXIS1"] if i == 1 else 1)) for i in axes]

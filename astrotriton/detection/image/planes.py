@@ -5,24 +5,11 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from astrotriton.detection.arrays import Image, Mask
+from astrotriton.detection.arrays import Buffer, Image, Mask
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
 from astrotriton.wire.exposures import WeightType
 
-# What HDUs are called that hold one, and what Astropy writes of its uncertainties (NDData, UTYPE).
-_NAMED: dict[str, WeightType] = {
-    **dict.fromkeys(("VAR", "VARIANCE", "VARIANCEUNCERTAINTY"), "variance"),
-    **dict.fromkeys(
-        ("ERR", "ERROR", "RMS", "SIGMA", "STDDEV", "UNCERT", "NOISE", "STDDEVUNCERTAINTY"),
-        "standard_deviation",
-    ),
-    **dict.fromkeys(
-        ("WEIGHT", "WGT", "WHT", "WTMAP", "IVAR", "INVVAR", "INVERSEVARIANCE", "OOW"),
-        "inverse_variance",
-    ),
-}
-_NAMING = ("PRODTYPE", "IMTYPE")
 _MOST_PSF = 511  # rows or columns
 
 
@@ -45,66 +32,89 @@ class Planes(msgspec.Struct, frozen=True, kw_only=True):
         Index or EXTNAME, in the plane's file or, without one, in the exposure's.
     """
 
-    mask: bytes | None = None
+    mask: Buffer | None = None
     mask_bits: int | None = None
-    weight: bytes | None = None
+    weight: Buffer | None = None
     weight_type: WeightType | None = None
-    psf: bytes | None = None
+    psf: Buffer | None = None
     mask_hdu: int | str | None = None
     weight_hdu: int | str | None = None
     psf_hdu: int | str | None = None
 
 
-def read_planes(exposure: Exposure, planes: Planes, content: bytes, limits: Limits) -> None:
-    """Give an exposure what its planes say: unusable pixels, the noise of each, and the PSF.
+class OpenPlanes(msgspec.Struct, frozen=True, kw_only=True):
+    """The planes that there are, as images of their own."""
+
+    mask: Exposure | None = None
+    weight: Exposure | None = None
+    psf: Exposure | None = None
+
+
+def open_planes(
+    planes: Planes,
+    content: Buffer,
+    limits: Limits,
+    begin: Callable[[str], None] = lambda field: None,
+) -> OpenPlanes:
+    """Find the planes, each in its file.
 
     Parameters
     ----------
     content
         The exposure's file, for planes that are HDUs of it.
+    begin
+        Told of the field of the plane that is read next.
 
     Raises
     ------
     InputError
-        If a plane cannot be read (the field is ``mask``, ``weight`` or ``psf``), or has another
-        shape than the exposure (``plane-shape``).
+        If one cannot be read; the field is ``mask``, ``weight`` or ``psf``.
     """
-    if planes.mask is not None or planes.mask_hdu is not None:
-        file = content if planes.mask is None else planes.mask
-        plane = _open("mask", file, planes.mask_hdu, exposure, limits)
-        exposure.exclude(_nonzero(plane, planes.mask_bits))
-    if planes.weight is not None or planes.weight_hdu is not None:
-        file = content if planes.weight is None else planes.weight
-        plane = _open("weight", file, planes.weight_hdu, exposure, limits)
-        kind = planes.weight_type or _kind_of(plane)
-        spread = _spread(plane, kind)
+    found: dict[str, Exposure] = {}
+    for field in ("mask", "weight", "psf"):
+        file, hdu = getattr(planes, field), getattr(planes, f"{field}_hdu")
+        if file is None and hdu is None:
+            continue
+        begin(field)
+        try:
+            found[field] = read_exposure(content if file is None else file, hdu=hdu, limits=limits)
+        except InputError as error:
+            error.field = field
+            raise
+    return OpenPlanes(**found)
+
+
+def apply_planes(exposure: Exposure, opened: OpenPlanes, planes: Planes) -> None:
+    """Give an exposure what its planes say: unusable pixels, the noise of each, and the PSF.
+
+    Raises
+    ------
+    InputError
+        ``plane-shape`` if a plane has another shape than the exposure; the field is the plane.
+    """
+    if opened.mask is not None:
+        _check_shape("mask", opened.mask, exposure)
+        exposure.exclude(_nonzero(opened.mask, planes.mask_bits))
+    if opened.weight is not None:
+        _check_shape("weight", opened.weight, exposure)
+        kind = planes.weight_type or opened.weight.weight_type
+        spread = _spread(opened.weight, kind)
         exposure.exclude(lambda rows, columns: ~(spread(rows, columns) > 0.0))
         exposure.spread = spread
-    if planes.psf is not None or planes.psf_hdu is not None:
-        file = content if planes.psf is None else planes.psf
-        plane = _read("psf", file, planes.psf_hdu, limits)
-        if max(plane.shape) > _MOST_PSF:
+    if opened.psf is not None:
+        height, width = opened.psf.shape
+        if max(height, width) > _MOST_PSF:
             raise InputError(
                 "plane-shape",
                 "psf",
-                f"has {plane.shape[0]} rows and {plane.shape[1]} columns: send the PSF alone, of"
-                f" at most {_MOST_PSF}",
+                f"has {height} rows and {width} columns: send the PSF alone, of at most"
+                f" {_MOST_PSF}",
             )
-        exposure.psf, missing = plane.image()
+        exposure.psf, missing = opened.psf.image()
         exposure.psf[missing] = 0.0
 
 
-def _read(field: str, content: bytes, hdu: int | str | None, limits: Limits) -> Exposure:
-    try:
-        return read_exposure(content, hdu=hdu, limits=limits)
-    except InputError as error:
-        raise InputError(error.code, field, error.detail) from error
-
-
-def _open(
-    field: str, content: bytes, hdu: int | str | None, exposure: Exposure, limits: Limits
-) -> Exposure:
-    plane = _read(field, content, hdu, limits)
+def _check_shape(field: str, plane: Exposure, exposure: Exposure) -> None:
     if plane.shape != exposure.shape:
         raise InputError(
             "plane-shape",
@@ -112,7 +122,6 @@ def _open(
             f"has {plane.shape[0]} rows and {plane.shape[1]} columns, the exposure"
             f" {exposure.shape[0]} and {exposure.shape[1]}: send one of the same shape",
         )
-    return plane
 
 
 def _nonzero(plane: Exposure, bits: int | None) -> Callable[[slice, slice], Mask]:
@@ -123,16 +132,6 @@ def _nonzero(plane: Exposure, bits: int | None) -> Callable[[slice, slice], Mask
         return np.asarray(values != 0)
 
     return unusable
-
-
-def _kind_of(plane: Exposure) -> WeightType:
-    """What the values of a plane are, by its HDU's name or header; inverse variances by default."""
-    header = plane.headers[0] if plane.headers else {}
-    for name in (header.get("UTYPE"), plane.name, *map(header.get, _NAMING)):
-        base = str(name or "").partition(",")[0].strip().upper()
-        if base in _NAMED:
-            return _NAMED[base]
-    return "inverse_variance"
 
 
 def _spread(plane: Exposure, kind: WeightType) -> Callable[[slice, slice], Image]:

@@ -1,6 +1,7 @@
 """The celestial WCS of an image's header."""
 
 import re
+from typing import Protocol
 
 import numpy as np
 from astropy.coordinates import ICRS, SkyCoord, angular_separation
@@ -19,6 +20,42 @@ _TAN = re.compile(rb"(?:.{80})*?CTYPE\d[^/]*-TAN", re.DOTALL)
 
 _NEAR = 0.05  # pixels: how well a position must come back that was made pixels of
 _MOST_SIP_ORDER = 9  # of what Shupe et al. (2005, ADASS XIV, 491) define
+
+
+class Sky(Protocol):
+    """Where the pixels of an image are in the sky."""
+
+    @property
+    def pixel_scale(self) -> float | None:
+        """Side of a pixel of the same area at the reference point, arcsec; None if unknown."""
+
+    def to_icrs(self, x: Values, y: Values) -> Values:
+        """As the function `to_icrs`; NaN wherever that raises."""
+
+    def from_icrs(self, ra: Values, dec: Values) -> Values:
+        """As the function `from_icrs`; NaN wherever that raises."""
+
+
+class SkyOfWcs:
+    """What a WCS of Astropy says."""
+
+    def __init__(self, wcs: WCS) -> None:
+        self.wcs = wcs
+        self.pixel_scale = pixel_scale(wcs)
+
+    def to_icrs(self, x: Values, y: Values) -> Values:
+        """As the function `to_icrs`; NaN wherever that raises."""
+        try:
+            return to_icrs(self.wcs, x, y)
+        except Exception:  # a WCS that was parsed can still fail in wcslib, in a dozen ways
+            return np.full((2, x.size), np.nan)
+
+    def from_icrs(self, ra: Values, dec: Values) -> Values:
+        """As the function `from_icrs`; NaN wherever that raises."""
+        try:
+            return from_icrs(self.wcs, ra, dec)
+        except Exception:  # as above
+            return np.full((2, ra.size), np.nan)
 
 
 def read_wcs(header: fits.Header, cards: bytes | None) -> tuple[WCS | None, frozenset[Flag]]:
@@ -106,10 +143,8 @@ def from_icrs(wcs: WCS, ra: Values, dec: Values) -> Values:
     return found
 
 
-def pixel_scale(wcs: WCS | None) -> float | None:
-    """Side of a pixel of the same area at the reference point, arcsec; None without a WCS."""
-    if wcs is None:
-        return None
+def pixel_scale(wcs: WCS) -> float | None:
+    """Side of a pixel of the same area at the reference point, arcsec; None if it has none."""
     try:
         scale = 3600.0 * float(np.sqrt(proj_plane_pixel_area(wcs.celestial)))
     except Exception:  # as `to_icrs`

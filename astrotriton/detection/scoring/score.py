@@ -10,9 +10,9 @@ from astrotriton.detection.card import Domain, UNetModel
 from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
-from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
-from astrotriton.detection.image.observation import observation_of
-from astrotriton.detection.image.planes import Planes, read_planes
+from astrotriton.detection.image.exposure import Exposure, Limits
+from astrotriton.detection.image.planes import OpenPlanes, Planes, apply_planes
+from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.image.seeing import seeing_of_request
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
@@ -75,14 +75,20 @@ def prepare(
         A candidate that lies nowhere on the exposure is answered as ``unscored``.
     """
     limits = limits or Limits()
-    exposure = read_exposure(content, hdu=hdu, limits=limits)
-    if observation is not None:
-        exposure.observation = observation_of(exposure.headers, observation)
-    if planes is not None:
-        read_planes(exposure, planes, content, limits)
-    if seeing is not None:
-        exposure.seeing = seeing_of_request(*seeing, exposure.pixel_scale)
-    return prepare_exposure(exposure, card, candidates, tta=tta, polarity=polarity, limits=limits)
+    exposure, opened = read_image(
+        content, hdu=hdu, planes=planes, observation=observation, limits=limits
+    )
+    return prepare_exposure(
+        exposure,
+        card,
+        candidates,
+        opened=opened,
+        planes=planes,
+        seeing=seeing,
+        tta=tta,
+        polarity=polarity,
+        limits=limits,
+    )
 
 
 def prepare_exposure(
@@ -90,11 +96,18 @@ def prepare_exposure(
     card: UNetModel,
     candidates: Sequence[Candidate] | None = None,
     *,
+    opened: OpenPlanes | None = None,
+    planes: Planes | None = None,
+    seeing: tuple[float, SeeingUnit] | None = None,
     tta: bool = False,
     polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
 ) -> TiledInference:
-    """Do what `prepare` does, for an exposure that has been read already."""
+    """Do what `prepare` does, for an exposure and planes that have been read already."""
+    if opened is not None:
+        apply_planes(exposure, opened, planes or Planes())
+    if seeing is not None:
+        exposure.seeing = seeing_of_request(*seeing, exposure.pixel_scale)
     unplaced: list[Unplaced] = []
     if candidates is not None:
         most = (limits or Limits()).max_candidates

@@ -117,7 +117,7 @@ def read_candidates(content: bytes, max_candidates: int, max_bytes: int) -> list
         If there are more rows or bytes.
     """
     try:
-        content = decompressed(content, max_bytes)
+        content = bytes(decompressed(content, max_bytes))
     except TooLargeError as error:
         raise TooLargeError(FIELD, error.detail) from error
     except InputError as error:

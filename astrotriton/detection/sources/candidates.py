@@ -53,7 +53,7 @@ def place_candidates(
     given = np.array([(c.x, c.y, c.ra, c.dec) for c in candidates], np.float64).reshape(-1, 4)
     pixels = given[:, :2].copy()
     in_sky = np.asarray(~np.isfinite(pixels).all(axis=1) & np.isfinite(given[:, 2:]).all(axis=1))
-    if exposure.wcs is not None and in_sky.any():
+    if exposure.sky_of is not None and in_sky.any():
         ra, dec = given[in_sky, 2], given[in_sky, 3]
         pixels[in_sky] = exposure.pixels_of(ra, dec).T
     known = np.asarray(np.isfinite(pixels).all(axis=1))
@@ -69,7 +69,7 @@ def place_candidates(
             placed.append(msgspec.structs.replace(candidate, x=x, y=y) if sky else candidate)
             continue
         reason: UnscoredReason = "off_image" if has_pixels or sky else "not_a_number"
-        if sky and exposure.wcs is None:
+        if sky and exposure.sky_of is None:
             reason = "no_wcs"
         unplaced.append(Unplaced(candidate, reason))
     return placed, unplaced

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,10 +90,29 @@ def test_rice_compressed_pixels_have_a_width_that_its_decoder_knows() -> None:
     assert "BYTEPIX" in refused(broken).detail
 
 
-def test_what_hcompress_compressed_is_refused_with_the_remedy() -> None:
-    error = refused(written(fits.CompImageHDU(IMAGE, compression_type="HCOMPRESS_1")))
-    assert error.code == "unreadable-fits"
-    assert "send it as RICE_1" in error.detail
+REAL = Path(fits.__file__).parent / "hdu/compressed/tests/data"
+
+
+@pytest.mark.parametrize("kind", ["hcomp", "rice", "gzip", "plio"])
+def test_archives_that_cfitsio_compressed_are_read(kind: str) -> None:
+    expected = fits.getdata(REAL / "m13.fits")
+    found, _ = read_exposure((REAL / f"m13_{kind}.fits").read_bytes()).image()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("data", [IMAGE, (100 * IMAGE).astype(np.int32)])
+def test_what_hcompress_compressed_is_read(data: np.ndarray) -> None:
+    content = written(fits.CompImageHDU(data, compression_type="HCOMPRESS_1", tile_shape=(8, 8)))
+    with fits.open(io.BytesIO(content)) as hdus:
+        np.testing.assert_array_equal(read_exposure(content).image()[0], hdus[1].data)
+
+
+@pytest.mark.parametrize("side", [0, -1, 1 << 20])
+def test_hcompress_is_not_believed_about_the_size_of_a_tile(side: int) -> None:
+    content = written(fits.CompImageHDU(IMAGE.astype(np.int32), compression_type="HCOMPRESS_1"))
+    start = content.index(b"\xdd\x99") + 2
+    broken = content[:start] + struct.pack(">i", side) + content[start + 4 :]
+    assert "an HCOMPRESS_1 tile" in refused(broken).detail
 
 
 @pytest.mark.parametrize(
