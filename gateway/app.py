@@ -19,17 +19,26 @@ from astrotriton.gateway.handlers.runs import RunController
 from astrotriton.gateway.http.middleware import name_methods
 from astrotriton.gateway.http.openapi import complete, openapi_config, page_assets
 from astrotriton.gateway.http.requests import LARGEST_JSON, check_request
+from astrotriton.gateway.readers.process import ForkServer
 from astrotriton.gateway.rpc.service import serve_rpc
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.settings import ModelConfig
 
 
-def create_app(settings: GatewaySettings, config: ModelConfig) -> Litestar:
-    """The application; what it depends on is opened when it starts, and may come up later."""
+def create_app(
+    settings: GatewaySettings, config: ModelConfig, fork_server: ForkServer | None = None
+) -> Litestar:
+    """The application; what it depends on is opened when it starts, and may come up later.
+
+    Parameters
+    ----------
+    fork_server
+        Forks the processes that read files, for several gateways in one process.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with open_context(settings, config) as context, serve_rpc(context):
+        async with open_context(settings, config, fork_server) as context, serve_rpc(context):
             app.state.context = context
             yield
 

@@ -10,6 +10,8 @@ from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.backends.oidc import TokenVerifier
 from astrotriton.gateway.backends.stream import Retention
 from astrotriton.gateway.backends.triton import Triton
+from astrotriton.gateway.readers.pool import Readers
+from astrotriton.gateway.readers.process import ForkServer
 from astrotriton.gateway.services.access import AccessService
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
@@ -46,6 +48,7 @@ class Context:
     access: AccessService
     admission: Admission
     objects: ObjectStore
+    readers: Readers
     runs: RunService
     detections: DetectionService
     exposures: ExposureService
@@ -58,7 +61,9 @@ class Context:
 
 
 @asynccontextmanager
-async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncIterator[Context]:
+async def open_context(
+    settings: GatewaySettings, config: ModelConfig, fork_server: ForkServer | None = None
+) -> AsyncIterator[Context]:
     """Build the services, publish the outbox meanwhile, and close everything in the end."""
     async with (
         open_database(settings) as database,
@@ -67,6 +72,14 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             timeout=settings.triton_timeout,
             share=settings.triton_shared_memory,
         ) as triton,
+        Readers(
+            most=settings.most_readers,
+            uses=settings.reader_uses,
+            memory=settings.reader_memory,
+            seconds=settings.reader_seconds,
+            room=4 * settings.max_bytes + settings.max_request_part,
+            server=fork_server,
+        ) as readers,
     ):
         outbox = OutboxPublisher(
             database,
@@ -94,6 +107,7 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             limits=settings.limits,
             in_flight=settings.triton_in_flight,
             triton=triton,
+            readers=readers,
         )
         shadow = ShadowService(
             admission=admission, inference=inference, models=models, database=database
@@ -130,7 +144,7 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             database=database,
             catalogue=catalogue,
             models=models,
-            datasets=Datasets(models, objects, settings.max_bytes, tracking.find_input),
+            datasets=Datasets(models, objects, settings.max_bytes, tracking.find_input, readers),
             inference=inference,
             admission=admission,
             outbox=outbox,
@@ -160,6 +174,7 @@ async def open_context(settings: GatewaySettings, config: ModelConfig) -> AsyncI
             ),
             admission=admission,
             objects=objects,
+            readers=readers,
             runs=RunService(scoring, database),
             detections=DetectionService(database),
             exposures=ExposureService(database),

@@ -268,7 +268,7 @@ class DependencyError(RetryLaterError):
     Parameters
     ----------
     dependency
-        Which: ``triton``, ``postgresql``, ``model_repository``, ``s3`` or ``oidc``.
+        Which: ``triton``, ``postgresql``, ``model_repository``, ``s3``, ``oidc`` or ``readers``.
     detail
         What happened.
     """

@@ -318,6 +318,34 @@ class GatewaySettings(BaseSettings):
         ge=1,
     )
     max_runs: int = Field(4, title="Most runs", description="Exposures worked on at a time.", ge=1)
+    readers: int | None = Field(
+        None,
+        title="Readers",
+        description="Most processes that read files at a time: each run has one while it is worked "
+        "on. Left out: two more than `max_runs`, for a challenger and a validation.",
+        ge=1,
+    )
+    reader_memory: int = Field(
+        4096 * _MIB,
+        title="Memory of a reader",
+        description="Bytes that reading a file may take; one that would take more is refused.",
+        ge=64 * _MIB,
+    )
+    reader_seconds: float = Field(
+        3.0,
+        title="Time of a reader",
+        description="Seconds of processor time that reading a file may take, and one more for "
+        "each 5 MB of the file; one that takes longer is refused.",
+        ge=1,
+    )
+    reader_uses: int = Field(
+        100,
+        title="Uses of a reader",
+        description="Requests that one process reads for before a new one takes its place. One "
+        "that met a broken file is replaced at once. With 1, no two requests have the same.",
+        ge=1,
+        le=500,
+    )
     max_waiting: int = Field(
         8,
         title="Most waiting",
@@ -431,6 +459,11 @@ class GatewaySettings(BaseSettings):
         if self.auth == "off":
             return self.max_held_bytes
         return self.max_caller_bytes or max(self.max_held_bytes // 2, self.max_body)
+
+    @property
+    def most_readers(self) -> int:
+        """Most processes that read files at a time."""
+        return self.max_runs + 2 if self.readers is None else self.readers
 
     @property
     def max_body(self) -> int:

@@ -259,7 +259,9 @@ async def _infer(request: Request[Any, Any, Any], context: Context) -> Response[
         await held.enter_async_context(context.access.working(caller))
         place = await held.enter_async_context(context.admission.arrive(caller.subject))
         async with patience(request, context.settings.request_timeout):
-            form = await read_infer_form(request, context.settings, context.objects, place)
+            form = await read_infer_form(
+                request, context.settings, context.objects, context.readers, place
+            )
             place.take()
             large = len(form.content) >= context.settings.async_bytes
             if large or prefers_async(request):

@@ -18,10 +18,9 @@ from multipart import (  # type: ignore[import-untyped]
 )
 
 from astrotriton.detection.errors import InputError, TooLargeError
-from astrotriton.detection.sources.candidate_tables import read_candidates
 from astrotriton.gateway.backends.object_store import ObjectStore
-from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
+from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Submission
 from astrotriton.gateway.settings import GatewaySettings
@@ -41,12 +40,18 @@ class _Part:
 
 
 async def read_infer_form(
-    request: Request[Any, Any, Any], settings: GatewaySettings, objects: ObjectStore, place: Place
+    request: Request[Any, Any, Any],
+    settings: GatewaySettings,
+    objects: ObjectStore,
+    readers: Readers,
+    place: Place,
 ) -> Submission:
     """What a request's body wants scored: the parts of a form, or objects that it names.
 
     Parameters
     ----------
+    readers
+        Read a table of candidates.
     place
         Holds the bytes as they arrive, and those of an object before it is read.
 
@@ -90,7 +95,8 @@ async def read_infer_form(
     except InternalServerException as error:
         raise MalformedBodyError(f"the body broke off: {error.detail}") from error
     if kind == "application/json":
-        return await _fetch(_decode(body, InferByReference), settings, objects, place)
+        by_reference = _decode(body, InferByReference)
+        return await _fetch(by_reference, settings, objects, readers, place)
 
     if "exposure" not in parts:
         raise InputError("missing-part", "exposure", "send the file as the part `exposure`")
@@ -103,7 +109,7 @@ async def read_infer_form(
         how = decode_request(parts["request"].body.getvalue())
     if "candidates" in parts:
         table = parts["candidates"].body.getvalue()
-        how = await compute(with_candidates_of, how, table, settings)
+        how = await with_candidates_of(how, table, settings, readers)
     return Submission(
         content=parts["exposure"].body.getvalue(),
         filename=printable(parts["exposure"].filename),
@@ -114,8 +120,12 @@ async def read_infer_form(
     )
 
 
-def with_candidates_of(
-    request: InferRequest, table: bytes, settings: GatewaySettings, field: str = "candidates"
+async def with_candidates_of(
+    request: InferRequest,
+    table: bytes,
+    settings: GatewaySettings,
+    readers: Readers,
+    field: str = "candidates",
 ) -> InferRequest:
     """A request with the candidates of a table, which came in a field or part of this name.
 
@@ -130,7 +140,8 @@ def with_candidates_of(
         )
     most, size = settings.max_candidates, settings.max_request_part
     try:
-        candidates = read_candidates(table, most, size)
+        async with readers.session() as session:
+            candidates = await session.read_table(table, most, size)
     except InputError as error:
         error.field = error.field.replace("candidates", field, 1)
         raise
@@ -154,7 +165,11 @@ async def _holding(
 
 
 async def _fetch(
-    given: InferByReference, settings: GatewaySettings, objects: ObjectStore, place: Place
+    given: InferByReference,
+    settings: GatewaySettings,
+    objects: ObjectStore,
+    readers: Readers,
+    place: Place,
 ) -> Submission:
     async def read(field: str, url: str) -> bytes:
         return await objects.read(url, field, settings.max_bytes, place.hold)
@@ -164,7 +179,7 @@ async def _fetch(
         table = await objects.read(
             given.candidates_table, "candidates_table", settings.max_request_part, place.hold
         )
-        how = await compute(with_candidates_of, how, table, settings, "candidates_table")
+        how = await with_candidates_of(how, table, settings, readers, "candidates_table")
     return Submission(
         content=await read("exposure", given.exposure),
         filename=printable(given.exposure.rpartition("/")[2]),

@@ -118,9 +118,8 @@ class InferOperation(Operation):
                         required=["exposure"],
                         properties={
                             "exposure": _file(
-                                "A FITS file, also `.gz` or `.fz` (but not compressed "
-                                "by HCOMPRESS_1), or a NumPy `.npy` file of two dimensions. NaN "
-                                "pixels are masked.",
+                                "A FITS file, also `.gz` or `.fz`, or a NumPy `.npy` file of two "
+                                "dimensions. NaN pixels are masked.",
                             ),
                             "mask": _file(
                                 "A data-quality plane of the same shape, FITS or "

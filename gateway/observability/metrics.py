@@ -1,7 +1,7 @@
 """What Prometheus is told."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -80,6 +80,11 @@ VALIDATION_PASSED = Gauge(
     "astrotriton_validation_passed", "Whether the last validation passed.", ("model", "version")
 )
 
+READERS = Gauge("astrotriton_readers", "Processes that read files.", ("state",))
+READER_ENDS = Counter("astrotriton_reader_ends", "Readers that ended, by the reason.", ("reason",))
+
+MEMORY = Gauge("astrotriton_memory_bytes", "Memory of its own, by process.", ("process",))
+
 _run: ContextVar[dict[str, float] | None] = ContextVar("parts of the run", default=None)
 
 
@@ -93,6 +98,11 @@ def stage(name: str) -> Iterator[None]:
     STAGES.labels(name).observe(seconds)
     if (parts := _run.get()) is not None:
         parts[name] = parts.get(name, 0.0) + seconds
+
+
+def observe_memory(process: str, find: Callable[[], float]) -> None:
+    """Say how to find the bytes of memory of a process, whenever Prometheus asks."""
+    MEMORY.labels(process).set_function(find)
 
 
 def measure_parts() -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,7 +11,9 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]
 
 from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.gateway.compute import compute
 from astrotriton.gateway.http.forms import validated, with_candidates_of
+from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.rpc.detections_pb2 import Candidate, Detection, InferRequest, Run
 from astrotriton.gateway.services.inference import Submission
 from astrotriton.gateway.settings import GatewaySettings
@@ -24,7 +27,9 @@ _TABLE = "candidates_table"
 _CHOICES = ("hdu", "mask_hdu", "weight_hdu", "psf_hdu", "model_version")
 
 
-def to_submission(pieces: list[bytes], settings: GatewaySettings) -> Submission:
+async def to_submission(
+    pieces: list[bytes], settings: GatewaySettings, readers: Readers
+) -> Submission:
     """What a request wants scored, checked as over HTTP.
 
     Parameters
@@ -34,12 +39,23 @@ def to_submission(pieces: list[bytes], settings: GatewaySettings) -> Submission:
         of the list, so that an exposure is not in memory both as it came and as it is scored.
     settings
         Have the bytes that a file may have, and the candidates.
+    readers
+        Read a table of candidates.
 
     Raises
     ------
     InputError
         If it is none, or a field is not what it should be.
     """
+    submission, table = await compute(_decoded, pieces, settings)
+    if table is None:
+        return submission
+    how = await with_candidates_of(submission.request, table, settings, readers, _TABLE)
+    return replace(submission, request=how)
+
+
+def _decoded(pieces: list[bytes], settings: GatewaySettings) -> tuple[Submission, bytes | None]:
+    """What it wants scored, and its table of candidates, not read yet."""
     pieces.reverse()
     first = _parsed(pieces.pop())
     fields: dict[str, Any] = {field.name: value for field, value in first.ListFields()}
@@ -66,9 +82,7 @@ def to_submission(pieces: list[bytes], settings: GatewaySettings) -> Submission:
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError("invalid-request", name, "give a finite number")
     how = validated(request, Request)
-    if _TABLE in content:
-        how = with_candidates_of(how, content[_TABLE], settings, _TABLE)
-    return Submission(
+    submission = Submission(
         content=content.get("exposure", b""),
         filename=printable(first.filename),
         mask=content.get("mask"),
@@ -76,6 +90,7 @@ def to_submission(pieces: list[bytes], settings: GatewaySettings) -> Submission:
         psf=content.get("psf"),
         request=how,
     )
+    return submission, content.get(_TABLE)
 
 
 def _parsed(content: bytes) -> InferRequest:

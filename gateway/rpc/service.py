@@ -184,7 +184,7 @@ class _Service:
             if not pieces:
                 raise InputError("missing-message", "request", "send an InferRequest")
             place.take()
-            submission = await compute(to_submission, pieces, context.settings)
+            submission = await to_submission(pieces, context.settings, context.readers)
             asked = await context.runs.run_now(submission, place, caller.subject, key, progress)
         if asked.result is None:
             raise RunGivenUpError(f"run {asked.run_id} of this key is in the background; ask later")

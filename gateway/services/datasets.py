@@ -1,6 +1,5 @@
 """Labelled exposures, from wherever a data set lies."""
 
-import asyncio
 import hashlib
 import io
 import json
@@ -14,9 +13,10 @@ import numpy as np
 from msgspec import Meta
 
 from astrotriton.detection.errors import InputError
-from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
+from astrotriton.detection.quality.labelled import VALIDATION_FILE
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.backends.object_store import ObjectStore
+from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.objects import SCHEMES, is_object_location
 
@@ -110,6 +110,8 @@ class Datasets:
         Bytes that an exposure may have.
     find_input
         Asks MLflow.
+    readers
+        Read the one that travels with a version.
     """
 
     def __init__(
@@ -118,11 +120,13 @@ class Datasets:
         objects: ObjectStore,
         largest: int,
         find_input: FindInput,
+        readers: Readers,
     ) -> None:
         self._models = models
         self._objects = objects
         self._largest = largest
         self._find_input = find_input
+        self._readers = readers
 
     def check(self, name: str) -> None:
         """See whether a data set may be opened, as far as its name tells.
@@ -167,9 +171,10 @@ class Datasets:
                 f"version {version} came without one: export it again, or name a data set",
             )
         try:
-            labelled = await asyncio.to_thread(ValidationSet.from_fits, content)
-        except ValueError as error:
-            raise InputError("bad-dataset", VALIDATION_FILE, str(error)) from error
+            async with self._readers.session() as session:
+                labelled = await session.read_labelled(content)
+        except InputError as error:
+            raise InputError(error.code, VALIDATION_FILE, error.detail) from error
 
         def reader(image: np.ndarray) -> Callable[[], Awaitable[bytes]]:
             async def read() -> bytes:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.image.planes import Planes
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
-from astrotriton.detection.scoring.score import finish, guarantee_of, prepare
+from astrotriton.detection.scoring.score import finish, guarantee_of, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import stage
+from astrotriton.gateway.readers.pool import Readers, ReaderSession
 from astrotriton.gateway.services.models import ServedModel
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.exposures import SeeingUnit
@@ -90,15 +91,24 @@ class InferenceService:
         Most requests that one exposure has with Triton at a time.
     triton
         Answers.
+    readers
+        Read the files.
     """
 
     def __init__(
-        self, *, config: ModelConfig, limits: Limits, in_flight: int, triton: Triton
+        self,
+        *,
+        config: ModelConfig,
+        limits: Limits,
+        in_flight: int,
+        triton: Triton,
+        readers: Readers,
     ) -> None:
         self._config = config
         self._limits = limits
         self._in_flight = in_flight
         self._triton = triton
+        self._readers = readers
 
     async def infer(
         self,
@@ -128,20 +138,38 @@ class InferenceService:
         GatewayError
             If the model or Triton does not do its part.
         """
+        async with self._readers.session() as session:
+            return await self._infer(session, submission, model, progress, others)
+
+    async def _infer(
+        self,
+        session: ReaderSession,
+        submission: Submission,
+        model: ServedModel,
+        progress: Progress,
+        others: Sequence[ServedModel],
+    ) -> tuple[TiledInference, Scored]:
         request = submission.request
         with stage("prepare"):
-            tiled = await compute(
-                prepare,
+            planes = submission.planes
+            exposure, opened = await session.read_image(
                 submission.content,
+                hdu=request.hdu,
+                planes=planes,
+                observation=request.to_observation(),
+                limits=self._limits,
+            )
+            tiled = await compute(
+                prepare_exposure,
+                exposure,
                 model.card,
                 request.to_candidates(),
-                hdu=request.hdu,
-                planes=submission.planes,
+                opened=opened,
+                planes=planes,
                 seeing=submission.seeing,
                 tta=request.tta,
                 polarity=request.polarity,
                 limits=self._limits,
-                observation=request.to_observation(),
             )
             # Before Triton is asked: what cannot be vouched for costs nothing.
             guarantee = guarantee_of(tiled, request.max_false_discovery_rate)

@@ -35,6 +35,7 @@ from tritonclient.utils import InferenceServerException
 
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.gateway.app import create_app
+from astrotriton.gateway.readers.process import ForkServer
 from astrotriton.gateway.server import server_config
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.objects import Location, Objects, open_bucket
@@ -400,10 +401,14 @@ class TritonServer(Process):
         raise RuntimeError(f"Triton is not ready:\n{self.log.read_text()[-4000:]}")
 
 
+#: That of every gateway in this process: it takes a second to start.
+FORK_SERVER = ForkServer()
+
+
 @asynccontextmanager
 async def serve(settings: GatewaySettings, **config: object) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway on its port, in this process, and a client of it."""
-    app = create_app(settings, ModelConfig(**config))
+    app = create_app(settings, ModelConfig(**config), FORK_SERVER)
     server = uvicorn.Server(server_config(app, settings, log_config=None))
     task = asyncio.create_task(server.serve())
     while not server.started:

@@ -1,21 +1,22 @@
 """Broken exposures: good files of every kind that is read, damaged as files are in the wild.
 
-``python -m tests.integration.mutants FIRST LAST`` scores those of a range of seeds in this process,
-within bounds on time and memory, and prints what should not have happened, one JSON object a line.
+``python -m tests.integration.mutants FIRST LAST`` scores those of a range of seeds, read by readers
+as the gateway has them, and prints what should not have happened, one JSON object a line. With
+``--refused-cards``, they are good but for cards that wcslib refuses. ``--times`` has each read so
+many times by the same reader.
 
 Each run of the tests tries other seeds, and prints them; ``ASTROTRITON_TEST_SEED`` repeats a run.
 """
 
+import argparse
+import asyncio
 import contextlib
 import gzip
 import io
 import json
 import os
 import random
-import resource
-import signal
 import struct
-import sys
 import time
 import traceback
 import warnings
@@ -23,22 +24,26 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
+import astropy
 import numpy as np
 from astropy.io import fits
 from scipy.special import expit
 
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.errors import InputError
-from astrotriton.detection.image.exposure import Limits
-from astrotriton.detection.scoring.score import finish, prepare
+from astrotriton.detection.image.exposure import Exposure, Limits
+from astrotriton.detection.image.planes import OpenPlanes, Planes
+from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.detection.warmup import warm_up
+from astrotriton.gateway.readers.pool import Readers
 
 BLOCK = 2880
 CARD = 80
 LIMITS = Limits(max_bytes=4_000_000, max_pixels=250_000, max_candidates=2_000)
-MEMORY = 1 << 30  # beyond what the process has before it reads a file
-SECONDS = 10.0  # of processor time
+MEMORY = 1 << 30  # of a reader, beyond what it has before it reads a file
+SECONDS = 2.0  # of processor time
 
 _NUMBERS = (
     *(0, 1, -1, 2, 3, 7, 8, 16, 17, 31, 32, 63, 64, 65, 255, 999, 4096, 65535, 65536, 10**6),
@@ -57,6 +62,14 @@ ZNAME1 ZVAL1 ZVAL2 ZSCALE ZZERO ZQUANTIZ ZDITHER0 THEAP GROUPS CTYPE1 CTYPE2 CRP
 CD1_1 CD1_2 CDELT1 PV1_1 A_ORDER A_2_0 B_ORDER AP_ORDER CPDIS1 D2IMDIS1 WCSAXES RADESYS EQUINOX
 LONPOLE CUNIT1 END CONTINUE HIERARCH COMMENT TDIM1 TNULL1 TSCAL1 INHERIT CHECKSUM DATASUM
 """
+
+
+# Of telescopes, compressed by CFITSIO, and with distortions that few headers have.
+_ASTROPY = Path(astropy.__file__).parent
+_REAL = (
+    *(f"io/fits/hdu/compressed/tests/data/m13_{kind}.fits" for kind in ("hcomp", "rice", "gzip")),
+    *(f"wcs/tests/data/{name}.fits" for name in ("dist", "sip", "j94f05bgq_flt")),
+)
 
 
 def _wcs() -> fits.Header:
@@ -106,7 +119,7 @@ def seeds() -> list[bytes]:
     file = io.BytesIO()
     np.lib.format.write_array(file, image, version=(2, 0))
     files.append(file.getvalue())
-    return files
+    return [*files, *((_ASTROPY / name).read_bytes() for name in _REAL)]
 
 
 @cache
@@ -186,6 +199,71 @@ def _garble_card(content: bytes, choose: random.Random) -> bytes:
     return _put(content, start + choose.randrange(CARD - 8), choose.randbytes(8))
 
 
+# What wcslib refuses of a card, and names in a message that it writes: values that are not of the
+# keyword's kind, axes and alternates that there cannot be, records of tables, and what it knows
+# under a name that no standard has. It refuses each as often as the header has it.
+_KEYS = (
+    *("CRPIX{i}{a}", "CRVAL{i}{a}", "CDELT{i}{a}", "CROTA{i}", "CTYPE{i}{a}", "CUNIT{i}{a}"),
+    *("PC{i}_{i}{a}", "CD{i}_{i}{a}", "PC00{i}00{i}", "CD00{i}00{i}", "PV{i}_{i}{a}", "PROJP{i}"),
+    *("PS{i}_{i}{a}", "CNAME{i}{a}", "CRDER{i}{a}", "CSYER{i}{a}", "CPERI{i}{a}", "CZPHS{i}{a}"),
+    *("LONPOLE{a}", "LATPOLE{a}", "LONGPOLE", "EQUINOX{a}", "EPOCH{a}", "RADESYS{a}", "RADECSYS"),
+    *("RESTFRQ{a}", "RESTFREQ", "RESTWAV{a}", "SPECSYS{a}", "SSYSOBS{a}", "VELOSYS{a}", "VELREF"),
+    *("VSOURCE{a}", "ZSOURCE{a}", "VELANGL{a}", "OBSGEO-X", "MJD-OBS", "DATE-OBS", "JDREF"),
+    *("TIMESYS", "TREFPOS", "MJDREFI", "WCSAXES{a}", "WCSNAME{a}", "{i}CRVL9{a}", "{i}CTYP9{a}"),
+    *("TCRVL{i}{a}", "TCTYP{i}{a}", "TCRPX{i}{a}", "DP{i}", "DQ{i}{a}", "CPDIS{i}{a}", "CQERR{i}"),
+)
+_BAD = (
+    *("'not a number " + "x" * 60, "'not a number'", "'unterminated", "1.0.0", "1E", "(1.0, 2.0)"),
+    *("T", "1E400", "-1D-400", "0x1F", "NaN", "INF", "99999999999999999999", "'NAXES: 1'", "''"),
+    *("'AXIS.1: 1.0'", "1.0 'and more'", "= 1", "\xff\xfe", "'a''b' 'c'", "/ no value", "1,5"),
+)
+
+
+def refused_cards(choose: random.Random) -> bytes:
+    """Cards that wcslib refuses, at least one and up to some hundred."""
+    kinds = choose.sample(_KEYS, choose.choice((1, 1, 3, len(_KEYS))))
+    values = choose.sample(_BAD, choose.choice((1, 1, 4, len(_BAD))))
+    cards = []
+    for _ in range(choose.choice((1, 3, 30, 100, 300, 500))):
+        key = choose.choice(kinds).format(
+            i=choose.choice((0, 1, 2, 3, 9, 99)), a=choose.choice(("", "A", "Z", "z", "1"))
+        )
+        equals = choose.choice(("= ", "= ", "= ", " =", "=", "  "))
+        cards.append(f"{key[:8]:<8}{equals}{choose.choice(values)}"[:CARD].ljust(CARD))
+    return "".join(cards).encode("latin-1")
+
+
+def with_refused_cards(seed: int) -> bytes:
+    """A good FITS file, but for cards that wcslib refuses."""
+    choose = random.Random(seed)
+    good = [content for content in seeds() if content.startswith(b"SIMPLE")]
+    return _refused_cards(choose.choice(good), choose)
+
+
+def unsafe() -> bytes:
+    """A good exposure whose header ends the process that has wcslib read it."""
+    cards = "".join(
+        f"CRVAL{1 + i % 9}{chr(65 + i % 26)}  = 'not a number {'x' * 60}"[:CARD].ljust(CARD)
+        for i in range(300)
+    )
+    return _with_cards(seeds()[0], seeds()[0].index(b"END" + b" " * 77), cards.encode())
+
+
+def _with_cards(content: bytes, end: int, cards: bytes) -> bytes:
+    """More cards before the END of a header."""
+    start = end // BLOCK * BLOCK + BLOCK
+    header = content[:end] + cards + b"END".ljust(CARD)
+    return header + b" " * (-len(header) % BLOCK) + content[start:]
+
+
+def _refused_cards(content: bytes, choose: random.Random) -> bytes:
+    """A good header with cards more that wcslib refuses."""
+    ends = [i for i in range(0, len(content), CARD) if content[i : i + CARD].strip() == b"END"]
+    if not ends:
+        return content
+    return _with_cards(content, choose.choice(ends), refused_cards(choose))
+
+
 def _drop_block(content: bytes, choose: random.Random) -> bytes:
     start = BLOCK * choose.randrange(max(1, len(content) // BLOCK))
     return content[:start] + content[start + BLOCK :]
@@ -249,7 +327,7 @@ _ON_ANY: list[_Mutation] = [_truncate, _extend, _flip, _fill]
 _ON_NPY: list[_Mutation] = [_npy_header, _flip]
 _ON_FITS: list[_Mutation] = [
     *(_change_value, _change_known, _change_known, _delete_card, _swap_cards, _garble_card),
-    *(_drop_block, _repeat_block, _splice),
+    *(_drop_block, _repeat_block, _splice, _refused_cards),
 ]
 
 
@@ -265,55 +343,69 @@ def card() -> UNetModel:
     )
 
 
-def score(content: bytes) -> str:
-    """Score an exposure, the network being the brightness itself: the code of the outcome."""
+async def score(content: bytes, readers: Readers, times: int = 1) -> str:
+    """Score an exposure, the network being the brightness itself: the code of the outcome.
+
+    It is read as the gateway does, and so many times by one reader.
+    """
     try:
-        tiled = prepare(content, card(), limits=LIMITS)
-        for start in range(0, len(tiled), 4):
-            tiles = tiled.batch(start, min(start + 4, len(tiled)))
-            tiled.accept(start, expit(tiles - 4.0).astype(np.float32))
-        finish(tiled, threshold=0.5)
+        async with readers.session() as session:
+            for _ in range(times):
+                exposure, opened = await session.read_image(
+                    content, hdu=None, planes=Planes(), observation=None, limits=LIMITS
+                )
+                exposure.sky(*np.zeros((2, 5)))
+                exposure.pixels_of(*np.zeros((2, 5)))
+            await asyncio.to_thread(_score, exposure, opened)
     except InputError as error:
         return error.code
     return "scored"
 
 
-class _TooLongError(BaseException):
-    """No `Exception`: what reads a broken file takes any of those for the file's fault."""
+def _score(exposure: Exposure, opened: OpenPlanes) -> None:
+    tiled = prepare_exposure(exposure, card(), opened=opened, limits=LIMITS)
+    for start in range(0, len(tiled), 4):
+        tiles = tiled.batch(start, min(start + 4, len(tiled)))
+        tiled.accept(start, expit(tiles - 4.0).astype(np.float32))
+    finish(tiled, threshold=0.5)
 
 
-def _alarm(*_: object) -> None:
-    raise _TooLongError(f"over {SECONDS:g} s")
+def readers() -> Readers:
+    """Those that read mutants."""
+    return Readers(most=1, memory=MEMORY, seconds=SECONDS, room=4 * LIMITS.max_bytes)
 
 
-def main(first: int, last: int) -> None:
+async def main(first: int, last: int, make: Callable[[int], bytes], times: int) -> None:
     """Score every mutant of a range."""
     warnings.simplefilter("ignore")
     warm_up()
-    score(seeds()[0])
-    pages = int(open("/proc/self/statm").read().split()[0])  # noqa: SIM115, PTH123
-    most = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    signal.signal(signal.SIGPROF, _alarm)
     outcomes: Counter[str] = Counter()
-    slowest = 0.0
-    for seed in range(first, last):
-        content = mutant(seed)
-        started = time.process_time()
-        # Where this process dies or hangs for good, the last line names the file.
-        print(json.dumps({"trying": seed}), flush=True)
-        try:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            outcomes[score(content)] += 1
-        except (Exception, _TooLongError) as error:
-            text = traceback.format_exc()
-            print(json.dumps({"seed": seed, "error": repr(error), "traceback": text}), flush=True)
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        slowest = max(slowest, time.process_time() - started)
+    seconds: list[tuple[float, int]] = []
+    async with readers() as pool:
+        await score(seeds()[0], pool)
+        for seed in range(first, last):
+            content = make(seed)
+            # Where this process dies or hangs for good, the last line names the file.
+            print(json.dumps({"trying": seed}), flush=True)
+            started = time.perf_counter()
+            try:
+                outcomes[await score(content, pool, times)] += 1
+            except Exception as error:
+                text = traceback.format_exc()
+                print(json.dumps({"seed": seed, "error": repr(error), "traceback": text}))
+            seconds.append((round(time.perf_counter() - started, 3), seed))
+        assert await score(seeds()[0], pool) == "scored"
+    slowest = sorted(seconds, reverse=True)[:10]
     print(json.dumps({"outcomes": outcomes, "slowest": slowest}), flush=True)
 
 
 if __name__ == "__main__":
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("first", type=int)
+    given.add_argument("last", type=int)
+    given.add_argument("--refused-cards", action="store_true")
+    given.add_argument("--times", type=int, default=1)
+    asked = given.parse_args()
+    kind = with_refused_cards if asked.refused_cards else mutant
     with contextlib.suppress(BrokenPipeError):
-        main(int(sys.argv[1]), int(sys.argv[2]))
+        asyncio.run(main(asked.first, asked.last, kind, asked.times))

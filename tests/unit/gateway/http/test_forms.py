@@ -7,6 +7,7 @@ from astrotriton.gateway.http.forms import decode_request, validated, with_candi
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.detections import CandidateIn
 from astrotriton.wire.runs import InferByReference, InferRequest
+from tests.unit.gateway.services.stand_ins import ReadHere
 
 
 @pytest.mark.parametrize(
@@ -45,16 +46,16 @@ def test_faults_are_named(content, code, field):
     assert caught.value.detail
 
 
-def test_candidates_come_once(tmp_path):
+async def test_candidates_come_once(tmp_path):
     settings = GatewaySettings(database_url="postgresql://nobody@127.0.0.1/nothing")
     table = b"id,X_IMAGE,Y_IMAGE\na,1,2\nb,nan,3\n"
-    read = with_candidates_of(InferRequest(tta=True), table, settings)
+    read = await with_candidates_of(InferRequest(tta=True), table, settings, ReadHere())
     assert read == InferRequest(
         tta=True,
         candidates=[CandidateIn(id="a", x=0.0, y=1.0), CandidateIn(id="b", x=None, y=2.0)],
     )
     with pytest.raises(InputError, match="not as both") as refused:
-        with_candidates_of(InferRequest(candidates=[]), table, settings)
+        await with_candidates_of(InferRequest(candidates=[]), table, settings, ReadHere())
     assert refused.value.field == "candidates"
     by_reference = {"exposure": "s3://a/b", "candidates_table": "s3://a/c", "candidates": []}
     with pytest.raises(InputError) as refused:

@@ -14,6 +14,7 @@ from tests.unit.gateway.services.memory import Memory, keep_in_memory
 from tests.unit.gateway.services.stand_ins import (
     SOURCE,
     Outbox,
+    ReadHere,
     Told,
     Tritons,
     model_service,
@@ -53,7 +54,9 @@ def outbox() -> Outbox:
 
 @pytest.fixture
 def inference(triton: Tritons) -> InferenceService:
-    return InferenceService(config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton)
+    return InferenceService(
+        config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton, readers=ReadHere()
+    )
 
 
 @pytest.fixture

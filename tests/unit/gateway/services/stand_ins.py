@@ -21,7 +21,10 @@ from scipy.special import expit
 
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.quality.golden import Golden, Verdict
+from astrotriton.detection.quality.labelled import ValidationSet
+from astrotriton.detection.sources.candidate_tables import read_candidates
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.inference import Submission
@@ -46,6 +49,26 @@ def network(sigma: float = 6.0) -> Network:
         return expit(2.0 * (response - sigma)).astype(np.float32)
 
     return answer
+
+
+class ReadHere:
+    """Stands in for `Readers`: reads in this process."""
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator["ReadHere"]:
+        yield self
+
+    async def read_image(self, content: bytes, **how: Any) -> Any:
+        return read_image(content, **how)
+
+    async def read_table(self, content: bytes, *bounds: int) -> Any:
+        return read_candidates(content, *bounds)
+
+    async def read_labelled(self, content: bytes) -> ValidationSet:
+        try:
+            return ValidationSet.from_fits(content)
+        except ValueError as error:
+            raise InputError("bad-dataset", "dataset", str(error)) from error
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.services.datasets import Datasets, source_of
 from tests.unit.gateway.services.stand_ins import (
     Objects,
+    ReadHere,
     exposure,
     model_service,
     network,
@@ -44,7 +45,7 @@ def objects() -> Objects:
 
 
 def datasets(models, objects, find_input=unasked) -> Datasets:
-    return Datasets(models, objects, 1_000_000, find_input)
+    return Datasets(models, objects, 1_000_000, find_input, ReadHere())
 
 
 async def test_a_prefix_has_exposures_and_their_truth(models, objects):

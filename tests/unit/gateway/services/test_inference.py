@@ -11,7 +11,7 @@ from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.detections import CandidateIn
-from tests.unit.gateway.services.stand_ins import exposure, network, submission
+from tests.unit.gateway.services.stand_ins import ReadHere, exposure, network, submission
 
 LARGE = exposure((60.0, 50.0), (250.0, 200.0), shape=(300, 400))
 LIMITS = Limits(max_bytes=4_000_000, max_pixels=1_000_000, max_candidates=100)
@@ -19,7 +19,11 @@ LIMITS = Limits(max_bytes=4_000_000, max_pixels=1_000_000, max_candidates=100)
 
 def service(triton, in_flight=2, **config) -> InferenceService:
     return InferenceService(
-        config=ModelConfig(**config), limits=LIMITS, in_flight=in_flight, triton=triton
+        config=ModelConfig(**config),
+        limits=LIMITS,
+        in_flight=in_flight,
+        triton=triton,
+        readers=ReadHere(),
     )
 
 

@@ -12,7 +12,7 @@ from astrotriton.gateway.services.shadow import ShadowService, compare
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.detections import Detection
 from tests.unit.gateway import gateway_samples
-from tests.unit.gateway.services.stand_ins import running, submission, until
+from tests.unit.gateway.services.stand_ins import ReadHere, running, submission, until
 
 
 def detection(x: float, y: float, confidence: float = 0.9, **more) -> Detection:
@@ -69,7 +69,9 @@ def admission() -> Admission:
 
 @pytest.fixture
 def shadow(admission, triton, models, memory) -> ShadowService:
-    inference = InferenceService(config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton)
+    inference = InferenceService(
+        config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton, readers=ReadHere()
+    )
     return ShadowService(admission=admission, inference=inference, models=models, database=memory)
 
 
