@@ -14,8 +14,8 @@ PIP_AUDIT := 2.10.1
 # Tests that run at once, each file of them with servers of its own.
 JOBS ?= 2
 
-.PHONY: help demo up down test test-system coverage chart-test chart-snapshots chart-audit check docs format train \
-  evaluate bench gpu-pack lock lock-images release sbom audit clean
+.PHONY: help demo up down test test-system coverage images chart-test chart-snapshots chart-audit check docs format \
+  train evaluate bench gpu-pack lock lock-images release sbom audit clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,6 +37,9 @@ test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one gro
 
 coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a room; SYSTEM=1 adds the long ones
 	@$(BIN)/python -m tests.coverage_by_room $(if $(SYSTEM),-m "not long") $(ARGS)
+
+images: .venv/.stamp ## build the container images with Podman, as root: TARGET=gateway builds one
+	@$(BIN)/python -m containers.build $(TARGET)
 
 chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
 	@$(BIN)/pytest -m "chart or not chart" tests/chart tests/integration/test_chart.py $(ARGS)
@@ -85,11 +88,15 @@ lock: .venv/.stamp ## resolve the dependencies anew
 
 IMAGE_LOCK = $(BIN)/uv pip compile --universal --python-version 3.11 -c requirements.lock \
   --generate-hashes --no-annotate --no-emit-index-url --no-header -q
+# Litestar makes examples with Faker for those who ask for them; nobody does.
+WORKER = --extra telemetry --extra tracking --extra drift
 lock-images: ## the part of requirements.lock that each image is made from
-	$(IMAGE_LOCK) pyproject.toml --extra server --extra telemetry --extra tracking --extra drift \
-	  -o requirements/gateway.lock
-	$(IMAGE_LOCK) pyproject.toml --extra server --extra training --extra keras2 --extra servers --group triton \
-	  -o requirements/export.lock
+	echo 'mlflow-skinny' | $(IMAGE_LOCK) pyproject.toml - --extra server --extra telemetry \
+	  --no-emit-package faker --no-emit-package polyfactory -o requirements/gateway.lock
+	$(IMAGE_LOCK) pyproject.toml --extra server $(WORKER) -o requirements/worker.lock
+	$(IMAGE_LOCK) pyproject.toml --extra server $(WORKER) --extra training --extra keras2 \
+	  --extra servers --group triton -o requirements/export.lock
+	printf 'numpy\nonnx\nonnxruntime\nnvidia-pytriton\n' | $(IMAGE_LOCK) - -o requirements/triton.lock
 	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
 
 release: .venv/.stamp ## build wheel, source distribution and chart of this commit into dist/, with provenance; ARGS= as release/ takes them

@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 import click
 from pydantic import ValidationError
 
+import astrotriton
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.errors import GatewayError
@@ -16,6 +17,7 @@ from astrotriton.gateway.fetch import FetchError, Pin, fetch
 from astrotriton.gateway.server import serve
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.migrate import head, migrate
+from astrotriton.gateway.worker import WorkerError, work
 from astrotriton.objects import Location
 from astrotriton.settings import ModelConfig
 
@@ -26,6 +28,7 @@ _Settings = TypeVar("_Settings", GatewaySettings, ModelConfig)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(astrotriton.__version__, prog_name="astrotriton gateway")
 def main() -> None:
     """The gateway; its settings are read from ASTROTRITON_*."""
 
@@ -34,6 +37,15 @@ def main() -> None:
 def serve_command() -> None:
     """Serve until stopped."""
     serve(_checked(GatewaySettings), _checked(ModelConfig))
+
+
+@main.command("work")
+def work_command() -> None:
+    """Make reports on drift and log to MLflow until stopped, for gateways that leave it to this."""
+    try:
+        work(_checked(GatewaySettings), _checked(ModelConfig))
+    except WorkerError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command("migrate")

@@ -95,10 +95,7 @@ async def open_context(
             settings.max_held_bytes,
             settings.caller_share,
         )
-        files = ModelFiles(
-            settings.model_repository, _objects(settings, settings.repository_buckets)
-        )
-        models = ModelService(config, files, triton)
+        models = open_models(settings, config, triton)
         routing = RoutingService(
             database=database, models=models, outbox=outbox, event_source=event_source
         )
@@ -128,16 +125,9 @@ async def open_context(
             sampler=sampler,
         )
         catalogue = CatalogueService(database, models)
-        objects = _objects(settings, settings.s3_buckets)
+        objects = open_objects(settings, settings.s3_buckets)
         limits = GateSettings()
-        tracking = TrackingService(
-            runs=None if settings.mlflow_uri is None else MlflowRuns(settings.mlflow_uri),
-            interval=settings.tracking_interval,
-            config=config,
-            limits=limits,
-            database=database,
-            models=models,
-        )
+        tracking = open_tracking(settings, config, limits, database, models)
         validations = ValidationService(
             event_source=event_source,
             limits=limits,
@@ -154,7 +144,8 @@ async def open_context(
             window=settings.drift_window,
             interval=settings.drift_interval,
             report_url=settings.report_url,
-            reports=_objects(settings, settings.report_buckets),
+            makes_reports=settings.worker == "inside",
+            reports=open_objects(settings, settings.report_buckets),
             database=database,
             catalogue=catalogue,
             models=models,
@@ -200,10 +191,11 @@ async def open_context(
             asyncio.create_task(sampler.run(), name="drift samples"),
             asyncio.create_task(drift.run(), name="drift"),
             asyncio.create_task(validations.run(), name="validations"),
-            asyncio.create_task(tracking.run(), name="tracking"),
         ]
         if verifier is not None:
             background.append(asyncio.create_task(verifier.keep_keys(), name="issuer's keys"))
+        if settings.worker == "inside":
+            background.append(asyncio.create_task(tracking.run(), name="tracking"))
         try:
             async with context.runs.keeping_house():
                 yield context
@@ -221,7 +213,34 @@ def _verifier(settings: GatewaySettings) -> TokenVerifier | None:
     return TokenVerifier(settings.oidc_issuer, settings.oidc_audience, settings.oidc_jwks_url)
 
 
-def _objects(settings: GatewaySettings, buckets: list[str]) -> ObjectStore:
+def open_models(settings: GatewaySettings, config: ModelConfig, triton: Triton) -> ModelService:
+    """The versions that are published, and what is in their folders."""
+    files = ModelFiles(
+        settings.model_repository, open_objects(settings, settings.repository_buckets)
+    )
+    return ModelService(config, files, triton)
+
+
+def open_tracking(
+    settings: GatewaySettings,
+    config: ModelConfig,
+    limits: GateSettings,
+    database: Database,
+    models: ModelService,
+) -> TrackingService:
+    """What logs to MLflow, if there is one."""
+    return TrackingService(
+        runs=None if settings.mlflow_uri is None else MlflowRuns(settings.mlflow_uri),
+        interval=settings.tracking_interval,
+        config=config,
+        limits=limits,
+        database=database,
+        models=models,
+    )
+
+
+def open_objects(settings: GatewaySettings, buckets: list[str]) -> ObjectStore:
+    """The object store, and the buckets of it that may be touched."""
     return ObjectStore(
         buckets,
         endpoint=settings.s3_endpoint,

@@ -230,8 +230,15 @@ class GatewaySettings(BaseSettings):
         None,
         title="Reports",
         description="`s3://bucket/prefix` for reports on drift, in the store of `s3_endpoint`; "
-        "left out: none are made. Needs the extra `drift`.",
+        "left out: none are made. Who makes them needs the extra `drift`.",
         pattern=PREFIX_PATTERN,
+    )
+    worker: Literal["inside", "outside"] = Field(
+        "inside",
+        title="Worker",
+        description="`inside`: the gateway itself makes reports on drift and logs to MLflow. "
+        "`outside`: it leaves both to `python -m astrotriton.gateway work`, which has the packages "
+        "for them.",
     )
 
     max_bytes: int = Field(

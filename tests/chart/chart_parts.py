@@ -20,7 +20,7 @@ RELEASE, NAMESPACE = "demo", "astronomy"
 OWN_SETTINGS = {
     *("host", "port", "grpc_port", "auth", "database_url", "triton_grpc", "model_repository"),
     *("s3_buckets", "s3_endpoint", "s3_region", "nats_url", "mlflow_uri", "drain_delay"),
-    *("shutdown_timeout", "triton_metrics_port"),
+    *("shutdown_timeout", "triton_metrics_port", "worker"),
 }
 
 

@@ -1,4 +1,7 @@
-"""The images can't be built here. What they are made of can: locks, wheel, commands, users."""
+"""What the images are made of: locks, wheel, commands, users; no container engine is needed.
+
+`tests/integration/test_containers.py` builds the images, and runs them.
+"""
 
 import os
 import re
@@ -44,7 +47,7 @@ def test_hadolint_finds_nothing():
     assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("name", ["gateway", "export", "build"])
+@pytest.mark.parametrize("name", ["gateway", "worker", "export", "triton", "build"])
 def test_an_image_has_what_was_tested(name):
     tested = set(PINNED.findall((ROOT / "requirements.lock").read_text()))
     text = (ROOT / "requirements" / f"{name}.lock").read_text()
@@ -57,6 +60,16 @@ def test_an_image_has_what_was_tested(name):
 def test_the_gateway_has_no_tensorflow():
     packages = dict(PINNED.findall((ROOT / "requirements" / "gateway.lock").read_text()))
     assert not [name for name in packages if name.startswith(("tensorflow", "keras", "torch"))]
+
+
+def test_the_gateway_has_nothing_that_only_a_report_needs():
+    packages, worker, export = (
+        dict(PINNED.findall((ROOT / "requirements" / f"{name}.lock").read_text()))
+        for name in ("gateway", "worker", "export")
+    )
+    assert not packages.keys() & {"evidently", "matplotlib", "pandas", "plotly", "pyarrow"}
+    # An image is the one before with a layer on it.
+    assert packages.items() <= worker.items() <= export.items()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -270,4 +271,18 @@ def test_the_schema_is_migrated_before_gateways_that_need_it(enabled, hooks):
 def test_the_notes_say_how_to_go_on(name):
     notes = render(scenario(name))["NOTES.txt"]
     assert "keys create" in notes
-    assert "Nothing is served before" in notes or name in ("gpu", "tensorrt", "everything")
+    assert "Nothing is served before" in notes or name in (
+        "gpu",
+        "tensorrt",
+        "everything",
+        "laptop",
+    )
+
+
+def test_the_packaged_chart_is_the_chart(tmp_path):
+    archive = Path(helm.package(CHART, destination=tmp_path))
+    values = scenario("everything")
+    with helm.Chart.load(CHART) as chart, helm.Chart.load_archive(archive.read_bytes()) as packaged:
+        assert packaged.version == chart.version
+        made = [one.render(values, name="demo", namespace=NAMESPACE) for one in (chart, packaged)]
+    assert made[0] == made[1]

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,8 @@ from astrotriton.detection.quality.drift import Baseline, describe
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.gateway.services.drift import reports
 from astrotriton.gateway.settings import GatewaySettings
+from astrotriton.gateway.worker import WorkerError, work
+from astrotriton.settings import ModelConfig
 from tests.integration.gateway_parts import (
     NAME,
     TILE,
@@ -253,6 +257,42 @@ async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, s
     finally:
         os.killpg(store._process.pid, signal.SIGCONT)
     await reported(gateway, check["id"])
+
+
+async def test_a_worker_makes_the_reports_of_gateways_that_do_not(own_settings, tmp_path):
+    outside = own_settings.model_copy(update={"worker": "outside"})
+    async with serve(outside) as client:
+        await send(client, range(10_000, 10_025))
+        check = await look(client)
+        # The gateway has its turns, and leaves the report alone in each.
+        await asyncio.sleep(12)
+        assert (await client.get(f"/drift/{check['id']}")).json()["report"]["status"] == "pending"
+        told = {
+            f"ASTROTRITON_{name.upper()}": str(getattr(outside, name))
+            for name in ("model_repository", "report_url", "s3_endpoint", "s3_region")
+        } | {
+            "ASTROTRITON_DATABASE_URL": outside.database_url.get_secret_value(),
+            "ASTROTRITON_TRITON_GRPC": outside.triton_grpc,
+            "ASTROTRITON_NATS_URL": outside.nats_url,
+        }
+        with (tmp_path / "log").open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "astrotriton.gateway", "work"],
+                env=os.environ | told,
+                stderr=log,
+            )
+        try:
+            ready = await reported(client, check["id"])
+            assert (await client.get(ready["report"]["url"])).status_code == 200
+        finally:
+            worker.terminate()
+            assert worker.wait(30) == 0, (tmp_path / "log").read_text()
+
+
+def test_a_worker_that_has_nothing_to_do_says_so(own_settings):
+    idle = own_settings.model_copy(update={"report_url": None, "mlflow_uri": None})
+    with pytest.raises(WorkerError, match="ASTROTRITON_REPORT_URL"):
+        work(idle, ModelConfig())
 
 
 async def test_two_gateways_add_up_and_look_once(own_settings):

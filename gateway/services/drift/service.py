@@ -52,6 +52,8 @@ class DriftService:
         Seconds between them.
     report_url
         ``s3://bucket/prefix`` that reports are kept under; None: there are none.
+    makes_reports
+        Whether this process makes them; otherwise a worker does.
     reports
         May touch that bucket.
     database, catalogue, models, sampler, outbox
@@ -65,6 +67,7 @@ class DriftService:
         window: str,
         interval: float,
         report_url: str | None,
+        makes_reports: bool = True,
         reports: ObjectStore,
         database: Database,
         catalogue: CatalogueService,
@@ -81,6 +84,7 @@ class DriftService:
         self._outbox = outbox
         self._baselines = Baselines(database, models)
         self._looks = Looks(event_source, report_url is not None, database, self._baselines)
+        self._makes_reports = makes_reports
         self._reports = Reports(report_url, reports, database, self._baselines)
         self._wake = asyncio.Event()
         self._hourly = Seldom(_HOUR)
@@ -180,13 +184,14 @@ class DriftService:
         return await self._reports.read(await self.get(check_id))
 
     async def run(self) -> None:
-        """Look on schedule, tell Prometheus, and make reports, until cancelled."""
+        """Look on schedule, tell Prometheus, and make reports if it should, until cancelled."""
         await repeat(self._turn, _PAUSE, what="drift waits", log=_log, wake=self._wake)
 
     async def _turn(self) -> None:
         await self._check_due()
         await self._tell_prometheus()
-        await self._reports.make_next(self._models.name)
+        if self._makes_reports:
+            await self._reports.make_next(self._models.name)
         await self._hourly.do(self._forget)
 
     async def _forget(self) -> None:

@@ -101,6 +101,11 @@ affinity:
 {{- .Values.model.profile | default (ternary "gpu" "cpu" .Values.enable_gpu) }}
 {{- end }}
 
+{{/* Whether there is a worker: it has something to do, and an image. */}}
+{{- define "astrotriton.hasWorker" -}}
+{{- if and .Values.worker.image.repository (or .Values.gateway.settings.report_url .Values.mlflow.trackingUri) }}true{{ end }}
+{{- end }}
+
 {{/* Where a version is in a pod that fetched it. */}}
 {{- define "astrotriton.fetched" -}}/models{{- end }}
 
