@@ -35,7 +35,7 @@ from astrotriton.gateway.services.shadow import ShadowService
 from astrotriton.gateway.services.tracking import TrackingService
 from astrotriton.gateway.services.validation import ValidationService
 from astrotriton.gateway.settings import GatewaySettings
-from astrotriton.gateway.storage.database import open_database
+from astrotriton.gateway.storage.database import Database, open_database
 from astrotriton.settings import GateSettings, ModelConfig
 
 
