@@ -100,11 +100,11 @@ CMD ["--help"]
 
 # The Triton from pip and this project's backend: what a laptop or a cluster of CPUs needs.
 FROM builder AS triton-environment
-COPY requirements/triton.lock /
+COPY requirements/triton-cpu.lock /
 RUN --mount=type=cache,id=uv,target=/root/.cache/uv \
     python3 -m venv --without-pip /venv \
  && uv pip install --python /venv/bin/python --no-deps --require-hashes --only-binary :all: \
-      --compile-bytecode -r /triton.lock
+      --compile-bytecode -r /triton-cpu.lock
 COPY containers/triton_layout.py /
 COPY triton-config /triton-config
 RUN /venv/bin/python /triton_layout.py /triton-config /venv/backends && cp /libpython/* /venv/lib/

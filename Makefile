@@ -96,7 +96,7 @@ lock-images: ## the part of requirements.lock that each image is made from
 	$(IMAGE_LOCK) pyproject.toml --extra server $(WORKER) -o requirements/worker.lock
 	$(IMAGE_LOCK) pyproject.toml --extra server $(WORKER) --extra training --extra keras2 \
 	  --extra servers --group triton -o requirements/export.lock
-	printf 'numpy\nonnx\nonnxruntime\nnvidia-pytriton\n' | $(IMAGE_LOCK) - -o requirements/triton.lock
+	printf 'numpy\nonnx\nonnxruntime\nnvidia-pytriton\n' | $(IMAGE_LOCK) - -o requirements/triton-cpu.lock
 	echo 'hatchling' | $(IMAGE_LOCK) - -o requirements/build.lock
 
 release: .venv/.stamp ## build wheel, source distribution and chart of this commit into dist/, with provenance; ARGS= as release/ takes them
@@ -107,7 +107,7 @@ sbom: .venv/.stamp ## list what is in each image, with licences, into dist/ (Cyc
 
 audit: .venv/.stamp ## ask PyPI whether a package of the images has a known weakness
 	@$(BIN)/uvx pip-audit@$(PIP_AUDIT) --strict --disable-pip --require-hashes \
-	  -r requirements/gateway.lock -r requirements/export.lock -r requirements/build.lock
+	  -r requirements/gateway.lock -r requirements/export.lock -r requirements/triton-cpu.lock -r requirements/build.lock
 
 clean: ## remove the environment; the data in var/ stay
 	rm -rf .venv

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from release.artefacts import ROOT, digest
 
 CYCLONEDX = "cyclonedx-bom==7.5.0"
-IMAGES = ("gateway", "export")
+IMAGES = ("gateway", "worker", "export", "triton-cpu")
 
 # Licences that these packages' metadata do not say as SPDX does, as their files LICENSE say.
 _BY_HAND = {
