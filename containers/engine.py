@@ -69,7 +69,7 @@ class Engine:
         hold = f"{_HOLD} && echo ready && exec cat > /dev/null"
         self._holder = subprocess.Popen(
             [
-                *("unshare", "--mount", "--propagation", "private", "sh", "-c", hold, "hold"),
+                *("unshare", "--mount", "--propagation", "slave", "sh", "-c", hold, "hold"),
                 *(fetched, self.folder / "tmp" / "buildah-cache" / "uv"),
             ],
             stdin=subprocess.PIPE,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 _NAMES = Path("/etc/netns")
+_NAMESPACES = Path("/run/netns")
 _NAMES_SIZE = 4096
 
 
@@ -47,6 +48,11 @@ class LanHost(Host):
 
     namespace: str = ""
     port: str = ""
+
+    @property
+    def names(self) -> Path:
+        """Its file of hosts."""
+        return _NAMES / self.namespace / "hosts"
 
     def cut(self) -> None:
         """Nothing reaches it or leaves it, and nobody is told."""
@@ -102,32 +108,47 @@ class Lan:
 
     def __exit__(self, *_: object) -> None:
         for host in self._hosts:
-            # With the namespace its end of the cable goes, and with that the other.
-            _ip("netns", "del", host.namespace)
-            (_NAMES / host.namespace / "hosts").unlink()
-            (_NAMES / host.namespace).rmdir()
+            # With the namespace its end of the cable goes, and with that the other. One that was
+            # reserved may never have come to be.
+            if (_NAMESPACES / host.namespace).exists():
+                _ip("netns", "del", host.namespace)
+            host.names.unlink()
+            host.names.parent.rmdir()
         _ip("link", "del", self._bridge)
         with contextlib.suppress(OSError):
             _NAMES.rmdir()
 
     def host(self) -> LanHost:
         """One host more."""
+        host = self.reserve()
+        _ip("netns", "add", host.namespace)
+        self._connect(host)
+        return host
+
+    def reserve(self) -> LanHost:
+        """A host's address and names, before it is there: `adopt` makes it of what a pod has."""
         number = len(self._hosts) + 2
         namespace, port = f"at{self._tag}-{number}", f"at{self._tag}.{number}"
         host = LanHost(f"{self._net}.{number}", ("ip", "netns", "exec", namespace), namespace, port)
-        folder = _NAMES / namespace
-        folder.mkdir(parents=True)
-        (folder / "hosts").touch()
+        host.names.parent.mkdir(parents=True)
+        host.names.touch()
         self._hosts.append(host)
         self._tell(host)
-        _ip("netns", "add", namespace)
-        _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("link", "set", port, "master", self._bridge, "up")
-        inside = ("-n", namespace)
+        return host
+
+    def adopt(self, host: LanHost, pid: int) -> None:
+        """Let a reserved host be the network namespace of a process."""
+        _ip("netns", "attach", host.namespace, str(pid))
+        self._connect(host)
+
+    def _connect(self, host: LanHost) -> None:
+        cable = ("peer", "name", "eth0", "netns", host.namespace)
+        _ip("link", "add", host.port, "type", "veth", *cable)
+        _ip("link", "set", host.port, "master", self._bridge, "up")
+        inside = ("-n", host.namespace)
         _ip(*inside, "addr", "add", f"{host.address}/24", "dev", "eth0")
         for device in ("eth0", "lo"):
             _ip(*inside, "link", "set", device, "up")
-        return host
 
     def resolve(self, names: Mapping[str, Sequence[str]]) -> None:
         """Let names stand for other addresses from now on, on every host."""
@@ -143,7 +164,7 @@ class Lan:
         text = "\n".join(lines).encode() + b"\n"
         assert len(text) <= _NAMES_SIZE
         # In one write of the same file: a host that reads it must never see half of it.
-        file = os.open(_NAMES / host.namespace / "hosts", os.O_WRONLY)
+        file = os.open(host.names, os.O_WRONLY)
         try:
             os.pwrite(file, text.ljust(_NAMES_SIZE, b"\n"), 0)
         finally:
