@@ -45,8 +45,8 @@ RUN --mount=type=cache,id=uv,target=/root/.cache/uv \
 # The wheel, and what Numba makes of it, have a layer of their own: that one changes with the sources.
 FROM gateway-environment AS gateway-code
 COPY containers/compile.sh /
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    uv pip install --no-cache --python /venv/bin/python --no-deps --no-index \
+COPY --from=wheel /wheels /wheels
+RUN uv pip install --no-cache --python /venv/bin/python --no-deps --no-index \
       --target /opt/astrotriton /wheels/*.whl \
  && sh /compile.sh
 

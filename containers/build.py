@@ -55,7 +55,7 @@ def build(engine: Engine, target: str) -> float:
     """Build a target of the Dockerfile; the seconds that it took."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=engine.folder) as folder:
-        (Path(folder) / "uv.toml").write_text("native-tls = true\n")
+        (Path(folder) / "uv.toml").write_text("system-certs = true\n")
         # This machine's way to its package index; nothing of it stays in an image.
         given = {
             Path(folder) / "uv.toml": "/etc/uv/uv.toml",
