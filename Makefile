@@ -14,8 +14,8 @@ PIP_AUDIT := 2.10.1
 # Tests that run at once, each file of them with servers of its own.
 JOBS ?= 2
 
-.PHONY: help demo up down test test-system coverage images chart-test chart-snapshots chart-audit check docs format \
-  train evaluate bench gpu-pack lock lock-images release sbom audit clean
+.PHONY: help demo up down test test-system coverage images chart-run chart-test chart-snapshots chart-audit check \
+  docs format train evaluate bench gpu-pack lock lock-images release sbom audit clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,9 @@ coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a r
 
 images: .venv/.stamp ## build the container images with Podman, as root: TARGET=gateway builds one
 	@$(BIN)/python -m containers.build $(TARGET)
+
+chart-run: .venv/.stamp ## run the chart in pods of Podman, as root: promoted, upgraded, rolled back, hurt, under load
+	@$(BIN)/pytest -m containers tests/integration/test_chart_run.py -s $(ARGS)
 
 chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
 	@$(BIN)/pytest -m "chart or not chart" tests/chart tests/integration/test_chart.py $(ARGS)

@@ -38,7 +38,7 @@ def values_of(**more: Any) -> dict[str, Any]:
         values[part]["replicas"] = 2
     del values["promote"]["replicas"]
     values["gateway"] |= {"drainSeconds": 5, "shutdownSeconds": 20}
-    values["triton"] |= {"drainSeconds": 12}
+    values["triton"] |= {"drainSeconds": 15}
     changed = {
         "repository": {"location": f"s3://{BUCKET}/astrotriton"},
         "s3": {
@@ -128,6 +128,14 @@ class Pod:
     def run(self, *command: str) -> str:
         """What a command prints that runs in it."""
         return self._engine.podman("exec", self.name_of(), *command)
+
+    def run_anyway(self, *command: str) -> None:
+        """Run a command in it that may be killed, and the container with it."""
+        self._engine.podman("exec", self.name_of(), *command, check=False)
+
+    def changes(self) -> list[str]:
+        """What differs from its image."""
+        return self._engine.podman("diff", self.name_of()).splitlines()
 
     def inspect(self) -> dict[str, Any]:
         """What Podman says of its container."""

@@ -27,8 +27,8 @@ async def until(condition: Callable[[], bool], patience: float) -> None:
             await asyncio.sleep(0.05)
 
 
-async def tiles_of(triton: str) -> int:
-    """The tiles that the Triton at an address has answered since it started."""
+async def tiles_of(triton: str, name: str = NAME) -> int:
+    """The tiles of a model that the Triton at an address has answered since it started."""
     async with InferenceServerClient(triton) as client:
-        statistics = await client.get_inference_statistics(NAME)
+        statistics = await client.get_inference_statistics(name)
     return sum(model.inference_count for model in statistics.model_stats)

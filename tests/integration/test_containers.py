@@ -22,8 +22,8 @@ from containers.build import STORAGE, TARGETS, build, build_base, image, size
 from containers.engine import Engine, missing
 from tests.integration.gateway_parts import NAME, free_port, write_model_repository
 
-# Who asks first for the images has them built, which no continuous run waits for.
-pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
+# Who asks first for the images has them built.
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(7200)]
 
 GATEWAY_MB = 650
 # What a pod of the chart may do, and no more.
