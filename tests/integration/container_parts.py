@@ -14,8 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import yaml
-
 from containers.build import image
 from containers.engine import Engine
 from containers.kube import beside, config_maps, hook, labels_of, playable, pod_spec, selects
@@ -102,7 +100,7 @@ class Pod:
             playable(self.of, self.name, self.host.names),
         ]
         play = ("kube", "play", "--network=none", "--start=false", "-")
-        self._engine.podman(*play, content=yaml.safe_dump_all(documents))
+        self._engine.podman(*play, content="\n---\n".join(map(json.dumps, documents)))
         infra = self._engine.podman("pod", "inspect", "--format={{.InfraContainerID}}", self.name)
         # The network is there before anything that uses it.
         self._engine.podman("start", infra)
@@ -144,7 +142,7 @@ class Pod:
 
     def logs(self, container: str | None = None) -> str:
         """The end of what a container has printed."""
-        return self._engine.podman("logs", self.name_of(container), check=False)[-6000:]
+        return self._engine.logs(self.name_of(container))
 
     def wait(self) -> int:
         """The exit status of a container that ends by itself."""

@@ -92,7 +92,7 @@ def running(engine: Engine, target: str, *options: str, args: tuple[str, ...]) -
     try:
         yield name
     except BaseException:
-        print(engine.podman("logs", name, check=False)[-4000:])
+        print(engine.logs(name))
         raise
     finally:
         engine.podman("rm", "--force", "--time=0", name)
@@ -110,7 +110,7 @@ def until(name: str, engine: Engine, ask: Callable[[], bool], patience: float = 
         if engine.podman("inspect", "--format={{.State.Running}}", name) != "true":
             break
         time.sleep(0.1)
-    raise AssertionError(f"{name}: {engine.podman('logs', name, check=False)[-4000:]}")
+    raise AssertionError(f"{name}: {engine.logs(name)}")
 
 
 @pytest.mark.parametrize("target", TARGETS)
