@@ -33,7 +33,7 @@ test: .venv/.stamp ## the tests, on the real servers, in less than ten minutes; 
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)
-	@$(BIN)/pytest -m "$(or $(GROUP),system and not long)" $(ARGS)
+	@$(BIN)/pytest -m "$(or $(GROUP),system and not long and not containers)" $(ARGS)
 
 coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a room; SYSTEM=1 adds the long ones
 	@$(BIN)/python -m tests.coverage_by_room $(if $(SYSTEM),-m "not long") $(ARGS)
