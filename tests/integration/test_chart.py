@@ -18,6 +18,7 @@ import pytest
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.quality.golden import TOLERANCE
 from astrotriton.export.sandbox import Version, try_out
+from astrotriton.export.serving import Replica
 from astrotriton.one_machine.trial_triton import lent_sandbox
 from astrotriton.settings import ModelConfig
 from tests.chart.chart_parts import find, objects, pod_of
@@ -128,6 +129,24 @@ def test_the_release_serves_an_exposure(store, secrets, nats_server: NatsServer,
             assert json.loads(looked.stdout)["status"] in ("no-baseline", "too-little-data")
 
             assert gateway.leave() in (0, -signal.SIGTERM)
+
+
+def test_a_triton_waits_for_the_first_version(tmp_path):
+    with ObjectStoreServer(tmp_path) as store:
+        # Triton takes no repository that is not there (docs/deploying.md, Installing).
+        obstore.put(store.bucket(BUCKET), "astrotriton/.keep", b"")
+        made = objects(values_of(store))
+        server = container_of(find(made, "Deployment", "-triton"))
+        keys = {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
+        folder = tmp_path / "triton"
+        folder.mkdir()
+        with ChartTriton(server, environment_of(server, made, keys), folder) as triton:
+            assert triton.probe("livenessProbe")
+            assert not triton.probe("readinessProbe")
+            put_repository(store, write_model_repository(tmp_path / "published"))
+            with Replica(triton.address) as replica:
+                replica.load(NAME)
+            assert triton.probe("readinessProbe")
 
 
 def test_pinned_versions_are_fetched_checked_and_served(store, secrets, tmp_path):
