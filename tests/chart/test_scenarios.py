@@ -1,6 +1,8 @@
 """Every scenario renders to objects that Kubernetes takes, and that are as safe as promised."""
 
 import json
+import os
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from astrotriton.gateway.settings import GatewaySettings
 from tests.chart.chart_parts import (
     CHART,
     NAMESPACE,
@@ -26,6 +29,7 @@ from tests.chart.chart_parts import (
     schema_text,
     snapshot,
 )
+from tests.integration.chart_servers import container_of, environment_of
 
 SCHEMAS = SNAPSHOTS.parent / "schemas"
 KUBERNETES = ("1.30", "1.34", kubernetes_validate.latest_version())
@@ -286,3 +290,16 @@ def test_the_packaged_chart_is_the_chart(tmp_path):
         assert packaged.version == chart.version
         made = [one.render(values, name="demo", namespace=NAMESPACE) for one in (chart, packaged)]
     assert made[0] == made[1]
+
+
+@each_scenario
+def test_the_gateway_takes_its_settings(name, monkeypatch):
+    for one in [one for one in os.environ if one.startswith("ASTROTRITON_")]:
+        monkeypatch.delenv(one)
+    secrets = defaultdict(lambda: "postgresql://user@host/name")
+    environment = environment_of(
+        container_of(find(made(name), "Deployment", "-gateway")), made(name), secrets
+    )
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    GatewaySettings()

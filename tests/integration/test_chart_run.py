@@ -145,7 +145,7 @@ async def test_a_release_lives_through_what_people_and_machines_do(release, caps
             values
             | {
                 "gateway": values["gateway"]
-                | {"settings": {"max_runs": 2, "max_held_bytes": 256 << 20}},
+                | {"settings": values["gateway"]["settings"] | {"max_runs": 2}},
                 "triton": values["triton"] | {"extraArgs": ["--log-verbose=0"]},
             }
         )
