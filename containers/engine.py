@@ -18,6 +18,8 @@ _CONTAINERS = """
 cgroups = "enabled"
 netns = "host"
 log_driver = "k8s-file"
+# Each instance of a model that Triton runs in Python takes its part of it.
+shm_size = "256m"
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 [engine]
 cgroup_manager = "cgroupfs"

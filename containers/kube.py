@@ -19,8 +19,8 @@ CHANGED = {
     "livenessProbe": "As startupProbe.",
     "readinessProbe": "As startupProbe.",
     "lifecycle": "Left out: who stops the pod sleeps first. Podman 4.3 does not know preStop.",
-    "/dev/shm": "Left out: each pod has memory there. Podman 4.3 would mount a folder of the disk"
-    " that root owns.",
+    "/dev/shm": "Left out: each pod has 256 MiB of memory there. Podman 4.3 would mount a folder of"
+    " the disk that root owns.",
     "initContainers": "Those that run beside the others become containers, and are started first:"
     " Podman would wait for their end.",
     "/etc/hosts": "Mounted: a Service is the names and addresses in it.",
