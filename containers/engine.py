@@ -144,7 +144,7 @@ class Engine:
         return (ran.stdout or "").strip()
 
     def logs(self, container: str) -> str:
-        """The last 6,000 characters that a container has printed, if it is there."""
+        """What a container has printed, if it is there."""
         ran = subprocess.run(
             self.command("logs", container),
             stdin=subprocess.DEVNULL,
@@ -154,7 +154,7 @@ class Engine:
             text=True,
             errors="replace",
         )
-        return ran.stdout[-6000:]
+        return ran.stdout
 
 
 def _told(arguments: Sequence[str | Path]) -> str:

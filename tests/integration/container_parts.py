@@ -141,7 +141,7 @@ class Pod:
         return dict(found)
 
     def logs(self, container: str | None = None) -> str:
-        """The end of what a container has printed."""
+        """What a container has printed."""
         return self._engine.logs(self.name_of(container))
 
     def wait(self) -> int:
@@ -260,7 +260,7 @@ class ContainerRelease:
             await self._gone(pod)
         self._tell(f"{one['metadata']['name']}: {status} after {time.monotonic() - started:.0f} s")
         if status:
-            raise RuntimeError(f"{pod.name} ended with {status}:\n{said}")
+            raise RuntimeError(f"{pod.name} ended with {status}:\n{said[-6000:]}")
         return said
 
     async def promote(self) -> str:
@@ -343,7 +343,7 @@ class ContainerRelease:
         said = await asyncio.to_thread(pod.logs)
         await self._gone(pod)
         if status not in (0, 143):
-            raise RuntimeError(f"{pod.name} ended with {status}:\n{said}")
+            raise RuntimeError(f"{pod.name} ended with {status}:\n{said[-6000:]}")
 
     async def _start(self, one: dict[str, Any]) -> Pod:
         pod = self._add(one)
