@@ -199,7 +199,7 @@ def _registered_of(uri: str, run: str | None, model: str | None) -> RegisteredVe
         versions = [
             _registered(one)
             for one in found
-            if one.status == "READY" and model in (None, one.model_id)
+            if one.status == "READY" and (model is None or one.source == uri)
         ]
     if not versions:
         raise UnknownVersionError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -171,8 +172,9 @@ def test_a_file_and_its_card_are_registered_by_one_command(name, model, command,
     # What is there already, by the URI of the run that logged it.
     run_id = registry.resolve(f"models:/{name}/1").run_id
     assert registry.resolve(f"runs:/{run_id}/model").uri == f"models:/{name}/1"
-    logged = MlflowClient().get_model_version(name, "1").model_id
-    assert registry.resolve(f"models:/{logged}").uri == f"models:/{name}/1"
+    logged = MlflowClient().get_model_version(name, "1").source
+    assert re.fullmatch(r"models:/m-\w+", logged)
+    assert registry.resolve(logged).uri == f"models:/{name}/1"
     again = ("register", f"runs:/{run_id}/model", *wanted[2:], "--json")
     found = json.loads(command(*again).stdout)
     assert registry.resolve(f"models:/{name}/{found['version']}").digest
