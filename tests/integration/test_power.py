@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ _LOAD = 1.0  # seconds
 @pytest.fixture(autouse=True)
 def _power_can_be_cut() -> None:
     if (reason := why_not()) is not None:
-        if os.environ.get("CI") == "true" and os.geteuid() == 0:
+        program = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin")
+        if os.environ.get("CI") == "true" and program is None:
             pytest.fail(reason)
+        # A kernel, or a container, may have no loop devices.
         pytest.skip(reason)
 
 
