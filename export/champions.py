@@ -93,15 +93,13 @@ def champions_of(name: str, repository: Repository) -> Champions:
     return Champions(versions=list(dict.fromkeys(known)), challenger=aliases.get(CHALLENGER))
 
 
-def keep_champions(name: str, champions: Champions, repository: Repository) -> bytes | None:
-    """Keep the champions of a model in its repository; what was kept there before.
+def keep_champions(name: str, champions: Champions, repository: Repository) -> None:
+    """Keep the champions of a model in its repository.
 
     Raises
     ------
     RepositoryError
         If the repository refuses, or somebody else writes there meanwhile.
     """
-    before = repository.note(name, CHAMPIONS_FILE)
     content = msgspec.json.format(msgspec.json.encode(champions)) + b"\n"
-    repository.keep_note(name, CHAMPIONS_FILE, content, before=before)
-    return before
+    repository.keep_note(name, CHAMPIONS_FILE, content)

@@ -30,6 +30,7 @@ from astrotriton.export.errors import (
 from astrotriton.export.gateway_routes import Challenger, Gateway, Mode, Route, UncertainError
 from astrotriton.export.repository import Listing, Repository
 from astrotriton.export.serving import Replica
+from astrotriton.export.triton_config import CONFIG_FILE
 from astrotriton.settings import ModelConfig
 
 Progress = Callable[[str], None]
@@ -454,11 +455,8 @@ def _undo(
             faults.append("the new version stays loaded, as the gateway may ask it")
             return faults
 
-    def restore(file: str, content: bytes | None) -> None:
-        repository.keep_note(name, file, content, before=repository.note(name, file))
-
-    attempt(CHAMPIONS_FILE, lambda: restore(CHAMPIONS_FILE, kept))
-    attempt("config.pbtxt", lambda: repository.restore_config(name, before.content))
+    for file, content in ((CHAMPIONS_FILE, kept), (CONFIG_FILE, before.content)):
+        attempt(file, partial(repository.keep_note, name, file, content))
     for address in serving.replicas:
         with Replica(address) as replica:
             action = replica.load if before.content else replica.unload

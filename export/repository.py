@@ -267,26 +267,21 @@ class Repository:
         self._store.remove_leftovers(card.name)
         published = [one for one in versions if self.holds(card.name, one)]
         content = to_text(build_config(card, settings, profile, published))
-        return self.restore_config(card.name, content)
-
-    def restore_config(self, name: str, content: bytes | None) -> bool:
-        """Put a ``config.pbtxt`` back as `listing` gave it; whether it was another one."""
-        return self.keep_note(name, CONFIG_FILE, content, before=self.note(name, CONFIG_FILE))
+        return self.keep_note(card.name, CONFIG_FILE, content)
 
     def note(self, name: str, file: str) -> bytes | None:
         """Content of a file that is about all versions of a model; None if there is none."""
         return self._content(f"{name}/{file}")
 
-    def keep_note(
-        self, name: str, file: str, content: bytes | None, *, before: bytes | None
-    ) -> bool:
+    def keep_note(self, name: str, file: str, content: bytes | None) -> bool:
         """Replace such a file, or with None take it away, in one step; whether it was another one.
 
         Raises
         ------
         RepositoryError
-            If somebody else has changed it since ``before`` was read.
+            If somebody else changes it at the same time.
         """
+        before = self.note(name, file)
         if content == before:
             return False
         if content is None:

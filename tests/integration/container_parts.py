@@ -10,8 +10,8 @@ import base64
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from containers.build import image
@@ -21,6 +21,7 @@ from containers.site import DATABASE, KEYS, PORTS, site_pods
 from tests.chart.chart_parts import find, objects, scenario
 from tests.integration.chart_servers import BUCKET, answers
 from tests.integration.hosts import Lan, LanHost
+from tests.integration.load_parts import looking
 
 ACCESS_KEY, SECRET_KEY = "access-of-the-test", "secret-of-the-test"
 _PROBE = 0.5
@@ -282,27 +283,18 @@ class ContainerRelease:
             while not all(pod.ready for pod in (*self.gateways, *self.tritons)):
                 await asyncio.sleep(_PROBE)
 
-    @asynccontextmanager
-    async def controlled(self) -> AsyncIterator[None]:
+    def controlled(self) -> AbstractAsyncContextManager[None]:
         """Keep asking who is ready, and tell everybody by the Services' names."""
+        return looking(self._look, _PROBE)
 
-        async def control() -> None:
-            while True:
-                pods = [*self.gateways, *self.tritons]
-                found = await asyncio.gather(
-                    *(asyncio.to_thread(pod.probe, "readinessProbe") for pod in pods)
-                )
-                for pod, ready in zip(pods, found, strict=True):
-                    pod.ready = ready
-                self._publish()
-                await asyncio.sleep(_PROBE)
-
-        task = asyncio.create_task(control())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async def _look(self) -> None:
+        pods = [*self.gateways, *self.tritons]
+        found = await asyncio.gather(
+            *(asyncio.to_thread(pod.probe, "readinessProbe") for pod in pods)
+        )
+        for pod, ready in zip(pods, found, strict=True):
+            pod.ready = ready
+        self._publish()
 
     def close(self) -> None:
         """End all of it."""

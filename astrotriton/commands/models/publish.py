@@ -17,7 +17,6 @@ from astrotriton.commands.models.settings import (
     serving_of,
     settings_of,
     trial_of,
-    uri_of,
 )
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text
 from astrotriton.settings import ModelConfig
@@ -40,12 +39,12 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
     with report.telling():
         settings = settings_of(repository)
         quiet()
-        known_version(model)
+        registered = known_version(model)
         from astrotriton.export import pipeline
         from astrotriton.training.exposures import golden_tiles, validation_set
 
         exported = pipeline.export(
-            uri_of(model),
+            registered.uri,
             settings.model_repository,
             ModelConfig(),
             golden_tiles,

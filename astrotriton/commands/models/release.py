@@ -18,7 +18,6 @@ from astrotriton.commands.models.settings import (
     serving_of,
     settings_of,
     trial_of,
-    uri_of,
 )
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
 from astrotriton.settings import ModelConfig
@@ -65,7 +64,7 @@ def promote(
     with report.telling():
         serving = serving_of(settings_of(repository))
         quiet()
-        known_version(model)
+        registered = known_version(model)
         from astrotriton.export.release import Role, release
         from astrotriton.training.exposures import golden_tiles
 
@@ -75,7 +74,7 @@ def promote(
         elif canary is not None:
             role = Role(mode="canary", fraction=canary)
         released = release(
-            uri_of(model),
+            registered.uri,
             serving,
             golden_tiles,
             trial_of(fields, calibration_fields, report),

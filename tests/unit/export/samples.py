@@ -1,5 +1,9 @@
 """A small U-Net, its card, and structured tiles, for the tests of export."""
 
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -163,3 +167,24 @@ def field(seed: int, shape: tuple[int, int] = (96, 96)) -> "LabelledField":
         peak = ratio / (np.sqrt(np.pi) * _SIGMA)
         image += peak * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * _SIGMA**2))
     return LabelledField(image.astype(np.float32), Transients.of(positions, snr))
+
+
+def most_inside(lock: Callable[[], AbstractContextManager[None]], workers: int, turns: int) -> int:
+    """How many of these threads, which take a lock in turns, were inside it at once."""
+    inside = most = 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(turns):
+            with lock():
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.005)
+                inside -= 1
+
+    working = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in working:
+        thread.start()
+    for thread in working:
+        thread.join()
+    return most

@@ -1,7 +1,6 @@
 """The lock that an object store is given, in a store that is in memory."""
 
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from obstore.exceptions import PreconditionError
 from obstore.store import MemoryStore
 
 from astrotriton.export import lease
+from tests.unit.export.samples import most_inside
 
 KEY = "model/lock"
 
@@ -50,23 +50,8 @@ def test_a_lock_lies_in_the_store_for_as_long_as_it_is_held():
 
 
 def test_only_one_holds_a_lock():
-    slot, inside, most = Slot(), 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        for _ in range(5):
-            with lease.holding(slot):
-                inside += 1
-                most = max(most, inside)
-                time.sleep(0.002)
-                inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
+    slot = Slot()
+    assert most_inside(lambda: lease.holding(slot), workers=4, turns=5) == 1
     assert slot.written.count("create") == 20
 
 
