@@ -1,9 +1,10 @@
 """Object stores: how a place in one is written, and the stores that obstore opens.
 
-A further kind of store is a further line of `_KINDS`. Keys and endpoints come from the environment,
-as each kind documents them: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
-``AWS_DEFAULT_REGION`` and ``AWS_ENDPOINT_URL_S3`` for S3, ``GOOGLE_APPLICATION_CREDENTIALS`` for
-Google Cloud Storage, ``AZURE_STORAGE_ACCOUNT_NAME`` and ``AZURE_STORAGE_ACCOUNT_KEY`` for Azure.
+A further kind of store is a further line of `_KINDS`, and its class in `Objects`. Keys and
+endpoints come from the environment, as each kind documents them: ``AWS_ACCESS_KEY_ID``,
+``AWS_SECRET_ACCESS_KEY``, ``AWS_DEFAULT_REGION`` and ``AWS_ENDPOINT_URL_S3`` for S3,
+``GOOGLE_APPLICATION_CREDENTIALS`` for Google Cloud Storage, ``AZURE_STORAGE_ACCOUNT_NAME`` and
+``AZURE_STORAGE_ACCOUNT_KEY`` for Azure.
 """
 
 import re

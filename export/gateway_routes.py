@@ -48,13 +48,13 @@ class Gateway:
     ----------
     url
         Of the HTTP service.
-    api_key
+    token
         With the scope ``admin``; None where the gateway asks for none.
     """
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def route(self, name: str) -> Route | None:
         """The route of a model; None if it has none yet.

@@ -7,6 +7,7 @@ import click
 import httpx
 
 from astrotriton.cli import fail
+from astrotriton.commands.reaching import gateway_at, gateway_options
 
 #: Exit code of a look that found something; repeating it would say the same.
 FOUND = 3
@@ -19,19 +20,19 @@ _UNDER_WAY = ("queued", "running")
 )
 @click.argument("what", type=click.Choice(["validate", "drift"]))
 @click.argument("model")
-@click.option("--url", envvar="ASTROTRITON_URL", required=True, help="The gateway.")
-@click.option("--token", envvar="ASTROTRITON_TOKEN", help="API key or OIDC token; best by $NAME.")
+@gateway_options
 @click.option(
     "--deadline", type=float, default=3600.0, show_default=True, help="Seconds it may take."
 )
-def check(what: str, model: str, url: str, token: str | None, deadline: float) -> None:
+def check(what: str, model: str, url: str | None, token: str | None, deadline: float) -> None:
     """Have the gateway validate MODEL on its labelled exposures, or look whether it has drifted.
 
     MODEL is an id, NAME:VERSION or NAME@champion.
     """
+    gateway = gateway_at(url, "check")
     until = time.monotonic() + deadline
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=url, headers=headers, timeout=60.0) as client:
+    with httpx.Client(base_url=gateway, headers=headers, timeout=60.0) as client:
         try:
             answer = client.post(f"/models/{model}/{what}", json={})
             place = answer.headers.get("location", "")
@@ -41,7 +42,7 @@ def check(what: str, model: str, url: str, token: str | None, deadline: float) -
                 time.sleep(_PAUSE)
                 answer = client.get(place)
         except httpx.TransportError as error:
-            fail("check", f"{url}: {error}")
+            fail("check", f"{gateway}: {error}")
     if answer.is_error:
         fail("check", f"{answer.status_code} {answer.text}")
     found = answer.json()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
-import httpx
 
 from astrotriton.cli import fail
 from astrotriton.client import (
@@ -18,6 +17,7 @@ from astrotriton.client import (
     is_reference,
 )
 from astrotriton.commands.night import night
+from astrotriton.commands.reaching import gateway_at, gateway_options
 from astrotriton.table import SORTED_BY, Choice, table, wide_console
 from astrotriton.wire.exposures import SeeingUnit, TimeScale, WeightType
 from astrotriton.wire.fields import FieldError
@@ -27,12 +27,7 @@ _PLANE = click.Path(dir_okay=False)
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1)
-@click.option(
-    "--url",
-    envvar="ASTROTRITON_URL",
-    help="The gateway; without it, the one that `astrotriton up` started.",
-)
-@click.option("--token", envvar="ASTROTRITON_TOKEN", help="API key or OIDC token; best by $NAME.")
+@gateway_options
 @click.option(
     "--candidates",
     type=_PLANE,
@@ -199,7 +194,7 @@ def score(
         fail("score", error)
     planes = {"mask": mask, "weight": weight, "psf": psf, "candidates": candidates}
     given = {name: path for name, path in planes.items() if path is not None}
-    gateway = _reachable(url or _own_gateway())
+    gateway = gateway_at(url, "score")
     if out is not None or watch is not None or len(paths) > 1:
         if out is None:
             fail("score", "several exposures need --out, a folder for their answers")
@@ -236,31 +231,9 @@ def score(
         click.echo(answer, nl=False)
 
 
-def _reachable(url: str) -> str:
-    """The gateway's URL; a mistyped one is told at once, and not after ten attempts."""
-    try:
-        httpx.get(f"{url.rstrip('/')}/health/live", timeout=10.0)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        fail("score", f"no gateway answers at {url} ({error}): give --url, as in http://host:8000")
-    return url
-
-
 def _number_or_name(given: str | None) -> Any:
     """As an HDU or a version is named; the request says which names there are."""
     return int(given) if given is not None and given.isdecimal() else given
-
-
-def _own_gateway() -> str:
-    from astrotriton.folders import data_folder
-
-    try:
-        from astrotriton import stack
-    except ModuleNotFoundError:  # only other people's gateways are known here
-        fail("score", "no gateway: give --url, or set ASTROTRITON_URL")
-    addresses = stack.running(data_folder())
-    if addresses is None:
-        fail("score", "no gateway: give --url, or start one with `astrotriton up`")
-    return addresses.gateway_url
 
 
 def _print(answer: dict[str, Any], choice: Choice) -> None:

@@ -22,7 +22,7 @@ from astrotriton.folders import data_folder
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("out"),
     show_default=True,
-    help="Folder for detections.json and detections.png.",
+    help="Folder for detections.json, detections.png and, if it was simulated, exposure.fits.",
 )
 def demo(image: Path | None, out: Path) -> None:
     """Run the whole way once, on real servers, for one exposure."""
@@ -50,7 +50,12 @@ def up() -> None:
         fail("up", error)
     for part, address in addresses.public().items():
         click.echo(f"{part:<8}  {address}")
-    click.echo("`make down` stops it")
+    click.echo(
+        f"\nTo look:   {addresses.gateway_url}/dashboard"
+        f"\nTo ask:    export GATEWAY={addresses.gateway_url}"
+        "\nTo score:  `make demo` scores an exposure here, and keeps it as out/exposure.fits"
+        "\nTo stop:   `make down`"
+    )
 
 
 @click.command()

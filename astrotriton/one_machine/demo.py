@@ -126,6 +126,8 @@ async def _show(
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "detections.json").write_bytes(content)
+    if exposure.truth:
+        (out / "exposure.fits").write_bytes(exposure.content)
     transients = [source for source in exposure.truth if source.kind == "transient"]
     draw(
         read_exposure(exposure.content),
@@ -144,6 +146,8 @@ async def _show(
     )
     console.print(f"picture    {out / 'detections.png'}")
     console.print(f"answer     {out / 'detections.json'}")
+    if exposure.truth:
+        console.print(f"exposure   {out / 'exposure.fits'}")
     if rows != len(answer["detections"]):
         raise DemoError(
             f"postgres holds {rows} detections of the run,"

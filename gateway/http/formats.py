@@ -312,3 +312,5 @@ WRITERS: dict[str, Callable[[Listing], bytes]] = {
     CSV: _csv,
     DS9: _ds9,
 }
+#: Those that are no text.
+BINARY = frozenset({FITS})

@@ -32,7 +32,7 @@ from litestar.static_files import create_static_files_router
 
 from astrotriton.detection.sources.candidate_tables import ID_COLUMNS, POSITION_COLUMNS
 from astrotriton.gateway.http.examples import BY_REFERENCE, REQUEST, RESPONSE, written_out
-from astrotriton.gateway.http.formats import FITS, WRITERS
+from astrotriton.gateway.http.formats import BINARY, WRITERS
 from astrotriton.wire.detections import LabelIn
 from astrotriton.wire.drift import BaselineIn
 from astrotriton.wire.models import RouteIn
@@ -222,7 +222,7 @@ class PageOperation(Operation):
 def _add_formats(answer: object) -> None:
     if isinstance(answer, OpenAPIResponse) and answer.content is not None:
         for kind in WRITERS:
-            schema = _file() if kind == FITS else Schema(type=OpenAPIType.STRING)
+            schema = _file() if kind in BINARY else Schema(type=OpenAPIType.STRING)
             answer.content[kind] = OpenAPIMediaType(schema=schema)
 
 

@@ -49,7 +49,11 @@ class PromotionSettings(BaseSettings):
         title="Gateway",
         description="Address of the gateway; none where clients ask Triton alone.",
     )
-    api_key: str = Field("", title="API key", description="For the gateway, with scope `admin`.")
+    token: str = Field(
+        "",
+        title="Token",
+        description="API key or OIDC token for the gateway, with scope `admin`.",
+    )
     profile: str = Field(
         "",
         title="Profile",
@@ -149,7 +153,7 @@ def serving_of(settings: PromotionSettings) -> "Serving":
     return Serving(
         repository=Repository(settings.model_repository),
         replicas=addresses_of(settings.triton_grpc.split(",")),
-        gateway=Gateway(url, settings.api_key or None) if url else None,
+        gateway=Gateway(url, settings.token or None) if url else None,
         settings=config,
         profile=settings.profile or config.device(),
         keep=settings.keep_versions,

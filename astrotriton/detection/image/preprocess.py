@@ -1,6 +1,7 @@
 """From pixel values to what the network sees.
 
-Training and serving call `normalise` with the same card, so there is one definition of the input.
+Training and serving read an exposure through `Normalised` with the same card, so there is one
+definition of the input. Serving does so tile by tile; `normalise` wraps it for a whole image.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from astrotriton.cli import main
 from astrotriton.client import Client, InferRequest, calls
 from astrotriton.commands.score import score
 from astrotriton.wire.fields import FieldError
@@ -61,11 +62,27 @@ def test_a_unit_without_a_seeing_is_refused(tmp_path: Path) -> None:
     assert "--seeing-fwhm" in answer.output
 
 
-def test_a_gateway_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
-    answer = run(tmp_path)
+@pytest.mark.parametrize(
+    "command", [["score", "image.fits"], ["check", "drift", "unet_astronomical@champion"]]
+)
+def test_a_gateway_that_is_not_there_is_told_at_once(command: list[str]) -> None:
+    answer = CliRunner().invoke(
+        main, command, env={"ASTROTRITON_GATEWAY_URL": "http://127.0.0.1:1"}
+    )
     assert answer.exit_code != 0
     assert "no gateway answers at http://127.0.0.1:1" in answer.output
     assert "--url" in answer.output
+
+
+@pytest.mark.parametrize(
+    "command", [["score", "image.fits"], ["check", "drift", "unet_astronomical@champion"]]
+)
+def test_without_an_address_the_stack_of_this_machine_is_asked(
+    command: list[str], tmp_path: Path
+) -> None:
+    answer = CliRunner().invoke(main, command, env={"ASTROTRITON_DATA": str(tmp_path)})
+    assert answer.exit_code != 0
+    assert "astrotriton up" in answer.output
 
 
 def test_several_exposures_need_a_folder(
