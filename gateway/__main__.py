@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -24,7 +25,27 @@ from astrotriton.settings import ModelConfig
 # Seconds for one file of a model.
 _PATIENCE = 300.0
 
+_KEPT = ".keep"
+
 _Settings = TypeVar("_Settings", GatewaySettings, ModelConfig)
+
+
+def _store_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--region", envvar="AWS_DEFAULT_REGION", default="auto", show_default=True),
+        click.option(
+            "--endpoint",
+            envvar="AWS_ENDPOINT_URL_S3",
+            help="The store, where it is not AWS's.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _objects(location: str, endpoint: str | None, region: str) -> ObjectStore:
+    bucket = Location.parse(location).store
+    return ObjectStore([bucket], endpoint=endpoint, region=region, timeout=_PATIENCE)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,6 +76,32 @@ def migrate_command() -> None:
     click.echo(f"schema {head()}")
 
 
+@main.command("prepare-repository")
+@click.argument("location")
+@_store_options
+def prepare_command(location: str, endpoint: str | None, region: str) -> None:
+    """Put an empty object under LOCATION, s3://bucket/prefix, if there is nothing yet.
+
+    A Triton that finds no such prefix when it starts loads nothing until it is started again.
+    """
+    try:
+        objects = _objects(location, endpoint, region)
+        if asyncio.run(_prepared(objects, location)):
+            click.echo(f"{location} was empty; {_KEPT} lies there now")
+        else:
+            click.echo(f"{location} has objects already")
+    except (GatewayError, InputError, OSError, ValueError) as error:
+        raise click.ClickException(
+            f"{error}; put an object under {location} yourself, or let these keys do so"
+        ) from error
+
+
+async def _prepared(objects: ObjectStore, location: str) -> bool:
+    if empty := await objects.is_empty(location):
+        await objects.write(f"{location}/{_KEPT}", b"")
+    return empty
+
+
 @main.command("fetch-model")
 @click.argument("location")
 @click.argument("name")
@@ -73,8 +120,7 @@ def migrate_command() -> None:
     required=True,
     help="Folder that the copy is made in.",
 )
-@click.option("--endpoint", envvar="AWS_ENDPOINT_URL_S3", help="The store, where it is not AWS's.")
-@click.option("--region", envvar="AWS_DEFAULT_REGION", default="auto", show_default=True)
+@_store_options
 def fetch_command(
     location: str,
     name: str,
@@ -88,8 +134,7 @@ def fetch_command(
     Every file is checked against its digest, and nothing is there before all of them are right.
     """
     try:
-        bucket = Location.parse(location).store
-        objects = ObjectStore([bucket], endpoint=endpoint, region=region, timeout=_PATIENCE)
+        objects = _objects(location, endpoint, region)
         pinned = [Pin.parse(pin) for pin in pins]
         asyncio.run(fetch(location, name, pinned, folder, objects))
     except (FetchError, GatewayError, InputError, OSError, ValueError) as error:

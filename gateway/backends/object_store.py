@@ -8,7 +8,7 @@ from obstore.exceptions import NotFoundError, PermissionDeniedError
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.gateway.deadline import remaining
 from astrotriton.gateway.errors import DependencyError
-from astrotriton.objects import FAULTS, Location, Objects, open_bucket
+from astrotriton.objects import FAULTS, Location, Objects, open_bucket, reason_of
 
 DEPENDENCY = "s3"
 _CHUNK = 4 * 1024 * 1024
@@ -131,6 +131,32 @@ class ObjectStore:
                 DEPENDENCY, f"{prefix} cannot be listed now ({type(error).__name__})"
             ) from error
         return sorted(found)
+
+    async def is_empty(self, prefix: str) -> bool:
+        """Whether there is no object under a prefix, in folders of any depth.
+
+        Parameters
+        ----------
+        prefix
+            ``s3://bucket/prefix``.
+
+        Raises
+        ------
+        InputError
+            If it is no such URL, or its bucket is not one of these.
+        DependencyError
+            If the store does not answer.
+        """
+        bucket, key = self._place(prefix, "prefix")
+        try:
+            async for objects in obstore.list(bucket, f"{key}/"):
+                if objects:
+                    return False
+        except FAULTS as error:
+            raise DependencyError(
+                DEPENDENCY, f"{prefix} cannot be listed now ({reason_of(error)})"
+            ) from error
+        return True
 
     async def write(self, url: str, content: bytes) -> None:
         """Write an object, whole or not at all.

@@ -46,13 +46,15 @@ def test_a_pod_differs_in_what_is_listed_alone(made):
         was, now = pod_spec(one), pod["spec"]
         if one["kind"] != "Pod":
             seen.add("kind")
-        if "initContainers" in was:
+        inits, first = was.get("initContainers", []), now.get("initContainers", [])
+        if moved := beside(was):
             seen.add("initContainers")
-            assert "initContainers" not in now
+        assert [*(one["name"] for one in first), *moved] == [one["name"] for one in inits]
         for field in was.keys() - {"containers", "initContainers", "volumes"}:
             assert now[field] == was[field]
-        containers = [*was.get("initContainers", []), *was["containers"]]
-        for old, new in zip(containers, now["containers"], strict=True):
+        for old, new in zip(
+            [*inits, *was["containers"]], [*first, *now["containers"]], strict=True
+        ):
             gone = old.keys() - new.keys()
             seen |= gone - {"restartPolicy"}
             assert gone <= CHANGED.keys() | {"restartPolicy"}

@@ -133,11 +133,21 @@ def test_the_release_serves_an_exposure(store, secrets, nats_server: NatsServer,
 
 def test_a_triton_waits_for_the_first_version(tmp_path):
     with ObjectStoreServer(tmp_path) as store:
-        # Triton takes no repository that is not there (docs/deploying.md, Installing).
-        obstore.put(store.bucket(BUCKET), "astrotriton/.keep", b"")
+        store.bucket(BUCKET)
         made = objects(values_of(store))
         server = container_of(find(made, "Deployment", "-triton"))
         keys = {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
+        # Triton takes no repository that is not there.
+        (prepare,) = pod_of(find(made, "Deployment", "-triton"))["initContainers"]
+        environment = environment_of(prepare, made, keys)
+        for said in ("was empty", "has objects already"):
+            prepared = run(prepare, environment)
+            assert prepared.returncode == 0, prepared.stderr
+            assert said in prepared.stdout
+        refused = run(prepare, environment | {"AWS_SECRET_ACCESS_KEY": "wrong"})
+        assert refused.returncode == 1
+        assert "put an object under s3://" in refused.stderr
+
         folder = tmp_path / "triton"
         folder.mkdir()
         with ChartTriton(server, environment_of(server, made, keys), folder) as triton:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import obstore
 import pytest
 
 from astrotriton.export import registry
@@ -95,8 +94,6 @@ async def test_a_release_lives_through_what_people_and_machines_do(release, caps
         return audited(release, phase, release.database, release.nats, capsys)
 
     await site_is_there(release)
-    # As docs/deploying.md has it: Triton takes no repository that is not there.
-    obstore.put(bucket(release), "astrotriton/.keep", b"")
     first, second = await asyncio.to_thread(register, release, monkeypatch)
     promotion = {"model": first, "bootstrap": True, "extraEnv": PATIENT}
     await release.install(values_of(promote=promotion))

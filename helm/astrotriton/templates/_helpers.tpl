@@ -172,6 +172,23 @@ affinity:
 {{- include "astrotriton.secret" (dict "name" "ASTROTRITON_DATABASE_URL" "secret" $secret "key" $key) }}
 {{- end }}
 
+{{/* The init container that gives an empty repository its prefix: a Triton that finds none when it
+starts loads nothing until it is started again. */}}
+{{- define "astrotriton.prepare" -}}
+- name: prepare-repository
+  image: {{ include "astrotriton.image" (dict "root" . "image" .Values.gateway.image) }}
+  imagePullPolicy: {{ .Values.gateway.image.pullPolicy }}
+  {{- include "astrotriton.container" . | nindent 2 }}
+  args: [prepare-repository, {{ .Values.repository.location | quote }}]
+  env:
+    {{- include "astrotriton.s3" . | nindent 4 }}
+  resources:
+    requests: {cpu: 100m, memory: 256Mi}
+    limits: {memory: 512Mi}
+  volumeMounts:
+    - {name: tmp, mountPath: /tmp}
+{{- end }}
+
 {{/* The init container that fetches the pinned versions, and checks their digests. */}}
 {{- define "astrotriton.fetch" -}}
 - name: fetch-model
