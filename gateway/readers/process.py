@@ -122,7 +122,9 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment |= {"LANG": "C.UTF-8", "HOME": "/nonexistent", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-I", "-m", "astrotriton.gateway.readers.forkserver"]
+        # It imports from where this process does, wherever that is, and from nowhere else.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        command = [sys.executable, "-s", "-P", "-m", "astrotriton.gateway.readers.forkserver"]
         with theirs:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],

@@ -1,5 +1,6 @@
 """The celestial WCS of an image's header."""
 
+import math
 import re
 from typing import Protocol
 
@@ -146,10 +147,13 @@ def from_icrs(wcs: WCS, ra: Values, dec: Values) -> Values:
 def pixel_scale(wcs: WCS) -> float | None:
     """Side of a pixel of the same area at the reference point, arcsec; None if it has none."""
     try:
-        scale = 3600.0 * float(np.sqrt(proj_plane_pixel_area(wcs.celestial)))
+        # As `proj_plane_pixel_area`, which would make two copies of the WCS.
+        celestial = wcs if wcs.naxis == 2 else wcs.celestial
+        area = abs(float(np.linalg.det(celestial.pixel_scale_matrix)))
+        scale = 3600.0 * math.sqrt(area)
     except Exception:  # as `to_icrs`
         return None
-    return scale if np.isfinite(scale) and scale > 0.0 else None
+    return scale if math.isfinite(scale) and scale > 0.0 else None
 
 
 def _check_matrix(header: fits.Header) -> None:

@@ -285,6 +285,27 @@ def test_readers_end_with_a_gateway_that_is_killed() -> None:
     asyncio.run(until(lambda: not any(map(alive, pids))))
 
 
+def test_packages_may_lie_where_only_the_gateway_was_told() -> None:
+    code = f"""
+        import sys
+        sys.path[:] = {sys.path!r}
+
+        from astrotriton.gateway.readers.messages import Fork
+        from astrotriton.gateway.readers.process import ForkServer
+
+        server = ForkServer()
+        reader = server.fork(Fork(room=2**20, memory=2**30, files=1))
+        reader.wait()
+        print(reader.confined_by)
+        server.close()
+    """
+    bare = sys._base_executable  # type: ignore[attr-defined]
+    done = subprocess.run(
+        [bare, "-I", "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() in ("seccomp", "limits"), done.stderr
+
+
 @pytest.mark.parametrize("filtered", [True, False])
 def test_a_confined_process_has_its_memory_and_nothing_else(filtered: bool) -> None:
     code = f"""
