@@ -7,14 +7,11 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 import difflib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-import httpx
 import mlflow
 import msgspec
 import numpy as np
@@ -30,6 +27,7 @@ from astrotriton.detection.errors import CardError
 from astrotriton.export import digests, keras_files, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
 from astrotriton.export.manifest import Manifest
+from astrotriton.export.mlflow_client import mlflow_client as _mlflow
 
 if TYPE_CHECKING:
     import keras
@@ -39,14 +37,17 @@ DIGEST_TAG = "astrotriton.source_digest"
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous_champion"
 
+_OWN_TAGS = ("astrotriton.", "mlflow.")
 _MANIFEST_TAG = "astrotriton.manifest_digest"
+# MLflow shows metrics of one prefix together.
+_SECONDS = "seconds/"
+_LOOKED_AT = 10  # versions, for how long things took
 _URI = re.compile(
     r"(?:models:/)?(?P<name>[A-Za-z0-9_-]+)"
     r"(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
 )
 # What a run logged, and a model that MLflow logged by itself; registered versions come of both.
 _LOGGED = re.compile(r"runs:/(?P<run>[0-9a-f]+)/.+|models:/(?P<model>m-[0-9a-f]+)")
-_REACH_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +65,8 @@ class RegisteredVersion:
         `export.digests.of_source` at registration; None if something else registered it.
     manifest_digest
         SHA-256 of the manifest that was last recorded for it when it was resolved; None if none.
+    description, tags
+        As people wrote them in MLflow, without the tags of this project.
     """
 
     name: str
@@ -71,6 +74,8 @@ class RegisteredVersion:
     run_id: str | None
     digest: str | None
     manifest_digest: str | None
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uri(self) -> str:
@@ -261,16 +266,106 @@ def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -
     RegistryError
         If MLflow cannot be reached or refuses.
     """
-    content = manifest.to_json()
     with _mlflow(f"record the gates of {registered.uri}") as client:
         if registered.run_id is not None:
             client.log_text(registered.run_id, card.to_json().decode(), f"export/{CARD_FILE}")
-            client.log_text(registered.run_id, content.decode(), f"export/{MANIFEST_FILE}")
-            for name, value in manifest.figures.items():
+            seconds = {f"{_SECONDS}{step}": value for step, value in manifest.seconds.items()}
+            for name, value in (manifest.figures | seconds).items():
                 client.log_metric(registered.run_id, name, value)
+    vouch(registered, manifest)
+
+
+def vouch(registered: RegisteredVersion, manifest: Manifest) -> None:
+    """Have MLflow know a manifest whose figures it has already.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached or refuses.
+    """
+    content = manifest.to_json()
+    with _mlflow(f"record the manifest of {registered.uri}") as client:
+        if registered.run_id is not None:
+            client.log_text(registered.run_id, content.decode(), f"export/{MANIFEST_FILE}")
         client.set_model_version_tag(
             registered.name, str(registered.version), _MANIFEST_TAG, digests.of_bytes(content)
         )
+
+
+def log_seconds(registered: RegisteredVersion, seconds: Mapping[str, float]) -> None:
+    """Log how long the steps of a promotion took to the version's run, as `seconds_taken` reads it.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached or refuses.
+    """
+    if registered.run_id is None:
+        return
+    with _mlflow(f"log how long {registered.uri} took") as client:
+        for step, value in seconds.items():
+            client.log_metric(registered.run_id, f"{_SECONDS}{step}", value)
+
+
+def seconds_taken(name: str) -> dict[str, list[float]]:
+    """How long each step took when the last versions of a model were promoted, the newest first.
+
+    Returns
+    -------
+    dict
+        Seconds, by the names of gates and of steps.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached.
+    """
+    taken: dict[str, list[float]] = {}
+    with _mlflow(f"read how long versions of {name!r} took") as client:
+        newest = sorted(_versions(client, name), key=lambda one: -one.version)[:_LOOKED_AT]
+        # A copy of a version has the run of the first.
+        for run_id in dict.fromkeys(one.run_id for one in newest if one.run_id):
+            for key, value in client.get_run(run_id).data.metrics.items():
+                if key.startswith(_SECONDS):
+                    taken.setdefault(key.removeprefix(_SECONDS), []).append(value)
+    return taken
+
+
+def tags(registered: RegisteredVersion) -> dict[str, str]:
+    """The tags of a version.
+
+    Raises
+    ------
+    UnknownVersionError
+        If MLflow does not have it any more.
+    RegistryError
+        If MLflow cannot be reached.
+    """
+    with _mlflow(f"read the tags of {registered.uri}") as client:
+        try:
+            found = client.get_model_version(registered.name, str(registered.version))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise UnknownVersionError(f"{registered.uri} was deleted in MLflow") from error
+        return dict(found.tags)
+
+
+def set_tags(registered: RegisteredVersion, wanted: Mapping[str, str | None]) -> None:
+    """Set tags of a version, or take away those that are None.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached or refuses.
+    """
+    version = str(registered.version)
+    with _mlflow(f"tag {registered.uri}") as client:
+        for tag, value in wanted.items():
+            if value is None:
+                client.delete_model_version_tag(registered.name, version, tag)
+            else:
+                client.set_model_version_tag(registered.name, version, tag, value)
 
 
 def versions(name: str) -> list[RegisteredVersion]:
@@ -296,6 +391,19 @@ def aliases(name: str) -> dict[str, int]:
     with _mlflow(f"read the aliases of {name!r}") as client:
         found = client.search_registered_models(f"name='{name}'")
         return {alias: int(version) for one in found for alias, version in one.aliases.items()}
+
+
+def described(name: str) -> tuple[str, dict[str, str]]:
+    """The description and the tags of a model, as people wrote them; empty if it has none.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow cannot be reached.
+    """
+    with _mlflow(f"read the description of {name!r}") as client:
+        found = client.search_registered_models(f"name='{name}'")
+        return next(((one.description or "", _of_people(one.tags)) for one in found), ("", {}))
 
 
 def move_aliases(name: str, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -365,27 +473,6 @@ def load_uri(uri: str) -> "keras.Model":
         raise LoadError(f"cannot load {uri}: {error}") from error
 
 
-@contextmanager
-def _mlflow(doing: str) -> Iterator[MlflowClient]:
-    """A client of the registry, whose faults are told as a `RegistryError`."""
-    where = mlflow.get_tracking_uri()
-    try:
-        if urlsplit(where).scheme in ("http", "https"):
-            # MLflow itself retries a refused connection for minutes before it says so.
-            with httpx.stream("GET", where, timeout=_REACH_SECONDS):
-                pass
-        yield MlflowClient()
-    except MlflowException as error:
-        raise RegistryError(f"cannot {doing} in MLflow at {where}: {error.message}") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RegistryError(
-            f"cannot {doing}: MLflow at {where} cannot be reached; start it, or set"
-            f" MLFLOW_TRACKING_URI ({error})"
-        ) from error
-    except OSError as error:  # MLflow lets those of its own HTTP library through.
-        raise RegistryError(f"cannot {doing} in MLflow at {where}: {error}") from error
-
-
 def _no_such_model(client: MlflowClient, name: str) -> str:
     """That a model is not registered, with the names that were probably meant."""
     names = [one.name for one in client.search_registered_models()]
@@ -409,7 +496,13 @@ def _registered(found: ModelVersion) -> RegisteredVersion:
         run_id=found.run_id or None,
         digest=found.tags.get(DIGEST_TAG),
         manifest_digest=found.tags.get(_MANIFEST_TAG),
+        description=found.description or "",
+        tags=_of_people(found.tags),
     )
+
+
+def _of_people(tags: Mapping[str, str]) -> dict[str, str]:
+    return {tag: value for tag, value in tags.items() if not tag.startswith(_OWN_TAGS)}
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
