@@ -7,15 +7,20 @@ import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from astrotriton.cli import main
+from astrotriton.client import Client
 from astrotriton.export import promotion, registry
 from astrotriton.export.approval import APPROVED_AT, APPROVED_BY, ASKED_FOR, REJECTED_BY, Wait
 from astrotriton.export.errors import RejectedError, ServingError, UnapprovedError
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.overview import overview
 from astrotriton.export.repository import MANIFEST_FILE
+from tests.integration.gateway_parts import npy
 from tests.integration.promotion_parts import (
     NAME,
     Site,
@@ -154,3 +159,26 @@ def test_another_champion_ends_the_wait(site: Site):
         waiting.done.result(timeout=60)
     assert site.gateway.route(NAME).champion == 2
     assert not site.serving().repository.holds(NAME, number)
+
+
+def test_two_versions_side_by_side(site: Site, command):
+    image = np.flipud(samples.field(99).image)
+    site.release(2)
+    for version in (2, 1):
+        promotion.promote(site.serving().repository.read(NAME, version), site.serving())
+        with Client(site.gateway.url) as client:
+            client.score(npy(image))
+    compared = command("compare", "1", "2", "--fields", "4", "--window", "1h")
+    assert (compared["one"], compared["other"], compared["faults"]) == (1, 2, [])
+    figures = {row["name"]: row for row in compared["figures"]}
+    assert figures["average_precision"]["one"] == pytest.approx(
+        figures["average_precision"]["other"], abs=0.1
+    )
+    lately = {row["name"]: row for row in compared["lately"]}
+    assert lately["runs"]["one"] >= 1
+    assert lately["runs"]["other"] >= 1
+    assert compared["agreement"]["exposures"] == 1
+    assert compared["agreement"]["agreement"] == 1.0
+    assert (
+        "give two versions of one model" in CliRunner().invoke(main, ["compare", "1", "1"]).output
+    )
