@@ -164,7 +164,7 @@ def _tell(registered: RegisteredVersion, how: Wait, on_progress: Progress) -> No
 def _command(registered: RegisteredVersion, tag: str) -> str:
     """A line for the shell that tags a version."""
     where = shlex.quote(f"MLFLOW_TRACKING_URI={mlflow.get_tracking_uri()}")
-    name, version = registered.name, str(registered.version)
+    name, version = registered.in_mlflow, str(registered.version)
     line = (
         "from mlflow import MlflowClient;"
         f" MlflowClient().set_model_version_tag({name!r}, {version!r}, {tag!r}, 'YOUR NAME')"

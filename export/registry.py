@@ -7,7 +7,7 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import mlflow
 import msgspec
 import numpy as np
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, get_model_info
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
 from astrotriton.detection.card import TensorSpec as CardTensor
 from astrotriton.detection.card import UNetModel
@@ -28,6 +29,7 @@ from astrotriton.export import digests, keras_files, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.mlflow_client import mlflow_client as _mlflow
+from astrotriton.wire.models import served_name
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +45,7 @@ _MANIFEST_TAG = "astrotriton.manifest_digest"
 _SECONDS = "seconds/"
 _LOOKED_AT = 10  # versions, for how long things took
 _URI = re.compile(
-    r"(?:models:/)?(?P<name>[A-Za-z0-9_-]+)"
+    r"(?:models:/)?(?P<name>(?!\.+[/@])[^/:@]+)"
     r"(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
 )
 # What a run logged, and a model that MLflow logged by itself; registered versions come of both.
@@ -58,7 +60,11 @@ class RegisteredVersion:
     Attributes
     ----------
     name, version
-        As in MLflow, and so as in Triton.
+        As in Triton and its repository; so is the version in MLflow.
+    registered_as
+        The model's name in MLflow; empty if it is the same.
+    model_id
+        Of the model that was logged, ``m-...``; None if the version is of none.
     run_id
         The run that logged it; None if it was logged outside one.
     digest
@@ -76,11 +82,18 @@ class RegisteredVersion:
     manifest_digest: str | None
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    registered_as: str = ""
+    model_id: str | None = None
+
+    @property
+    def in_mlflow(self) -> str:
+        """The model's name in MLflow."""
+        return self.registered_as or self.name
 
     @property
     def uri(self) -> str:
         """MLflow's URI of exactly this version."""
-        return f"models:/{self.name}/{self.version}"
+        return f"models:/{self.in_mlflow}/{self.version}"
 
 
 def register(model: "keras.Model", card: UNetModel) -> int:
@@ -114,36 +127,47 @@ def register(model: "keras.Model", card: UNetModel) -> int:
     import mlflow.tensorflow
     import tensorflow as tf
 
-    card = msgspec.structs.replace(card, version=None, digests={}, further_outputs={})
+    name = card.name
+    card = msgspec.structs.replace(
+        card, name=served_name(name), version=None, digests={}, further_outputs={}
+    )
     kept = None if lowering.needs_its_code(model) else digests.of_source(model, card)
-    with _mlflow(f"register {card.name!r}") as client:
-        for known in _versions(client, card.name):
+    with _mlflow(f"register {name!r}") as client:
+        _check_alone(client, name)
+        for known in _versions(client, name):
             if kept is not None and known.digest == kept:
                 return known.version
-        with mlflow.start_run(experiment_id=_experiment(client, card.name)):
+        with mlflow.start_run(experiment_id=_experiment(client, name)):
             mlflow.log_params(_params(card))
             mlflow.log_metrics(card.training_metrics)
             mlflow.log_text(card.to_json().decode(), CARD_FILE)
             # Left out, MLflow loads the model in another process to find them: 20 s.
             needs = [f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"]
             if kept is not None:
+                signature = _signature(model, card)
                 logged = mlflow.keras.log_model(
-                    model, name="model", signature=_signature(model, card), pip_requirements=needs
+                    model,
+                    name="model",
+                    signature=signature,
+                    input_example=_example(signature),
+                    pip_requirements=needs,
                 )
             else:
                 served = lowering.called(model, card)
                 names = lowering.output_names(served, card)
                 module, serve = keras_files.computation(served, names)
+                signature = _signature(served, card)
                 logged = mlflow.tensorflow.log_model(
                     module,
                     name="model",
-                    signature=_signature(served, card),
+                    signature=signature,
+                    input_example=_example(signature),
                     pip_requirements=needs,
                     saved_model_kwargs={"signatures": {keras_files.SIGNATURE: serve}},
                 )
                 kept = digests.of_source(load_uri(logged.model_uri), card)
             # The tag comes with the version: no version is ever without it.
-            registered = mlflow.register_model(logged.model_uri, card.name, tags={DIGEST_TAG: kept})
+            registered = mlflow.register_model(logged.model_uri, name, tags={DIGEST_TAG: kept})
     return int(registered.version)
 
 
@@ -169,7 +193,7 @@ def resolve(uri: str) -> RegisteredVersion:
     if not (match := _URI.fullmatch(uri)):
         raise UnknownVersionError(
             f"{uri!r} names no registered model: write models:/NAME/7, models:/NAME/latest or"
-            " models:/NAME@alias, with NAME of letters, digits, '_' and '-'"
+            " models:/NAME@alias"
         )
     name, version, alias = match.group("name", "version", "alias")
     with _mlflow(f"resolve {uri!r}") as client:
@@ -177,11 +201,11 @@ def resolve(uri: str) -> RegisteredVersion:
         if not known:
             raise UnknownVersionError(_no_such_model(client, name))
         if alias:
-            names = client.get_registered_model(name).aliases
+            names = aliases(name)
             if alias not in names:
                 have = ", ".join(f"@{one}" for one in sorted(names)) or "no alias"
                 raise UnknownVersionError(f"{name!r} has no alias @{alias}; it has {have}")
-            version = names[alias]
+            version = str(names[alias])
         number = max(known) if version == "latest" else int(version)
         if number not in known:
             have = ", ".join(map(str, sorted(known)))
@@ -251,11 +275,11 @@ def load_card(registered: RegisteredVersion) -> UNetModel:
         card = UNetModel.from_json(text)
     except CardError as error:
         raise RegistryError(f"{CARD_FILE} of {registered.uri}: {error}") from error
-    if card.name != registered.name:
+    if served_name(card.name) != registered.name:
         raise RegistryError(
             f"{CARD_FILE} of {registered.uri} is of another model, {card.name!r}: {remedy}"
         )
-    return msgspec.structs.replace(card, version=registered.version)
+    return msgspec.structs.replace(card, name=registered.name, version=registered.version)
 
 
 def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -> None:
@@ -271,7 +295,7 @@ def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -
             client.log_text(registered.run_id, card.to_json().decode(), f"export/{CARD_FILE}")
             seconds = {f"{_SECONDS}{step}": value for step, value in manifest.seconds.items()}
             for name, value in (manifest.figures | seconds).items():
-                client.log_metric(registered.run_id, name, value)
+                client.log_metric(registered.run_id, name, value, model_id=registered.model_id)
     vouch(registered, manifest)
 
 
@@ -288,7 +312,7 @@ def vouch(registered: RegisteredVersion, manifest: Manifest) -> None:
         if registered.run_id is not None:
             client.log_text(registered.run_id, content.decode(), f"export/{MANIFEST_FILE}")
         client.set_model_version_tag(
-            registered.name, str(registered.version), _MANIFEST_TAG, digests.of_bytes(content)
+            registered.in_mlflow, str(registered.version), _MANIFEST_TAG, digests.of_bytes(content)
         )
 
 
@@ -343,7 +367,7 @@ def tags(registered: RegisteredVersion) -> dict[str, str]:
     """
     with _mlflow(f"read the tags of {registered.uri}") as client:
         try:
-            found = client.get_model_version(registered.name, str(registered.version))
+            found = client.get_model_version(registered.in_mlflow, str(registered.version))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -363,9 +387,9 @@ def set_tags(registered: RegisteredVersion, wanted: Mapping[str, str | None]) ->
     with _mlflow(f"tag {registered.uri}") as client:
         for tag, value in wanted.items():
             if value is None:
-                client.delete_model_version_tag(registered.name, version, tag)
+                client.delete_model_version_tag(registered.in_mlflow, version, tag)
             else:
-                client.set_model_version_tag(registered.name, version, tag, value)
+                client.set_model_version_tag(registered.in_mlflow, version, tag, value)
 
 
 def versions(name: str) -> list[RegisteredVersion]:
@@ -389,8 +413,8 @@ def aliases(name: str) -> dict[str, int]:
         If MLflow cannot be reached.
     """
     with _mlflow(f"read the aliases of {name!r}") as client:
-        found = client.search_registered_models(f"name='{name}'")
-        return {alias: int(version) for one in found for alias, version in one.aliases.items()}
+        found = _model(client, name)
+        return {} if found is None else {a: int(one) for a, one in found.aliases.items()}
 
 
 def described(name: str) -> tuple[str, dict[str, str]]:
@@ -402,8 +426,8 @@ def described(name: str) -> tuple[str, dict[str, str]]:
         If MLflow cannot be reached.
     """
     with _mlflow(f"read the description of {name!r}") as client:
-        found = client.search_registered_models(f"name='{name}'")
-        return next(((one.description or "", _of_people(one.tags)) for one in found), ("", {}))
+        found = _model(client, name)
+        return ("", {}) if found is None else (found.description or "", _of_people(found.tags))
 
 
 def move_aliases(name: str, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -420,8 +444,10 @@ def move_aliases(name: str, wanted: Mapping[str, int]) -> dict[str, int]:
         If MLflow cannot be reached or refuses.
     """
     with _mlflow(f"move the aliases of {name!r}") as client:
-        registered = {one.version for one in _versions(client, name)}
+        known = _versions(client, name)
+        registered = {one.version for one in known}
         now = aliases(name)
+        name = known[0].in_mlflow if known else name
         for alias in (PREVIOUS, CHAMPION, CHALLENGER):
             version = wanted.get(alias)
             if version == now.get(alias):
@@ -475,23 +501,66 @@ def load_uri(uri: str) -> "keras.Model":
 
 def _no_such_model(client: MlflowClient, name: str) -> str:
     """That a model is not registered, with the names that were probably meant."""
-    names = [one.name for one in client.search_registered_models()]
+    names = [one.name for one in _models(client)]
     near = difflib.get_close_matches(name, names, n=3) or names[:3]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "register one"
     return f"MLflow at {mlflow.get_tracking_uri()} has no version of {name!r}: {hint}"
 
 
 def _versions(client: MlflowClient, name: str) -> list[RegisteredVersion]:
+    if (model := _model(client, name)) is None:
+        return []
     return [
         _registered(found)
-        for found in client.search_model_versions(f"name='{name}'")
+        for found in client.search_model_versions(f"name={_quoted(model.name)}")
         if found.status == "READY"
     ]
 
 
+def _model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """A model by its name in MLflow, or by the name under which it is served."""
+    exact = client.search_registered_models(f"name={_quoted(name)}")
+    if exact:
+        return exact[0]
+    found = [one for one in _models(client) if served_name(one.name) == served_name(name)]
+    if len(found) > 1:
+        names = " and ".join(repr(one.name) for one in found)
+        raise RegistryError(f"{name!r} may be {names} in MLflow: rename one of them")
+    return found[0] if found else None
+
+
+def _models(client: MlflowClient) -> Iterator[RegisteredModel]:
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def _check_alone(client: MlflowClient, name: str) -> None:
+    """Refuse a model that would be served under the name of another one."""
+    served = served_name(name)
+    for one in _models(client):
+        if one.name != name and served_name(one.name) == served:
+            raise RegistryError(
+                f"{name!r} would be served as {served!r}, as {one.name!r} of MLflow is: give it"
+                " another name"
+            )
+
+
+def _quoted(name: str) -> str:
+    """A name in a filter of MLflow's."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
+
+
 def _registered(found: ModelVersion) -> RegisteredVersion:
+    name = served_name(found.name)
+    logged = _LOGGED.fullmatch(found.source or "")
     return RegisteredVersion(
-        name=found.name,
+        name=name,
+        registered_as=found.name if found.name != name else "",
+        model_id=logged["model"] if logged else None,
         version=int(found.version),
         run_id=found.run_id or None,
         digest=found.tags.get(DIGEST_TAG),
@@ -548,3 +617,15 @@ def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
         inputs=schema(getattr(model, "inputs", ()), card.input),
         outputs=schema(getattr(model, "outputs", ()), card.output),
     )
+
+
+def _example(signature: ModelSignature) -> dict[str, NDArray[np.float32]]:
+    """A tile of noise for each input, float32 (1, H, W, C); where a size is open, 64 pixels."""
+    random = np.random.default_rng(0)
+    made = {}
+    for tensor in signature.inputs.inputs:
+        _, *sizes = (64 if size < 0 else size for size in tensor.shape)
+        noise = random.normal(size=(1, *sizes))
+        # In quarters of a sigma: what is exact in few digits makes a file of a third of the size.
+        made[str(tensor.name)] = (np.round(4.0 * noise) / 4.0).astype(np.float32)
+    return made

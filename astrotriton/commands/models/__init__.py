@@ -1,6 +1,7 @@
 """Commands that bring a registered model into service, and back out of it."""
 
 from astrotriton.commands.models.compare import compare
+from astrotriton.commands.models.listen import listen
 from astrotriton.commands.models.publish import export, verify
 from astrotriton.commands.models.register import card, register
 from astrotriton.commands.models.release import models, promote, rollback
@@ -11,6 +12,7 @@ __all__ = [
     "card",
     "compare",
     "export",
+    "listen",
     "models",
     "promote",
     "register",

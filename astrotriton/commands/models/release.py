@@ -23,6 +23,7 @@ from astrotriton.commands.models.settings import (
 )
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
 from astrotriton.settings import ModelConfig
+from astrotriton.wire.models import served_name
 
 
 @click.command(epilog=EXIT_CODES)
@@ -169,7 +170,7 @@ def models(name: str | None, mend_aliases: bool, as_json: bool, repository: str 
         from astrotriton.export import promotion
         from astrotriton.export.overview import overview
 
-        name = name or ModelConfig().model_name
+        name = served_name(name or ModelConfig().model_name)
         notes = promotion.mend_aliases(name, serving) if mend_aliases else []
         seen = overview(name, serving)
         text = "\n".join([seen.text(), *(f"note: {note}" for note in notes)])
