@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import msgspec
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature, get_model_info
+from mlflow.models import Model, ModelSignature, get_model_info
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
@@ -145,9 +145,11 @@ def register(model: "keras.Model", card: UNetModel) -> int:
             needs = [f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"]
             if kept is not None:
                 signature = _signature(model, card)
-                logged = mlflow.keras.log_model(
-                    model,
+                logged = Model.log(
+                    artifact_path=None,
                     name="model",
+                    flavor=_KerasFlavor,
+                    model=model,
                     signature=signature,
                     input_example=_example(signature),
                     pip_requirements=needs,
@@ -617,6 +619,19 @@ def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
         inputs=schema(getattr(model, "inputs", ()), card.input),
         outputs=schema(getattr(model, "outputs", ()), card.output),
     )
+
+
+class _KerasFlavor:
+    """`mlflow.keras`, whose `save_model` does not make the folder that an input example goes to."""
+
+    __name__ = "mlflow.keras"
+
+    @staticmethod
+    def save_model(path: str, **options: Any) -> None:
+        import mlflow.keras
+
+        Path(path).mkdir(parents=True)
+        mlflow.keras.save_model(path=path, **options)
 
 
 def _example(signature: ModelSignature) -> dict[str, NDArray[np.float32]]:
