@@ -21,6 +21,9 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     at: datetime
 
+    def __str__(self) -> str:
+        return f"approved by {self.by}, {self.at:%Y-%m-%d %H:%M} UTC"
+
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The gates of one version.

@@ -61,7 +61,7 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True):
         """What people said of it, in words; empty if nothing."""
         parts = [_one_line(self.description), _tagged(self.tags)]
         if self.approval is not None:
-            parts.append(f"approved by {self.approval.by}, {self.approval.at:%Y-%m-%d %H:%M} UTC")
+            parts.append(str(self.approval))
         return "; ".join(part for part in parts if part)
 
 

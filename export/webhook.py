@@ -108,8 +108,7 @@ class Receiver:
         if not hmac.compare_digest(self._signature(delivery, sent, body), _decoded(signature)):
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "the signature is not of this secret")
         now = self.clock()
-        # What is signed is MLflow's, so the time is a number.
-        if abs(now - float(sent)) > TOLERANCE:
+        if not sent.isdecimal() or abs(now - int(sent)) > TOLERANCE:
             raise RefusedError(HTTPStatus.UNAUTHORIZED, "it was signed too long ago, or in future")
         try:
             message = msgspec.json.decode(body, type=_Message)

@@ -24,7 +24,7 @@ from astrotriton.export.errors import (
 )
 
 if TYPE_CHECKING:
-    from astrotriton.export.manifest import Approval, Manifest
+    from astrotriton.export.manifest import Manifest
     from astrotriton.export.promotion import Live
 
 #: Exit codes: a fault, something that there is not, a refusal by a gate or a person, servers that
@@ -105,14 +105,9 @@ def gates_text(manifest: "Manifest") -> str:
     ]
     lines += [f"note    {warning}" for warning in manifest.warnings]
     if manifest.approval is not None:
-        lines.append(f"passed  {'approval':<16} {approval_text(manifest.approval)}")
+        lines.append(f"passed  {'approval':<16} {manifest.approval}")
     made = f", converted by {manifest.exporter}" if manifest.exporter else ""
     return "\n".join([f"{manifest.name} version {manifest.version}{made}", *lines])
-
-
-def approval_text(approval: "Approval") -> str:
-    """Who let a version serve, and when."""
-    return f"approved by {approval.by}, {approval.at:%Y-%m-%d %H:%M} UTC"
 
 
 def live_text(live: "Live") -> str:
