@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -148,7 +149,7 @@ def register(model: "keras.Model", card: UNetModel) -> int:
                 logged = Model.log(
                     artifact_path=None,
                     name="model",
-                    flavor=_KerasFlavor,
+                    flavor=_KERAS_FLAVOR,
                     model=model,
                     signature=signature,
                     input_example=_example(signature),
@@ -621,17 +622,15 @@ def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
     )
 
 
-class _KerasFlavor:
-    """`mlflow.keras`, whose `save_model` does not make the folder that an input example goes to."""
+def _save_keras(path: str, **options: Any) -> None:
+    """As `mlflow.keras.save_model`, which does not make the folder that an input example goes to."""
+    import mlflow.keras
 
-    __name__ = "mlflow.keras"
+    Path(path).mkdir(parents=True)
+    mlflow.keras.save_model(path=path, **options)
 
-    @staticmethod
-    def save_model(path: str, **options: Any) -> None:
-        import mlflow.keras
 
-        Path(path).mkdir(parents=True)
-        mlflow.keras.save_model(path=path, **options)
+_KERAS_FLAVOR = SimpleNamespace(__name__="mlflow.keras", save_model=_save_keras)
 
 
 def _example(signature: ModelSignature) -> dict[str, NDArray[np.float32]]:
