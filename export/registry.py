@@ -623,7 +623,7 @@ def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
 
 
 def _save_keras(path: str, **options: Any) -> None:
-    """As `mlflow.keras.save_model`, which does not make the folder that an input example goes to."""
+    """As `mlflow.keras.save_model`, which does not make the folder for an input example."""
     import mlflow.keras
 
     Path(path).mkdir(parents=True)
