@@ -20,6 +20,10 @@ from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.performance import Bins, Performance
 
 
+# Figures that are told without decimals.
+_COUNTS = ("runs", "detections", "labels")
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of both versions; None where it is not known."""
 
@@ -215,7 +219,12 @@ def _number(value: float | None) -> float | None:
 def _table(name: str, title: str, heads: tuple[str, ...], rows: list[Row]) -> list[str]:
     cells = [("", *heads)]
     cells += [
-        (row.name, _said(row.one), _said(row.other), _said(row.difference, sign=True))
+        (
+            row.name,
+            _said(row, row.one),
+            _said(row, row.other),
+            _said(row, row.difference, sign="+"),
+        )
         for row in rows
     ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
@@ -226,9 +235,8 @@ def _table(name: str, title: str, heads: tuple[str, ...], rows: list[Row]) -> li
     return [f"{name}, {title}:", *(f"  {line}" for line in lines)]
 
 
-def _said(value: float | None, *, sign: bool = False) -> str:
+def _said(row: Row, value: float | None, *, sign: str = "") -> str:
     if value is None:
         return "-"
-    if value == int(value) and abs(value) >= 10:
-        return f"{value:+.0f}" if sign else f"{value:.0f}"
-    return f"{value:+.3f}" if sign else f"{value:.3f}"
+    digits = 0 if row.name in _COUNTS else 3
+    return f"{value:{sign}.{digits}f}"
