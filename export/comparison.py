@@ -19,9 +19,11 @@ from astrotriton.export.repository import MODEL_FILE, Repository
 from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.performance import Bins, Performance
 
-
 # Figures that are told without decimals.
-_COUNTS = ("runs", "detections", "labels")
+_COUNTS = (
+    *("runs", "detections", "labels"),
+    *("validation_fields", "validation_sources", "validation_transients"),
+)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
