@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import httpx
 import msgspec
 from mlflow.webhooks.constants import (
     WEBHOOK_DELIVERY_ID_HEADER,
@@ -96,6 +97,13 @@ class Receiver:
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> AliasSet | None:
         """The version that a message is about; None if it is about something else.
+
+        Parameters
+        ----------
+        headers
+            By their names, as MLflow writes them or in any case.
+        body
+            As it came.
 
         Raises
         ------
@@ -196,8 +204,9 @@ def _handler(
         timeout = _PATIENCE
 
         def do_POST(self) -> None:
+            headers = httpx.Headers(list(self.headers.items()))
             try:
-                found = receiver.receive(self.headers, self._body())
+                found = receiver.receive(headers, self._body())
                 if found is None:
                     self._answer(HTTPStatus.OK, "nothing to be done")
                     return
@@ -206,7 +215,7 @@ def _handler(
                 _log.warning("refused a message from %s: %s", self.address_string(), error)
                 self._answer(error.status, str(error))
             except queue.Full:
-                receiver.forget(self.headers)
+                receiver.forget(headers)
                 self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "too many versions wait")
             else:
                 self._answer(HTTPStatus.ACCEPTED, f"version {found.version} will be promoted")
