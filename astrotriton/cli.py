@@ -24,6 +24,8 @@ _COMMANDS = {
     "promote": ("models", "Make a registered model the champion, once it has passed every gate."),
     "rollback": ("models", "Bring the previous champion back."),
     "models": ("models", "Registry, repository, Tritons and gateway side by side."),
+    "listen": ("models", "Promote each version that gets an alias in MLflow."),
+    "compare": ("models", "Two versions side by side, on labelled fields and as they served."),
     "score": ("score", "Score an exposure through a gateway, and print its detections."),
     "check": ("check", "Have a gateway validate a version, or look whether it has drifted."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),

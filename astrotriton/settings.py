@@ -3,12 +3,13 @@
 import logging
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from astrotriton.detection.quality.criteria import GateLimits
+from astrotriton.wire.models import MODEL_NAME, served_name
 
 _log = logging.getLogger(__name__)
 
@@ -22,11 +23,12 @@ class ModelConfig(BaseSettings):
         env_prefix="ASTROTRITON_", frozen=True, protected_namespaces=(), extra="ignore"
     )
 
-    model_name: str = Field(
+    model_name: Annotated[str, BeforeValidator(served_name)] = Field(
         "unet_astronomical",
         title="Model name",
-        description="Name in the MLflow registry, which is also the name in Triton.",
-        pattern=r"^[A-Za-z0-9_-]+$",
+        description="Name in the MLflow registry, which is also the name in Triton, with `_` for "
+        "blanks and what else Triton does not take.",
+        pattern=rf"^{MODEL_NAME}$",
     )
     model_version: str = Field(
         "latest",

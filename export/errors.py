@@ -77,6 +77,17 @@ class ServingError(ExportError):
     """A serving Triton or the gateway that refuses a version, or answers it wrongly."""
 
 
+class RejectedError(ExportError):
+    """A version that a person would not let serve."""
+
+
+class UnapprovedError(ExportError):
+    """A version that nobody has let serve, or refused, in time.
+
+    It stays published, and its gates need not be asked again.
+    """
+
+
 class UnfinishedError(ExportError):
     """A change of what is served that stopped half-way, so that not everything is as it was.
 

@@ -1,15 +1,21 @@
 """The gateway's routes: which version answers, and which one is tried beside it."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from astrotriton.export.errors import ServingError
+from astrotriton.wire.agreement import Agreement
+from astrotriton.wire.performance import Performance
 
 Mode = Literal["shadow", "canary"]
 
 _TIMEOUT = 120.0
+
+_T = TypeVar("_T")
 
 
 class Challenger(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +62,29 @@ class Gateway:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
+    def performance(self, name: str, version: int, window: str) -> Performance:
+        """How a version does, over a window of time.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, or does not answer.
+        """
+        path = f"{quote(f'{name}:{version}', safe='')}/performance"
+        return self._read(self._ask("GET", path, params={"window": window}), Performance)
+
+    def agreement(self, name: str, one: int, other: int, window: str) -> Agreement:
+        """How far two versions agree on exposures that both have scored.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, or does not answer.
+        """
+        path = f"{quote(f'{name}:{one}', safe='')}/agreement"
+        params = {"with": f"{name}:{other}", "window": window}
+        return self._read(self._ask("GET", path, params=params), Agreement)
+
     def route(self, name: str) -> Route | None:
         """The route of a model; None if it has none yet.
 
@@ -64,10 +93,10 @@ class Gateway:
         ServingError
             If the gateway refuses, or does not answer.
         """
-        answer = self._ask("GET", name)
+        answer = self._ask("GET", _route_of(name))
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
-        return self._read(answer)
+        return self._read(answer, Route)
 
     def set_route(self, name: str, route: Route) -> Route:
         """Have the gateway ask other versions from the next run on.
@@ -79,15 +108,22 @@ class Gateway:
         UncertainError
             If it does not answer.
         """
-        return self._read(self._ask("PUT", name, msgspec.json.encode(route)))
+        return self._read(self._ask("PUT", _route_of(name), msgspec.json.encode(route)), Route)
 
-    def _ask(self, method: str, name: str, body: bytes | None = None) -> httpx.Response:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         try:
             return httpx.request(
                 method,
-                f"{self.url}/models/{name}/route",
+                f"{self.url}/models/{path}",
                 content=body,
+                params=params,
                 headers=headers,
                 timeout=_TIMEOUT,
                 follow_redirects=True,
@@ -98,15 +134,21 @@ class Gateway:
                 f" ASTROTRITON_GATEWAY_URL ({error})"
             ) from error
 
-    def _read(self, answer: httpx.Response) -> Route:
+    def _read(self, answer: httpx.Response, kind: type[_T]) -> _T:
         if not answer.is_success:
             try:
                 detail = answer.json()["detail"]
             except (ValueError, KeyError, TypeError):
                 detail = answer.text[:300]
-            kind = UncertainError if answer.status_code >= 500 else ServingError
-            raise kind(f"the gateway at {self.url} answers {answer.status_code}: {detail}")
+            fault = UncertainError if answer.status_code >= 500 else ServingError
+            raise fault(f"the gateway at {self.url} answers {answer.status_code}: {detail}")
         try:
-            return msgspec.json.decode(answer.content, type=Route)
+            return msgspec.json.decode(answer.content, type=kind)
         except msgspec.DecodeError as error:
-            raise ServingError(f"the gateway at {self.url} answers no route: {error}") from error
+            raise ServingError(
+                f"the gateway at {self.url} answers no {kind.__name__.lower()}: {error}"
+            ) from error
+
+
+def _route_of(name: str) -> str:
+    return f"{quote(name, safe='')}/route"

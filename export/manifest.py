@@ -7,6 +7,24 @@ import msgspec
 from astrotriton.wire.validation import Gate
 
 
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's word that a version may serve.
+
+    Attributes
+    ----------
+    by
+        Who, as the tag in MLflow says.
+    at
+        When that was seen; MLflow keeps no time of a tag.
+    """
+
+    by: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"approved by {self.by}, {self.at:%Y-%m-%d %H:%M} UTC"
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The gates of one version.
 
@@ -34,6 +52,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         SHA-256 of the files measured, by name; the card's own among them.
     gates
         In the order in which they were asked.
+    seconds
+        How long loading and converting (``converted``) and each gate took.
+    approval
+        Who let it serve after that; None if nobody was asked, or has answered.
     """
 
     name: str
@@ -48,6 +70,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     made_with: dict[str, str] = {}
     digests: dict[str, str] = {}
     gates: list[Gate] = []
+    seconds: dict[str, float] = {}
+    approval: Approval | None = None
 
     @property
     def failed(self) -> list[Gate]:

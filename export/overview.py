@@ -13,7 +13,7 @@ from astrotriton.export.errors import (
     UnknownVersionError,
 )
 from astrotriton.export.gateway_routes import Route
-from astrotriton.export.manifest import Manifest
+from astrotriton.export.manifest import Approval, Manifest
 from astrotriton.export.promotion import Serving
 from astrotriton.export.registry import CHALLENGER, CHAMPION, PREVIOUS, RegisteredVersion
 from astrotriton.export.repository import Repository
@@ -39,6 +39,10 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True):
         The Tritons that serve it.
     problem
         Why its files are not what they should be; None if they are.
+    description, tags
+        As people wrote them in MLflow.
+    approval
+        Who let it serve, and when; None if nobody was asked.
     """
 
     version: int
@@ -49,6 +53,16 @@ class VersionState(msgspec.Struct, frozen=True, kw_only=True):
     aliases: list[str]
     loaded: list[str]
     problem: str | None = None
+    description: str = ""
+    tags: dict[str, str] = {}
+    approval: Approval | None = None
+
+    def said(self) -> str:
+        """What people said of it, in words; empty if nothing."""
+        parts = [_one_line(self.description), _tagged(self.tags)]
+        if self.approval is not None:
+            parts.append(str(self.approval))
+        return "; ".join(part for part in parts if part)
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +70,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    description, tags
+        Of the model, as people wrote them in MLflow.
     champions
         As the repository notes them.
     mismatches
@@ -72,6 +88,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int
     mismatches: list[str]
     faults: list[str]
+    description: str = ""
+    tags: dict[str, str] = {}
 
     def text(self) -> str:
         """A table."""
@@ -93,6 +111,10 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
+        about = "; ".join(filter(None, (_one_line(self.description), _tagged(self.tags))))
+        if about:
+            lines.insert(0, f"{self.name}: {about}")
+        lines += [f"version {one.version}: {said}" for one in self.versions if (said := one.said())]
         lines.append(f"gateway: {self._routed()}")
         if self.champions.previous is not None:
             back = ", ".join(map(str, reversed(self.champions.versions[:-1])))
@@ -125,9 +147,11 @@ def overview(name: str, serving: Serving) -> Overview:
     faults: list[str] = []
     registered: dict[int, RegisteredVersion] = {}
     aliases: dict[str, int] | None = None
+    description, tags = "", dict[str, str]()
     try:
         registered = {one.version: one for one in registry.versions(name)}
         aliases = registry.aliases(name)
+        description, tags = registry.described(name)
     except RegistryError as error:
         faults.append(str(error))
     else:
@@ -157,10 +181,11 @@ def overview(name: str, serving: Serving) -> Overview:
     states = []
     seen = {*registered, *published, *listed}.union(*loaded.values())
     for version in sorted(seen):
-        gates, problem = "none", None
+        gates, problem, manifest = "none", None, None
+        known = registered.get(version)
         try:
             if version in published:
-                if (known := registered.get(version)) is not None:
+                if known is not None:
                     manifest = pipeline.read_manifest(known, repository)
                 else:
                     manifest = repository.manifest(name, version)
@@ -177,6 +202,9 @@ def overview(name: str, serving: Serving) -> Overview:
                 aliases=sorted(one for one, at in (aliases or {}).items() if at == version),
                 loaded=[address for address, ready in loaded.items() if version in ready],
                 problem=problem,
+                description="" if known is None else known.description,
+                tags={} if known is None else dict(known.tags),
+                approval=None if manifest is None else manifest.approval,
             )
         )
     return Overview(
@@ -188,6 +216,8 @@ def overview(name: str, serving: Serving) -> Overview:
         replicas=len(serving.replicas),
         mismatches=_mismatches(name, champions, aliases, route, repository),
         faults=faults,
+        description=description,
+        tags=tags,
     )
 
 
@@ -216,6 +246,15 @@ def _mismatches(
             " that shall serve"
         )
     return told
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _tagged(tags: dict[str, str]) -> str:
+    said = (f"{tag}={value}" if value else tag for tag, value in sorted(tags.items()))
+    return f"tags {', '.join(said)}" if tags else ""
 
 
 def _at(version: int | None) -> str:

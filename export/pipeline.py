@@ -1,6 +1,7 @@
 """One registered version into the model repository: converted, asked by the gates, published."""
 
 import importlib.metadata
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -201,6 +202,7 @@ def verify(
     champion = None
     if trial is not None:
         champion = champions_of(registered.name, repository).rival(registered.version)
+    began, seconds = time.monotonic(), {}
     tested = under_test(
         registered,
         repository,
@@ -214,7 +216,8 @@ def verify(
         on_progress=on_progress,
         converter=converter,
     )
-    answers = gates.ask(tested)
+    seconds["converted"] = time.monotonic() - began
+    answers = gates.ask(tested, on_answer=seconds.__setitem__)
     passed = all(gate.passed for gate in answers)
     if passed and trial is None and fields is not None and published is None:
         tested.pack(fields())
@@ -233,6 +236,7 @@ def verify(
         | {"opset": str(convert.OPSET)},
         digests=tested.card.digests | {CARD_FILE: digests.of_bytes(tested.card.to_json())},
         gates=answers,
+        seconds={step: round(value, 3) for step, value in seconds.items()},
     )
     registry.record(registered, tested.card, manifest)
     if published is not None and trial is not None:

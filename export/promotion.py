@@ -9,7 +9,7 @@ finishes the job. MLflow comes last and stops nothing.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -153,7 +153,7 @@ def promote(
     version = _number(card)
 
     def plan(now: Champions, route: Route | None) -> _Change:
-        _check_rival(card, now, judged_against)
+        check_rival(card, now, judged_against)
         return _Change(card=card, champions=now.promoted(version))
 
     return _go_live(card.name, plan, serving, on_progress, on_step)
@@ -191,7 +191,7 @@ def challenge(
                 f"{card.name} version {version} has no champion to challenge: promote it as"
                 " champion"
             )
-        _check_rival(card, now, judged_against)
+        check_rival(card, now, judged_against)
         trial = Challenger(version=version, mode=mode, fraction=fraction)
         return _Change(card=card, champions=now.challenged(version), challenger=trial)
 
@@ -304,7 +304,14 @@ def _check_passed(name: str, version: int, repository: Repository) -> None:
         )
 
 
-def _check_rival(card: UNetModel, now: Champions, judged_against: int | UnsetType | None) -> None:
+def check_rival(card: UNetModel, now: Champions, judged_against: int | UnsetType | None) -> None:
+    """Refuse a version that was judged beside another champion than there is.
+
+    Raises
+    ------
+    ServingError
+        If it was.
+    """
     rival = now.rival(_number(card))
     if judged_against is UNSET or judged_against == rival:
         return
@@ -491,19 +498,37 @@ def _prune(name: str, after: Champions, serving: Serving) -> tuple[list[int], li
     except RegistryError as error:
         return [], [f"nothing was pruned, as aliases of your own may name a version: {error}"]
     needed = {*repository.listed(name), *after.aliases().values(), *aliased}
-    # Newer ones are waiting for their turn.
-    old = [one for one in repository.versions(name) if one <= (after.champion or 0)]
     removed = []
-    for version in old[: -serving.keep]:
-        if version not in needed:
-            with contextlib.suppress(ExportError):
-                repository.remove(name, version)
-                removed.append(version)
+    for version in prunable(repository.versions(name), after, needed, serving.keep):
+        with contextlib.suppress(ExportError):
+            repository.remove(name, version)
+            removed.append(version)
     if removed:
         with repository.locked(name):
             left = champions_of(name, repository).among(repository.versions(name))
             keep_champions(name, left, repository)
     return removed, []
+
+
+def prunable(
+    published: Sequence[int], champions: Champions, needed: Collection[int], keep: int
+) -> list[int]:
+    """The versions that pruning takes away.
+
+    Parameters
+    ----------
+    published
+        Those that are published, ascending.
+    champions
+        As they are afterwards.
+    needed
+        Those that stay, however old.
+    keep
+        As `Serving` has it.
+    """
+    # Newer ones are waiting for their turn.
+    old = [one for one in published if one <= (champions.champion or 0)]
+    return [one for one in old[:-keep] if one not in needed]
 
 
 def _number(card: UNetModel) -> int:

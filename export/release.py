@@ -1,22 +1,28 @@
 """A registered version all the way: gates, publishing, going live."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from astrotriton.export import approval as approvals
 from astrotriton.export import convert, pipeline, promotion, registry
+from astrotriton.export.approval import Wait
 from astrotriton.export.champions import champions_of
-from astrotriton.export.errors import ExportError, GateError
+from astrotriton.export.errors import ExportError, GateError, RejectedError, UnapprovedError
 from astrotriton.export.gates.version import GoldenTiles, Progress, Trial
 from astrotriton.export.gateway_routes import Mode
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.precision import Precision
 from astrotriton.export.promotion import Live, Serving
 from astrotriton.export.registry import RegisteredVersion
+from astrotriton.export.repository import Repository
 from astrotriton.export.sources import Converter
 
-Step = Literal["verified", "published"] | promotion.Step
+Step = Literal["verified", "published", "approved"] | promotion.Step
+# How long these take says nothing: the gates tell it one by one, and a person takes their time.
+_NOT_TIMED = ("verified", "approved")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,7 @@ def release(
     on_progress: Progress = lambda _: None,
     on_step: Callable[[Step], None] = lambda _: None,
     converter: Converter = convert.convert,
+    approval: Wait | None = None,
 ) -> Released:
     """Promote a registered version, once it has passed every gate.
 
@@ -66,16 +73,24 @@ def release(
         Told what comes next, in a few words.
     on_step
         Told of every step that is done.
+    approval
+        How to wait for a person's word, once the gates have passed; None: nobody is asked.
 
     Raises
     ------
     GateError
         If a gate refuses.
+    RejectedError
+        If a person does. The version is then no longer published.
+    UnapprovedError
+        If nobody has answered in time. The version stays published, and nothing serves it.
     ExportError
         If a step fails. The version before then serves, and everything is as it was.
     """
     registered = registry.resolve(uri)
     repository = serving.repository
+    taken: dict[str, float] = {}
+    on_step = _timed(on_step, taken)
     manifest = blessing(registered, serving, precision)
     added = False
     if manifest is None:
@@ -96,6 +111,11 @@ def release(
     on_step("published")
     card = repository.read(registered.name, registered.version)
     try:
+        if approval is not None:
+            manifest = approvals.wait(
+                registered, card, manifest, repository, approval, on_progress=on_progress
+            )
+            on_step("approved")
         if role.mode is None:
             live = promotion.promote(
                 card,
@@ -114,13 +134,39 @@ def release(
                 on_progress=on_progress,
                 on_step=on_step,
             )
-    except BaseException:
-        if added:
+    except BaseException as error:
+        rejected = isinstance(error, RejectedError) and not _served_before(registered, repository)
+        if (added and not isinstance(error, UnapprovedError)) or rejected:
             # Refused if it is listed after all, as the gateway may ask it.
             with contextlib.suppress(ExportError):
                 repository.remove(registered.name, registered.version)
         raise
+    if not added:
+        taken.pop("published")
+    with contextlib.suppress(ExportError):
+        if approval is not None:
+            approvals.close(registered)
+        registry.log_seconds(registered, taken)
     return Released(registered.version, manifest, live)
+
+
+def _timed(on_step: Callable[[Step], None], taken: dict[str, float]) -> Callable[[Step], None]:
+    """Tell of steps, and keep the seconds from each to the one before."""
+    since = time.monotonic()
+
+    def tell(step: Step) -> None:
+        nonlocal since
+        if step not in _NOT_TIMED:
+            taken[step] = round(time.monotonic() - since, 3)
+        on_step(step)
+        since = time.monotonic()
+
+    return tell
+
+
+def _served_before(registered: RegisteredVersion, repository: Repository) -> bool:
+    """Whether a version is or was the champion."""
+    return registered.version in champions_of(registered.name, repository).versions
 
 
 def blessing(

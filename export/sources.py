@@ -150,7 +150,8 @@ def published_card(
         raise RepositoryError(
             f"{where} is published as {found}, not {precision}, and a published version never"
             " changes: give the model a further version,"
-            f" MlflowClient().copy_model_version('{registered.uri}', '{name}'), and promote that"
+            f" MlflowClient().copy_model_version('{registered.uri}', '{registered.in_mlflow}'), and"
+            " promote that"
         )
     return card
 

@@ -14,6 +14,7 @@ from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.readers.process import ForkServer
 from astrotriton.gateway.services.access import AccessService
 from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.agreement import AgreementService
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService
@@ -55,6 +56,7 @@ class Context:
     catalogue: CatalogueService
     routing: RoutingService
     performance: PerformanceService
+    agreement: AgreementService
     validations: ValidationService
     drift: DriftService
     health: HealthService
@@ -172,6 +174,7 @@ async def open_context(
             catalogue=catalogue,
             routing=routing,
             performance=PerformanceService(database, catalogue, recorder),
+            agreement=AgreementService(database, catalogue),
             validations=validations,
             drift=drift,
             health=HealthService(

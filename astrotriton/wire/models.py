@@ -1,5 +1,6 @@
 """Model versions, and the routes that say which one answers."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -8,6 +9,19 @@ import msgspec
 from msgspec import Meta
 
 from astrotriton.wire.fields import Version
+
+#: What a model may be called in Triton, in its repository and in URLs.
+MODEL_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+
+
+def served_name(name: str) -> str:
+    """What a model of MLflow's is called where it is served.
+
+    MLflow takes any name without ``/`` and ``:``. Triton's Python backends do not start with a
+    blank in it, a folder with a dot in front is hidden, and other characters need quoting in shells
+    and URLs; so ``_`` takes the place of each.
+    """
+    return re.sub(r"^\.|[^A-Za-z0-9._-]", "_", name)
 
 
 class ModelRef(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,8 @@ A further gate is a class as `astrotriton.export.gates.protocol.VersionGate` say
 that it belongs to, and a line in `GATES`.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from astrotriton.export.gates.conversion import Detections, Graph, Parity
 from astrotriton.export.gates.network import Answers, Batch
@@ -30,7 +31,12 @@ GATES: tuple[VersionGate, ...] = (
 )
 
 
-def ask(version: VersionUnderTest, gates: Sequence[VersionGate] = GATES) -> list[Gate]:
+def ask(
+    version: VersionUnderTest,
+    gates: Sequence[VersionGate] = GATES,
+    *,
+    on_answer: Callable[[str, float], None] = lambda name, seconds: None,
+) -> list[Gate]:
     """Ask a version every gate that applies to it.
 
     A gate whose needs were not met is not asked: what fails one would make nonsense of the next.
@@ -41,6 +47,8 @@ def ask(version: VersionUnderTest, gates: Sequence[VersionGate] = GATES) -> list
         Keeps what a gate has measured for those that come after it.
     gates
         In their order.
+    on_answer
+        Told of each gate that has answered, and of the seconds that it took.
 
     Returns
     -------
@@ -55,7 +63,9 @@ def ask(version: VersionUnderTest, gates: Sequence[VersionGate] = GATES) -> list
         if closed.intersection(gate.needs):
             closed.add(gate.name)
             continue
+        began = time.monotonic()
         answer = gate.ask(version)
+        on_answer(gate.name, time.monotonic() - began)
         answers.append(answer)
         if not answer.passed:
             closed.add(gate.name)

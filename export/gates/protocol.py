@@ -29,7 +29,10 @@ class VersionGate(Protocol):
         ...
 
     def applies(self, version: VersionUnderTest) -> bool:
-        """Whether it is a question for this version."""
+        """Whether it is a question for this version, by its card, champion, trial and precision.
+
+        A plan asks this before anything else of the version is known.
+        """
         ...
 
     def ask(self, version: VersionUnderTest) -> Gate:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.objects import is_object_location
+from astrotriton.wire.models import served_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
     from astrotriton.wire.validation import Curves, Validation
@@ -20,6 +23,10 @@ DEPENDENCY = "mlflow"
 
 _VERSION_TAG = "astrotriton.served_version"
 _VALIDATION_TAG = "astrotriton.validation_id"
+# Of the version in the registry, so that its page leads to the runs.
+_SERVING_RUN, _VALIDATION_RUN = "astrotriton.serving_run", "astrotriton.validation_run"
+_VALIDATED = "astrotriton.validated"
+_LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]+)")
 # MLflow's own settings let a request hang for minutes, repeat it seven times, print, and report
 # their use.
 _SETTINGS = {
@@ -34,7 +41,8 @@ class MlflowRuns:
     """Makes and fills runs.
 
     They lie in the experiment ``<model>-serving``: one run for each version that is served, and one
-    for each validation.
+    for each validation. Their metrics belong to the model that the version was registered of, too,
+    and the version's tags name the runs; so its page in the registry leads to all of it.
 
     Parameters
     ----------
@@ -45,6 +53,7 @@ class MlflowRuns:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._made: MlflowClient | None = None
+        self._logged_models: dict[str, str | None] = {}
 
     def served_run(self, name: str, version: int, params: Mapping[str, object]) -> str:
         """The run of a version that is served, made with its parameters if there is none.
@@ -71,8 +80,9 @@ class MlflowRuns:
         with _told():
             from mlflow.entities import Metric
 
+            model_id = self._served_model(run_id)
             entities = [
-                Metric(key, value, round(time.timestamp() * 1000), step)
+                Metric(key, value, round(time.timestamp() * 1000), step, model_id=model_id)
                 for key, value, time, step in metrics
             ]
             for start in range(0, len(entities), 1000):
@@ -115,10 +125,19 @@ class MlflowRuns:
                 **{f"gate_{gate.name}": float(gate.passed) for gate in validation.gates},
             }
             self._log_params(run_id, named)
+            passed = "passed" if validation.passed else "refused"
+            model_id = self._told_of(
+                ref.name,
+                ref.version,
+                {
+                    _VALIDATION_RUN: run_id,
+                    _VALIDATED: f"{passed}, {validation.finished_at:%Y-%m-%d %H:%M} UTC",
+                },
+            )
             client.log_batch(
                 run_id,
                 metrics=[
-                    Metric(name, value, time, 0)
+                    Metric(name, value, time, 0, model_id=model_id)
                     for name, value in found.items()
                     if value is not None
                 ],
@@ -161,6 +180,41 @@ class MlflowRuns:
             self._made = MlflowClient(tracking_uri=self._uri)
         return self._made
 
+    def _served_model(self, run_id: str) -> str | None:
+        """The logged model of the version that a run is of; the version is tagged with the run."""
+        if run_id not in self._logged_models:
+            tag = self._client.get_run(run_id).data.tags.get(_VERSION_TAG, "")
+            name, _, version = tag.rpartition(":")
+            told = {_SERVING_RUN: run_id}
+            self._logged_models[run_id] = self._told_of(name, int(version), told) if name else None
+        return self._logged_models[run_id]
+
+    def _told_of(self, name: str, version: int, tags: Mapping[str, str]) -> str | None:
+        """Tag a version; the id of the model that it was registered of, if it is of one."""
+        found = self._registered(name, version)
+        if found is None:
+            return None
+        for tag, value in tags.items():
+            self._client.set_model_version_tag(found.name, found.version, tag, value)
+        logged = _LOGGED_MODEL.fullmatch(found.source or "")
+        return logged[1] if logged else None
+
+    def _registered(self, name: str, version: int) -> "ModelVersion | None":
+        """A version in the registry, by the name under which its model is served."""
+        client = self._client
+        models = list(client.search_registered_models(f"name='{name}'"))
+        token = None
+        while not models:
+            page = client.search_registered_models(page_token=token)
+            models = [one for one in page if served_name(one.name) == name]
+            if not (token := page.token):
+                break
+        if not models:
+            return None
+        wanted = f"name={_quoted(models[0].name)}"
+        found = (one for one in client.search_model_versions(wanted) if int(one.version) == version)
+        return next(found, None)
+
     def _run(self, name: str, tag: str, value: str, title: str) -> str:
         client = self._client
         title_of_experiment = f"{name}-serving"
@@ -184,6 +238,11 @@ class MlflowRuns:
         new = [Param(k, str(v)[:6000]) for k, v in params.items() if k not in known]
         if new:
             self._client.log_batch(run_id, params=new)
+
+
+def _quoted(name: str) -> str:
+    """A name in a filter of MLflow's."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.handlers.access import caller_of, requires
 from astrotriton.gateway.http.openapi import problems
+from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.models import ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
@@ -24,6 +25,7 @@ Window = Annotated[
         schema_extra={"pattern": WINDOWS},
     ),
 ]
+_WITH = "The other version, as UUID, `NAME:VERSION` or `NAME@alias`."
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
 
 
@@ -105,6 +107,27 @@ class ModelController(Controller):
         source; one that cannot be told is null, with the reason.
         """
         return await context.performance.get(model_id, window)
+
+    @get(
+        "/{model_id:str}/agreement",
+        summary="How far two versions agree",
+        operation_id="get_agreement",
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
+    )
+    async def agreement(
+        self,
+        model_id: FromPath[str],
+        compared: Annotated[str, QueryParameter(name="with", description=_WITH, max_length=200)],
+        context: NamedDependency[Context],
+        window: Window = "24h",
+    ) -> Agreement:
+        """What a version and another one made of the exposures that both have scored.
+
+        These are the runs of a challenger in the shadow, and exposures that callers had scored by
+        both, the newest 200.
+        """
+        return await context.agreement.get(model_id, compared, window)
 
     @post(
         "/{model_id:str}/validate",

@@ -10,10 +10,10 @@ from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.models import find_card, find_models
 from astrotriton.gateway.storage.routes import find_route
-from astrotriton.wire.models import ModelInfo, Route
+from astrotriton.wire.models import MODEL_NAME, ModelInfo, Route
 
-_VERSION = re.compile(r"(?P<name>[A-Za-z0-9_-]+):(?P<version>[1-9][0-9]{0,8})")
-_ALIAS = re.compile(r"(?P<name>[A-Za-z0-9_-]+)@(?P<alias>champion|challenger|previous_champion)")
+_VERSION = re.compile(rf"(?P<name>{MODEL_NAME}):(?P<version>[1-9][0-9]{{0,8}})")
+_ALIAS = re.compile(rf"(?P<name>{MODEL_NAME})@(?P<alias>champion|challenger|previous_champion)")
 
 
 class CatalogueService:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -96,9 +97,27 @@ class ShadowService:
 
 
 def compare(run: InferResponse, detections: list[Detection], radius: float) -> Comparison:
-    """A challenger's detections beside those answered; pairs lie within ``radius`` pixels."""
+    """A challenger's detections beside those answered, as `compare_kept` takes them."""
     ours = [d for d in run.detections if d.outcome == "kept"]
     theirs = [d for d in detections if d.outcome == "kept"]
+    return compare_kept(ours, theirs, radius)
+
+
+class Placed(Protocol):
+    """A source that was scored: its place in pixels, its confidence and its verdict."""
+
+    @property
+    def x(self) -> float | None: ...  # noqa: D102
+    @property
+    def y(self) -> float | None: ...  # noqa: D102
+    @property
+    def confidence(self) -> float | None: ...  # noqa: D102
+    @property
+    def is_real(self) -> bool: ...  # noqa: D102
+
+
+def compare_kept(ours: Sequence[Placed], theirs: Sequence[Placed], radius: float) -> Comparison:
+    """What two versions scored of one exposure; pairs lie within ``radius`` pixels."""
     here, there = (
         np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
     )

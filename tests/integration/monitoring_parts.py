@@ -133,6 +133,10 @@ class MlflowServer(Process):
             ],
             MLFLOW_DISABLE_TELEMETRY="true",
             MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+            # Webhooks of the tests, on this machine; those there are, are looked up each second.
+            MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http",
+            MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true",
+            MLFLOW_WEBHOOK_CACHE_TTL="1",
         )
         deadline = time.monotonic() + 180
         while True:

@@ -3,17 +3,22 @@
 import asyncio
 import contextlib
 import io
+import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import mlflow
 import numpy as np
+import psutil
 import pytest
+from click.testing import CliRunner
 
+from astrotriton.cli import main
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.export import registry
 from astrotriton.export.accuracy import ValidationSet
@@ -214,3 +219,69 @@ def reset(site: Site, version: int) -> None:
     """Take a version out of the repository that nothing serves any more."""
     if site.serving().repository.holds(NAME, version):
         site.serving().repository.remove(NAME, version)
+
+
+@contextlib.contextmanager
+def promoted_site(folder: Path) -> Iterator[Site]:
+    """A stack whose champion is version 1, promoted with every gate; its gateway runs."""
+    before = mlflow.get_tracking_uri()
+    with whole_stack(folder) as made:
+        mlflow.set_tracking_uri(made.addresses.mlflow_url)
+        set_up_registry()
+        released = made.release(1)
+        assert released.live.champion == 1
+        assert [gate.name for gate in released.manifest.gates] == [
+            "onnx",
+            "parity",
+            "batch",
+            "answers",
+            "detections",
+            "accuracy",
+            "calibration",
+            "sandbox",
+            "latency",
+            "memory",
+        ]
+        made.gateway = made.start_gateway()
+        yield made
+    mlflow.set_tracking_uri(before)
+
+
+def command_line(site: Site, patch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """Runs the command line as a user of this stack would, and answers its JSON."""
+    for name, value in {
+        "ASTROTRITON_DATA": str(site.data.with_name("no_stack_here")),
+        "ASTROTRITON_MODEL_NAME": NAME,
+        "ASTROTRITON_INPUT_SIZE": "[64, 64]",
+        "ASTROTRITON_BATCH_SIZE": "8",
+        "ASTROTRITON_ENABLE_GPU": "false",
+        "ASTROTRITON_MODEL_REPOSITORY": str(site.root),
+        "ASTROTRITON_TRITON_GRPC": ",".join(site.replicas),
+        "ASTROTRITON_GATEWAY_URL": site.gateway.url,
+    }.items():
+        patch.setenv(name, value)
+
+    def run(*arguments: str, code: int = 0) -> dict:
+        result = CliRunner().invoke(main, [*arguments, "--json"])
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+@contextlib.contextmanager
+def hanging(name: str) -> Iterator[None]:
+    """Stop the processes of this test whose command has a name in it."""
+    found = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any(name in word for word in process.cmdline())
+    ]
+    assert found
+    for process in found:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in found:
+            process.resume()

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from astrotriton.cli import main
@@ -28,6 +29,7 @@ from astrotriton.export.errors import (
 )
 from astrotriton.export.pipeline import export, read_manifest
 from astrotriton.export.repository import Repository
+from astrotriton.export.triton_config import listed_in
 from astrotriton.settings import ModelConfig
 from tests.integration.monitoring_parts import MlflowServer
 from tests.unit.export import samples
@@ -129,6 +131,47 @@ def test_run_holds_card_metrics_and_parity(name, model, root):
     assert [gate.name for gate in manifest.gates] == ["onnx", "parity", "batch", "answers"]
     assert (manifest.exporter, manifest.warnings) == ("tf2onnx", [])
     assert not manifest.blessed
+
+
+def test_signature_example_and_figures_are_on_the_versions_page(name, model, root):
+    registry.register(model, samples.card(name))
+    run(f"models:/{name}/1", root)
+    logged = Model.load(f"models:/{name}/1")
+    assert [one.shape for one in logged.signature.inputs.inputs] == [(-1, 64, 64, 1)]
+    example = logged.load_input_example()
+    assert example["image"].shape == (1, 64, 64, 1)
+    registered = registry.resolve(f"models:/{name}/1")
+    metrics = MlflowClient().get_logged_model(registered.model_id).metrics
+    found = {one.key: one.value for one in metrics}
+    assert found["parity_simulated_max_abs"] < 1e-4
+    assert found["seconds/converted"] > 0.0
+
+
+def test_a_name_of_dots_and_blanks_is_served_under_one_without_blanks(name, model, root, command):
+    mine, served = f"{name} v1.2 (mine)", f"{name}_v1.2__mine_"
+    assert registry.register(model, samples.card(mine)) == 1
+    assert registry.register(model, samples.card(mine)) == 1
+    for uri in (f"models:/{mine}/1", f"{mine}/latest", f"models:/{served}/1"):
+        registered = registry.resolve(uri)
+        assert (registered.name, registered.version) == (served, 1)
+        assert registered.uri == f"models:/{mine}/1"
+
+    exported = run(f"models:/{mine}/1", root)
+    assert exported.location == f"{root}/{served}/1"
+    assert Repository(root).read(served, 1).name == served
+    assert listed_in((root / served / "config.pbtxt").read_bytes()) == [1]
+    assert run(f"models:/{served}/1", root).published_before
+
+    assert registry.move_aliases(served, {"champion": 1}) == {}
+    assert registry.resolve(f"models:/{mine}@champion").version == 1
+    assert registry.aliases(served) == registry.aliases(mine) == {"champion": 1}
+    registry.set_tags(registered, {"survey": "ZTF"})
+    assert registry.versions(served)[0].tags == {"survey": "ZTF"}
+    assert registry.seconds_taken(served)["converted"]
+    assert f'"name": "{served}"' in command("card", "show", f"{mine}/1").output
+
+    with pytest.raises(RegistryError, match="would be served as"):
+        registry.register(model, samples.card(served))
 
 
 @pytest.fixture

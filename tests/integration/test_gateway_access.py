@@ -58,6 +58,7 @@ ENDPOINTS = [
     ("GET", "/models/", "read", 200),
     ("GET", "/models/x", "read", 404),
     ("GET", "/models/x/performance", "read", 404),
+    ("GET", "/models/x/agreement?with=y", "read", 404),
     ("GET", "/models/x/validations", "read", 404),
     ("POST", "/models/x/validate", "admin", 422),
     ("GET", "/models/x/drift", "read", 404),

@@ -175,6 +175,40 @@ async def test_a_shadow_is_compared_and_never_answered(client, settings):
     assert rows[0]["largest_difference"] > 0.0
 
 
+async def test_two_versions_are_compared_on_what_both_have_scored(client):
+    def agreement(one, other):
+        return client.get(f"/models/{NAME}:{one}/agreement", params={"with": f"{NAME}:{other}"})
+
+    trial = {"version": 4, "mode": "canary", "fraction": 1.0}
+    await client.put(ROUTE, json={"champion": 3, "challenger": trial})
+    assert (await infer(client, npy(exposure()))).json()["model"]["version"] == 4
+    await client.put(ROUTE, json={"champion": 3})
+    none = (await agreement(3, 4)).json()
+    assert (none["exposures"], none["agreement"]) == (0, None)
+    assert "no exposure was scored by versions 3 and 4" in none["reason"]
+
+    # The same exposure, by callers' wish and then in the shadow of the other.
+    assert (await infer(client, npy(exposure()))).json()["model"]["version"] == 3
+    asked = (await agreement(3, 4)).json()
+    assert (asked["exposures"], asked["shadowed"]) == (1, 0)
+    assert asked["matched"] >= 3
+    assert asked["largest_difference"] > 0.0
+    await client.put(ROUTE, json={"champion": 3, "challenger": {**trial, "mode": "shadow"}})
+    await infer(client, npy(np.flipud(exposure())))
+    async with asyncio.timeout(30):
+        while not (both := (await agreement(3, 4)).json())["shadowed"]:
+            await asyncio.sleep(0.05)
+    assert both["exposures"] == 2
+    assert both["matched"] > asked["matched"]
+    turned = (await agreement(4, 3)).json()
+    assert (turned["only_model"], turned["only_other"]) == (both["only_other"], both["only_model"])
+    assert turned["matched"] == both["matched"]
+
+    assert (await agreement(3, 3)).status_code == 422
+    assert (await agreement(3, 99)).status_code == 404
+    assert (await client.get(f"/models/{NAME}:3/agreement")).status_code == 422
+
+
 @pytest.mark.faults
 async def test_changes_under_load_fail_no_request_and_store_no_retired_version(client, settings):
     await client.put(ROUTE, json={"champion": 3})

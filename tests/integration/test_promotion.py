@@ -1,7 +1,5 @@
 """Promotion on real servers: MLflow on PostgreSQL and S3, two Tritons, and the gateway."""
 
-import contextlib
-import json
 import os
 import pickle
 import re
@@ -9,12 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import mlflow
 import numpy as np
 import onnx
-import psutil
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
@@ -38,11 +34,12 @@ from tests.integration.promotion_parts import (
     SETTINGS,
     Client,
     Site,
+    command_line,
     golden_tiles,
+    hanging,
+    promoted_site,
     reset,
-    set_up_registry,
     trial,
-    whole_stack,
 )
 from tests.unit.export import samples
 
@@ -53,28 +50,9 @@ ANSWERS = ("routed", "aliased")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A stack whose champion is version 1, promoted with every gate; its gateway runs."""
-    before = mlflow.get_tracking_uri()
-    with whole_stack(tmp_path_factory.mktemp("stack")) as made:
-        mlflow.set_tracking_uri(made.addresses.mlflow_url)
-        set_up_registry()
-        released = made.release(1)
-        assert released.live.champion == 1
-        assert [gate.name for gate in released.manifest.gates] == [
-            "onnx",
-            "parity",
-            "batch",
-            "answers",
-            "detections",
-            "accuracy",
-            "calibration",
-            "sandbox",
-            "latency",
-            "memory",
-        ]
-        made.gateway = made.start_gateway()
+    """As `promoted_site`."""
+    with promoted_site(tmp_path_factory.mktemp("stack")) as made:
         yield made
-    mlflow.set_tracking_uri(before)
 
 
 def routable(timeline, answer):
@@ -465,24 +443,6 @@ def test_old_versions_are_pruned_and_newer_ones_wait(site: Site):
         reset(site, version)
 
 
-@contextlib.contextmanager
-def hanging(name: str) -> Iterator[None]:
-    """Stop the processes of this test whose command has a name in it."""
-    found = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any(name in word for word in process.cmdline())
-    ]
-    assert found
-    for process in found:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in found:
-            process.resume()
-
-
 @pytest.mark.promotion
 @pytest.mark.usefixtures("one_replica")
 def test_no_dead_ends_when_mlflow_forgets_hangs_or_is_moved_by_hand(site: Site, command):
@@ -559,25 +519,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(site: Site, command, small_d
 
 @pytest.fixture
 def command(site: Site, monkeypatch):
-    """Runs the command line as a user of this stack would."""
-    for name, value in {
-        "ASTROTRITON_DATA": str(site.data.with_name("no_stack_here")),
-        "ASTROTRITON_MODEL_NAME": NAME,
-        "ASTROTRITON_INPUT_SIZE": "[64, 64]",
-        "ASTROTRITON_BATCH_SIZE": "8",
-        "ASTROTRITON_ENABLE_GPU": "false",
-        "ASTROTRITON_MODEL_REPOSITORY": str(site.root),
-        "ASTROTRITON_TRITON_GRPC": ",".join(site.replicas),
-        "ASTROTRITON_GATEWAY_URL": site.gateway.url,
-    }.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(main, [*arguments, "--json"])
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
-
-    return run
+    """As `command_line`."""
+    return command_line(site, monkeypatch)
 
 
 @pytest.mark.promotion

@@ -15,6 +15,28 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def approval_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of what waits for a person's word."""
+    for option in (
+        click.option(
+            "--approval-timeout",
+            type=click.FloatRange(0.0),
+            default=24.0,
+            show_default=True,
+            metavar="HOURS",
+            help="How long to wait for approval.",
+        ),
+        click.option(
+            "--require-approval",
+            is_flag=True,
+            envvar="ASTROTRITON_REQUIRE_APPROVAL",
+            help="Wait for a person's approval, a tag in MLflow, once the gates have passed.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 precision_option = click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),

@@ -1,11 +1,13 @@
 """Commands that bring a version into service, back out of it, and show what is where."""
 
+import os
 from typing import Any
 
 import click
 import msgspec
 
 from astrotriton.commands.models.options import (
+    approval_options,
     calibration_fields_option,
     common_options,
     fields_option,
@@ -21,6 +23,7 @@ from astrotriton.commands.models.settings import (
 )
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
 from astrotriton.settings import ModelConfig
+from astrotriton.wire.models import served_name
 
 
 @click.command(epilog=EXIT_CODES)
@@ -37,6 +40,13 @@ from astrotriton.settings import ModelConfig
     metavar="FRACTION",
     help="Only answer this share of the runs with MODEL.",
 )
+@click.option(
+    "--plan",
+    "only_plan",
+    is_flag=True,
+    help="Only say what would be done, and how long each step took before; change nothing.",
+)
+@approval_options
 @precision_option
 @fields_option
 @calibration_fields_option
@@ -45,6 +55,9 @@ def promote(
     model: str,
     shadow: float | None,
     canary: float | None,
+    only_plan: bool,
+    require_approval: bool,
+    approval_timeout: float,
     precision: Any,
     fields: int,
     calibration_fields: int,
@@ -57,6 +70,9 @@ def promote(
     then the alias `champion` moves in MLflow, and then the gateway asks it. If a step fails,
     everything is put back; after an interruption the same command finishes the job. MODEL is named
     as for `export`.
+
+    With --require-approval it waits, once the gates have passed, until somebody has set the tag
+    astrotriton.approved_by or astrotriton.rejected_by of the version in MLflow to their name.
     """
     if shadow is not None and canary is not None:
         raise click.UsageError("give --shadow or --canary, not both")
@@ -65,22 +81,38 @@ def promote(
         serving = serving_of(settings_of(repository))
         quiet()
         registered = known_version(model)
+        from astrotriton.export.approval import Wait
         from astrotriton.export.release import Role, release
-        from astrotriton.training.exposures import golden_tiles
 
         role = Role()
         if shadow is not None:
             role = Role(mode="shadow", fraction=shadow)
         elif canary is not None:
             role = Role(mode="canary", fraction=canary)
+        trial = trial_of(fields, calibration_fields, report)
+        if require_approval:
+            # A request that hangs must not hold up the wait for minutes.
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        if only_plan:
+            from astrotriton.export.plan import plan
+
+            planned = plan(
+                registered, serving, trial, role, precision=precision, approval=require_approval
+            )
+            report.result(planned.text(), **msgspec.to_builtins(planned))
+            return
+        from astrotriton.training.exposures import golden_tiles
+
         released = release(
             registered.uri,
             serving,
             golden_tiles,
-            trial_of(fields, calibration_fields, report),
+            trial,
             role,
             precision=precision,
             on_progress=report.progress,
+            approval=Wait(timeout=3600.0 * approval_timeout) if require_approval else None,
         )
         report.result(
             f"{gates_text(released.manifest)}\n{live_text(released.live)}",
@@ -138,7 +170,7 @@ def models(name: str | None, mend_aliases: bool, as_json: bool, repository: str 
         from astrotriton.export import promotion
         from astrotriton.export.overview import overview
 
-        name = name or ModelConfig().model_name
+        name = served_name(name or ModelConfig().model_name)
         notes = promotion.mend_aliases(name, serving) if mend_aliases else []
         seen = overview(name, serving)
         text = "\n".join([seen.text(), *(f"note: {note}" for note in notes)])

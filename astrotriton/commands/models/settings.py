@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from astrotriton.commands.models.telling import Report
 from astrotriton.detection.card import UNetModel
 from astrotriton.settings import ModelConfig
+from astrotriton.wire.models import served_name
 
 if TYPE_CHECKING:
     from astrotriton.detection.scoring.tiled_inference import Predict
@@ -112,7 +113,7 @@ def known_name(name: str | None, repository: "Repository") -> str:
     """
     from astrotriton.export.errors import UnknownVersionError
 
-    name = name or ModelConfig().model_name
+    name = served_name(name or ModelConfig().model_name)
     if not repository.versions(name):
         raise UnknownVersionError(
             f"nothing of {name!r} is published in {repository.location}; published are"

@@ -16,7 +16,9 @@ from astrotriton.export.errors import (
     ExportError,
     GateError,
     LoadError,
+    RejectedError,
     ServingError,
+    UnapprovedError,
     UnfinishedError,
     UnknownVersionError,
 )
@@ -25,18 +27,19 @@ if TYPE_CHECKING:
     from astrotriton.export.manifest import Manifest
     from astrotriton.export.promotion import Live
 
-#: Exit codes: a fault, something that there is not, a refusal by a gate, servers that would not
-#: take the version, and a change that stopped half-way.
-FAULT, UNKNOWN, REFUSED, NOT_LIVE, UNFINISHED = 1, 2, 3, 4, 5
+#: Exit codes: a fault, something that there is not, a refusal by a gate or a person, servers that
+#: would not take the version, a change that stopped half-way, and an approval that did not come.
+FAULT, UNKNOWN, REFUSED, NOT_LIVE, UNFINISHED, UNAPPROVED = 1, 2, 3, 4, 5, 6
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: The end of each command's help.
 EXIT_CODES = f"""
 Exit code 0: done. {FAULT}: a fault. {UNKNOWN}: no such option, model or version. {REFUSED}: refused
-by a gate, or a model that cannot be served. {NOT_LIVE}: a Triton or the gateway would not take it;
-everything is as it was. {UNFINISHED}: it stopped half-way, after the route changed or where not
-everything could be put back; it says what is live, and the same command again finishes it.
+by a gate or a person, or a model that cannot be served. {NOT_LIVE}: a Triton or the gateway would
+not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the route changed or
+where not everything could be put back; it says what is live, and the same command again finishes
+it. {UNAPPROVED}: nobody approved it in time; the same command waits again.
 """
 
 
@@ -58,12 +61,14 @@ class Report:
     def fail(self, error: ExportError) -> NoReturn:
         """End the command with its error."""
         code = FAULT
-        if isinstance(error, (GateError, ConversionError, LoadError)):
+        if isinstance(error, (GateError, ConversionError, LoadError, RejectedError)):
             code = REFUSED
         elif isinstance(error, ServingError):
             code = NOT_LIVE
         elif isinstance(error, UnfinishedError):
             code = UNFINISHED
+        elif isinstance(error, UnapprovedError):
+            code = UNAPPROVED
         elif isinstance(error, UnknownVersionError):
             code = UNKNOWN
         notes = getattr(error, "__notes__", [])
@@ -99,6 +104,8 @@ def gates_text(manifest: "Manifest") -> str:
         for gate in manifest.gates
     ]
     lines += [f"note    {warning}" for warning in manifest.warnings]
+    if manifest.approval is not None:
+        lines.append(f"passed  {'approval':<16} {manifest.approval}")
     made = f", converted by {manifest.exporter}" if manifest.exporter else ""
     return "\n".join([f"{manifest.name} version {manifest.version}{made}", *lines])
 

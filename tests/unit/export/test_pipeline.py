@@ -102,7 +102,7 @@ def world(tmp_path, monkeypatch) -> World:
         held = repository.holds(NAME, registered.version)
         return repository.read(NAME, registered.version) if held else None
 
-    def ask(tested):
+    def ask(tested, on_answer):
         names = ("onnx", "parity", "accuracy")
         return [Gate.of(one, ["no"] if one in made.refusing else [], "yes", a=1.0) for one in names]
 

@@ -23,6 +23,7 @@ from astrotriton.detection.quality.drift import FALSE_ALARMS
 from astrotriton.gateway import services
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch
+from astrotriton.gateway.storage.agreement import Kept
 from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
 from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
@@ -69,6 +70,11 @@ class Memory:
     published: dict[UUID, tuple[datetime, int]] = field(default_factory=dict)
     server_settings: dict[str, str] = field(default_factory=dict)
     comparisons: list[tuple[UUID, UUID, Comparison]] = field(default_factory=list)
+    #: What a version made in the shadow of another, by the two.
+    shadowed: dict[tuple[int, int], list[Comparison]] = field(default_factory=dict)
+    #: Runs of two versions on the same exposure, and the sources that each has scored.
+    twins: list[tuple[UUID, UUID]] = field(default_factory=list)
+    kept: dict[UUID, list[Kept]] = field(default_factory=dict)
     measured: dict[tuple[UUID, datetime, int, str], MeasuredMinute] = field(default_factory=dict)
     counted: list[tuple[int, Counted]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -461,6 +467,25 @@ async def insert_comparison(
     memory: Memory, run_id: UUID, model_id: UUID, comparison: Comparison
 ) -> None:
     memory.comparisons.append((run_id, model_id, comparison))
+
+
+@_stands_in_for("agreement")
+async def find_comparisons(
+    memory: Memory, name: str, champion: int, shadow: int, since: datetime, until: datetime
+) -> list[Comparison]:
+    return memory.shadowed.get((champion, shadow), [])
+
+
+@_stands_in_for("agreement")
+async def find_twins(
+    memory: Memory, name: str, one: int, other: int, since: datetime, until: datetime, most: int
+) -> list[tuple[UUID, UUID]]:
+    return memory.twins
+
+
+@_stands_in_for("agreement")
+async def find_kept(memory: Memory, runs: list[UUID]) -> dict[UUID, list[Kept]]:
+    return {run: memory.kept[run] for run in runs}
 
 
 @_stands_in_for("performance")

@@ -84,3 +84,12 @@ async def test_while_triton_is_away_nobody_says_what_is_served(catalogue, used, 
 async def test_a_served_version_that_cannot_be_read_is_left_out(catalogue, triton):
     triton.networks[9] = triton.networks[3]
     assert [one.version for one in await catalogue.all()] == [4, 3]
+
+
+async def test_a_name_may_have_dots(catalogue, memory):
+    given = {"id": uuid4(), "name": "My_U-Net_v1.2", "version": 5, "digest": "0" * 64}
+    memory.models[given["id"]] = {
+        **given,
+        **{"card_digest": "1" * 64, "card": "{}", "created_at": datetime(2026, 1, 1, tzinfo=UTC)},
+    }
+    assert (await catalogue.get("My_U-Net_v1.2:5")).id == given["id"]
