@@ -1,6 +1,6 @@
 """The gateway's routes: which version answers, and which one is tried beside it."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import httpx
 import msgspec
@@ -9,10 +9,12 @@ from astrotriton.export.errors import ServingError
 
 Mode = Literal["shadow", "canary"]
 
+T = TypeVar("T")
+
 _TIMEOUT = 120.0
 
 
-class Challenger(msgspec.Struct, frozen=True, kw_only=True):
+class Challenger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A version that is tried.
 
     Attributes
@@ -23,11 +25,38 @@ class Challenger(msgspec.Struct, frozen=True, kw_only=True):
         ``shadow``: scored too, and never answered; ``canary``: answers a share of the runs.
     fraction
         That share of the runs, 0 to 1.
+    automatic
+        Whether the gateway ends it by itself: it sets the share, step by step, and makes the
+        version the champion or sends it back.
     """
 
     version: int
     mode: Mode
     fraction: float
+    automatic: bool = False
+
+
+class Canary(msgspec.Struct, frozen=True, kw_only=True):
+    """A canary that ends by itself, as the gateway tells of it.
+
+    Attributes
+    ----------
+    champion, challenger
+        The versions.
+    status
+        ``running``, ``promoted``, ``sent-back`` or, if the route was changed by somebody else,
+        ``ended``.
+    fraction
+        Share of the runs that the challenger answers.
+    reason
+        What it waits for, or why it ended.
+    """
+
+    champion: int
+    challenger: int
+    status: Literal["running", "promoted", "sent-back", "ended"]
+    fraction: float
+    reason: str
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +96,20 @@ class Gateway:
         answer = self._ask("GET", name)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
-        return self._read(answer)
+        return self._read(answer, Route)
+
+    def canary(self, name: str) -> Canary | None:
+        """The last canary of a model that was to end by itself; None if there was none.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, or does not answer.
+        """
+        answer = self._ask("GET", name, what="canary")
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self._read(answer, Canary)
 
     def set_route(self, name: str, route: Route) -> Route:
         """Have the gateway ask other versions from the next run on.
@@ -79,14 +121,16 @@ class Gateway:
         UncertainError
             If it does not answer.
         """
-        return self._read(self._ask("PUT", name, msgspec.json.encode(route)))
+        return self._read(self._ask("PUT", name, msgspec.json.encode(route)), Route)
 
-    def _ask(self, method: str, name: str, body: bytes | None = None) -> httpx.Response:
+    def _ask(
+        self, method: str, name: str, body: bytes | None = None, what: str = "route"
+    ) -> httpx.Response:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         try:
             return httpx.request(
                 method,
-                f"{self.url}/models/{name}/route",
+                f"{self.url}/models/{name}/{what}",
                 content=body,
                 headers=headers,
                 timeout=_TIMEOUT,
@@ -98,15 +142,17 @@ class Gateway:
                 f" ASTROTRITON_GATEWAY_URL ({error})"
             ) from error
 
-    def _read(self, answer: httpx.Response) -> Route:
+    def _read(self, answer: httpx.Response, kind: type[T]) -> T:
         if not answer.is_success:
             try:
                 detail = answer.json()["detail"]
             except (ValueError, KeyError, TypeError):
                 detail = answer.text[:300]
-            kind = UncertainError if answer.status_code >= 500 else ServingError
-            raise kind(f"the gateway at {self.url} answers {answer.status_code}: {detail}")
+            fault = UncertainError if answer.status_code >= 500 else ServingError
+            raise fault(f"the gateway at {self.url} answers {answer.status_code}: {detail}")
         try:
-            return msgspec.json.decode(answer.content, type=Route)
+            return msgspec.json.decode(answer.content, type=kind)
         except msgspec.DecodeError as error:
-            raise ServingError(f"the gateway at {self.url} answers no route: {error}") from error
+            raise ServingError(
+                f"the gateway at {self.url} answers no {kind.__name__.lower()}: {error}"
+            ) from error

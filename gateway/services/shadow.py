@@ -1,4 +1,4 @@
-"""Challengers in the shadow: they score what the champion answered, and nobody waits for them."""
+"""Versions in the shadow: they score what another one answered, and nobody waits for them."""
 
 import asyncio
 import logging
@@ -12,12 +12,13 @@ from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
 from astrotriton.gateway.periodic import work_off
 from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.canary.journal import CanaryJournal, ScoredByBoth
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.shadow import Comparison, insert_comparison
-from astrotriton.wire.detections import Detection
+from astrotriton.wire.detections import Detection, ScoredDetection
 from astrotriton.wire.runs import InferResponse
 
 _WAITING = 2
@@ -43,6 +44,8 @@ class ShadowService:
         Says whether callers wait.
     inference, models, database
         What scoring needs.
+    canary
+        What is told of exposures that both versions of a canary scored.
     """
 
     def __init__(
@@ -52,15 +55,17 @@ class ShadowService:
         inference: InferenceService,
         models: ModelService,
         database: Database,
+        canary: CanaryJournal,
     ) -> None:
         self._admission = admission
         self._inference = inference
         self._models = models
         self._database = database
+        self._canary = canary
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue(_WAITING)
 
     def offer(self, submission: Submission, run: InferResponse, version: int) -> None:
-        """Let a challenger score an exposure too, if there is room."""
+        """Let another version score an exposure too, if there is room."""
         held = ExitStack()
         try:
             if self._admission.crowded or self._jobs.full():
@@ -85,6 +90,10 @@ class ShadowService:
                     connection, model.id, model.ref, model.card_json, model.card_digest
                 )
                 await insert_comparison(connection, job.run.run_id, model.id, comparison)
+                sources = scored_by_both(job.run, scored.detections, model.card.nms_radius)
+                await self._canary.scored_by_both(
+                    connection, job.run.model.version, job.version, sources
+                )
         SHADOW_RUNS.labels("compared").inc()
 
     def _failed(self, job: _Job, error: Exception) -> None:
@@ -95,16 +104,33 @@ class ShadowService:
         )
 
 
+def scored_by_both(
+    run: InferResponse, detections: list[Detection], radius: float
+) -> list[ScoredByBoth]:
+    """Every source that was answered, or that another version found within the same exposure."""
+    ours, theirs, pairs = _paired(run, detections, radius)
+    partner = dict(pairs)
+    found = [
+        ScoredByBoth(
+            one.id,
+            one.confidence or 0.0,
+            (other.confidence or 0.0) if other else 0.0,
+            one.is_real,
+            other is not None and other.is_real,
+        )
+        for i, one in enumerate(ours)
+        for other in (theirs[partner[i]] if i in partner else None,)
+    ]
+    alone = set(range(len(theirs))) - set(partner.values())
+    return found + [
+        ScoredByBoth(None, 0.0, theirs[j].confidence or 0.0, False, theirs[j].is_real)
+        for j in sorted(alone)
+    ]
+
+
 def compare(run: InferResponse, detections: list[Detection], radius: float) -> Comparison:
-    """A challenger's detections beside those answered; pairs lie within ``radius`` pixels."""
-    ours = [d for d in run.detections if d.outcome == "kept"]
-    theirs = [d for d in detections if d.outcome == "kept"]
-    here, there = (
-        np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
-    )
-    # The closest go first.
-    twin = match(here, -nearest(here, there, radius).distance, there, radius)
-    pairs = [(i, j) for i, j in enumerate(twin.tolist()) if j >= 0]
+    """Another version's detections beside those answered; pairs lie within ``radius`` pixels."""
+    ours, theirs, pairs = _paired(run, detections, radius)
     differences = [
         abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in pairs
     ]
@@ -117,3 +143,17 @@ def compare(run: InferResponse, detections: list[Detection], radius: float) -> C
         mean_difference=float(np.mean(differences)) if pairs else None,
         largest_difference=max(differences, default=None),
     )
+
+
+def _paired(
+    run: InferResponse, detections: list[Detection], radius: float
+) -> tuple[list[ScoredDetection], list[Detection], list[tuple[int, int]]]:
+    """What was kept of both, and which are the same source: their places in the two lists."""
+    ours = [d for d in run.detections if d.outcome == "kept"]
+    theirs = [d for d in detections if d.outcome == "kept"]
+    here, there = (
+        np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
+    )
+    # The closest go first.
+    twin = match(here, -nearest(here, there, radius).distance, there, radius)
+    return ours, theirs, [(i, j) for i, j in enumerate(twin.tolist()) if j >= 0]

@@ -1,6 +1,6 @@
 """Commands that bring a version into service, back out of it, and show what is where."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
@@ -22,6 +22,28 @@ from astrotriton.commands.models.settings import (
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
 from astrotriton.settings import ModelConfig
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from astrotriton.export.promotion import Serving
+    from astrotriton.export.registry import RegisteredVersion
+    from astrotriton.export.release import Released, Role
+
+_AUTO = "auto"
+
+
+class _Share(click.ParamType[float | Literal["auto"]]):
+    """A share of the runs, or ``auto``."""
+
+    name = "FRACTION|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Literal["auto"]:
+        if value == _AUTO:
+            return _AUTO
+        return click.FloatRange(0.0, 1.0, min_open=True).convert(value, param, ctx)
+
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("model")
@@ -33,9 +55,10 @@ from astrotriton.settings import ModelConfig
 )
 @click.option(
     "--canary",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
-    metavar="FRACTION",
-    help="Only answer this share of the runs with MODEL.",
+    type=_Share(),
+    metavar="FRACTION|auto",
+    help="Only answer this share of the runs with MODEL. `auto`: the gateway raises the share step "
+    "by step and makes MODEL the champion, or sends it back; the command waits for it.",
 )
 @precision_option
 @fields_option
@@ -44,7 +67,7 @@ from astrotriton.settings import ModelConfig
 def promote(
     model: str,
     shadow: float | None,
-    canary: float | None,
+    canary: float | Literal["auto"] | None,
     precision: Any,
     fields: int,
     calibration_fields: int,
@@ -68,25 +91,59 @@ def promote(
         from astrotriton.export.release import Role, release
         from astrotriton.training.exposures import golden_tiles
 
-        role = Role()
-        if shadow is not None:
-            role = Role(mode="shadow", fraction=shadow)
+        def released_as(role: Role) -> Released:
+            return release(
+                registered.uri,
+                serving,
+                golden_tiles,
+                trial_of(fields, calibration_fields, report),
+                role,
+                precision=precision,
+                on_progress=report.progress,
+            )
+
+        if canary == _AUTO:
+            released = _by_canary(registered, serving, released_as, report)
         elif canary is not None:
-            role = Role(mode="canary", fraction=canary)
-        released = release(
-            registered.uri,
-            serving,
-            golden_tiles,
-            trial_of(fields, calibration_fields, report),
-            role,
-            precision=precision,
-            on_progress=report.progress,
-        )
+            released = released_as(Role(mode="canary", fraction=canary))
+        elif shadow is not None:
+            released = released_as(Role(mode="shadow", fraction=shadow))
+        else:
+            released = released_as(Role())
         report.result(
             f"{gates_text(released.manifest)}\n{live_text(released.live)}",
             live=msgspec.to_builtins(released.live),
             manifest=msgspec.to_builtins(released.manifest),
         )
+
+
+def _by_canary(
+    registered: "RegisteredVersion",
+    serving: "Serving",
+    released_as: "Callable[[Role], Released]",
+    report: Report,
+) -> "Released":
+    """Have a canary make a version the champion, and note what it comes to.
+
+    Begun anew, it waits for the one that is under way, or notes what that has come to.
+    """
+    from astrotriton.export import canary, promotion
+    from astrotriton.export.errors import CanaryError, ServingError
+    from astrotriton.export.release import Role
+
+    name, version = registered.name, registered.version
+    if serving.gateway is None:
+        raise ServingError("a canary needs a gateway that owns it: set ASTROTRITON_GATEWAY_URL")
+    if not canary.is_over(name, version, serving.gateway):
+        # The gateway sets the share itself.
+        released_as(Role(mode="canary", fraction=1.0, automatic=True))
+        try:
+            canary.wait(name, version, serving.gateway, report.progress)
+        except CanaryError as error:
+            promotion.withdraw(name, serving, on_progress=report.progress)
+            error.add_note("the champion is the one before, and its challenger is unloaded")
+            raise
+    return released_as(Role())
 
 
 @click.command(epilog=EXIT_CODES)
