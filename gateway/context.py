@@ -14,9 +14,9 @@ from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.readers.process import ForkServer
 from astrotriton.gateway.services.access import AccessService
 from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.canaries import CanaryService
 from astrotriton.gateway.services.canary.book import CanaryBook
 from astrotriton.gateway.services.canary.journal import CanaryJournal
-from astrotriton.gateway.services.canary.service import CanaryService
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from astrotriton.export.registry import RegisteredVersion
     from astrotriton.export.release import Released, Role
 
-_AUTO = "auto"
-
 
 class _Share(click.ParamType[float | Literal["auto"]]):
     """A share of the runs, or ``auto``."""
@@ -40,8 +38,8 @@ class _Share(click.ParamType[float | Literal["auto"]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | Literal["auto"]:
-        if value == _AUTO:
-            return _AUTO
+        if value == "auto":
+            return "auto"
         return click.FloatRange(0.0, 1.0, min_open=True).convert(value, param, ctx)
 
 
@@ -102,7 +100,7 @@ def promote(
                 on_progress=report.progress,
             )
 
-        if canary == _AUTO:
+        if canary == "auto":
             released = _by_canary(registered, serving, released_as, report)
         elif canary is not None:
             released = released_as(Role(mode="canary", fraction=canary))

@@ -35,9 +35,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 #: The end of each command's help.
 EXIT_CODES = f"""
 Exit code 0: done. {FAULT}: a fault. {UNKNOWN}: no such option, model or version. {REFUSED}: refused
-by a gate, sent back by a canary, or a model that cannot be served. {NOT_LIVE}: a Triton or the gateway would not take it;
-everything is as it was. {UNFINISHED}: it stopped half-way, after the route changed or where not
-everything could be put back; it says what is live, and the same command again finishes it.
+by a gate, sent back by its canary, or a model that cannot be served. {NOT_LIVE}: a Triton or the
+gateway would not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the
+route changed or where not everything could be put back; it says what is live, and the same command
+again finishes it.
 """
 
 
