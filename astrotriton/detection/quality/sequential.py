@@ -63,9 +63,9 @@ class MeanTest(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not value >= self.lowest:
             raise ValueError(f"{value} is less than {self.lowest}")
-        largest = 1.0 / (self.limit - self.lowest)
+        excess = (value - self.limit) / (self.limit - self.lowest)
         winnings = tuple(
-            before + math.log1p(stake * largest * (value - self.limit))
+            before + math.log1p(stake * excess)
             for before, stake in zip(self.winnings, _STAKES, strict=True)
         )
         top = max(winnings)
