@@ -182,7 +182,7 @@ async def test_it_goes_through_though_a_gateway_is_killed_at_each_step(
 
     killed = []
     await site.begin(4)
-    async with asyncio.timeout(300), asking(ask, clients=1):
+    async with asyncio.timeout(900), asking(ask, clients=1):
         # Any gateway may have it. Both are killed, in turn, and the other one goes on.
         for number, fraction in enumerate(FRACTIONS):
             while (canary := await site.canary())["fraction"] < fraction:
@@ -242,7 +242,7 @@ async def test_one_that_is_worse_is_sent_back_and_another_change_ends_it(site: S
         await site.ask(LATE[turn % len(LATE)])
 
     await site.begin(5)
-    async with asyncio.timeout(120), asking(ask, clients=1):
+    async with asyncio.timeout(600), asking(ask, clients=1):
         while (canary := await site.canary())["status"] == "running":
             await asyncio.sleep(0.1)
         assert canary["status"] == "sent-back"

@@ -35,7 +35,7 @@ class Tolerances(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     false_alarms
-        Chance that a challenger within all tolerances is sent back, over the whole canary.
+        Chance at most that a challenger within all tolerances is sent back, over the whole canary.
     errors
         Share of the runs that the challenger fails and the champion answers.
     latency_ratio
