@@ -125,9 +125,7 @@ class CanaryService:
         """
         async with self._database.connection() as connection:
             running = await find_running(connection, self._name)
-        self._journal.watched = running and Watched(
-            running.id, running.champion, running.challenger
-        )
+        self._journal.watch(running and Watched(running.id, running.champion, running.challenger))
         await self._journal.flush()
         if running is None:
             return

@@ -173,6 +173,9 @@ class TrackingService:
         """Log the oldest step of a canary that MLflow has not got; whether there was one."""
         since = datetime.now(UTC) - WAITING
         async with self._database.transaction() as connection:
+            # In order, so one gateway at a time; no version is 0.
+            if not await hold_tracking(connection, self._models.name, 0):
+                return False
             found = await find_unlogged_step(connection, self._models.name, since)
             if found is None:
                 return False

@@ -207,14 +207,14 @@ async def list_steps(connection: Connection, canary_id: UUID) -> list[CanaryStep
 
 
 async def find_unlogged_step(connection: Connection, name: str, since: datetime) -> Unlogged | None:
-    """The oldest step that MLflow has not got and nobody is logging; None if there is none."""
+    """The oldest step that MLflow has not got; None if there is none."""
     row = await connection.fetchrow(
         """
         SELECT s.id, s.canary_id, s.step, c.model_name, c.champion, c.challenger,
             (SELECT count(*) FROM canary_steps b WHERE b.canary_id = c.id AND b.id < s.id) AS number
         FROM canary_steps s JOIN canaries c ON c.id = s.canary_id
         WHERE s.mlflow_run_id IS NULL AND c.model_name = $1 AND s.created_at >= $2
-        ORDER BY s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED
+        ORDER BY s.id LIMIT 1
         """,
         *(name, since),
     )

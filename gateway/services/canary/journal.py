@@ -65,6 +65,12 @@ class CanaryJournal:
         self._unstored: list[tuple[UUID, Seen]] = []
         self.watched: Watched | None = None
 
+    def watch(self, canary: Watched | None) -> None:
+        """Note what another canary is about from now on; what was noted of the last is dropped."""
+        if canary != self.watched:
+            self._unstored.clear()
+        self.watched = canary
+
     def answered(self, version: int, tiles: int, seconds: float) -> None:
         """Note a run that a version answered, and what the network took for it."""
         watched = self.watched
@@ -107,12 +113,9 @@ class CanaryJournal:
         DependencyError
             If PostgreSQL is away; it waits then, as far as there is room.
         """
-        if self.watched is None:
-            self._unstored.clear()
-        if not self._unstored:
+        if self.watched is None or not self._unstored:
             return
         notes, self._unstored = self._unstored, []
-        assert self.watched is not None
         try:
             async with self._database.transaction() as connection:
                 await insert_seen(connection, self.watched.id, notes)

@@ -610,7 +610,8 @@ def went_through(on_trial) -> World:
 
 
 def test_what_a_canary_has_come_to_is_noted_by_its_command(went_through):
-    done = went_through.promote(2, judged_against=1)
+    card = went_through.repository.read(NAME, 2)
+    done = promotion.promote(card, went_through.serving(), judged_against=1)
     assert (done.champion, done.previous_champion, done.challenger) == (2, 1, None)
     assert champions_of(NAME, went_through.repository).versions == [1, 2]
     assert went_through.aliases == {"previous_champion": 1, "champion": 2}

@@ -227,7 +227,7 @@ async def test_what_the_challenger_fails_the_champion_answers(
 ):
     routing = scoring._routing
     await routing.change(NAME, tried())
-    journal.watched = Watched(next(iter(memory.canaries)), 3, 4)
+    journal.watch(Watched(next(iter(memory.canaries)), 3, 4))
     trial = msgspec.structs.replace(memory.routes[NAME].challenger, fraction=1.0)
     memory.routes[NAME] = msgspec.structs.replace(memory.routes[NAME], challenger=trial)
     routing.forget()
@@ -254,7 +254,7 @@ async def test_notes_wait_while_the_database_is_away(journal, memory, routing):
     journal.answered(4, 1, 0.1)
     await journal.flush()
     assert memory.canary_seen == []  # nobody watches yet
-    journal.watched = Watched(next(iter(memory.canaries)), 3, 4)
+    journal.watch(Watched(next(iter(memory.canaries)), 3, 4))
     journal.answered(4, 1, 0.1)
     journal.answered(2, 1, 0.1)
     memory.away = True
@@ -263,3 +263,8 @@ async def test_notes_wait_while_the_database_is_away(journal, memory, routing):
     memory.away = False
     await journal.flush()
     assert [seen for _, seen in memory.canary_seen] == [Seen(version=4, seconds=0.1)]
+    # What was noted of one canary is nothing to the next.
+    journal.answered(4, 1, 0.1)
+    journal.watch(Watched(uuid7(), 3, 2))
+    await journal.flush()
+    assert len(memory.canary_seen) == 1
