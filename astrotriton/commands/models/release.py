@@ -86,7 +86,7 @@ def promote(
         serving = serving_of(settings_of(repository))
         quiet()
         registered = known_version(model)
-        from astrotriton.export.release import Role, release
+        from astrotriton.export.release import Released, Role, release
         from astrotriton.training.exposures import golden_tiles
 
         def released_as(role: Role) -> Released:
