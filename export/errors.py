@@ -69,6 +69,10 @@ class GateError(ExportError):
         self.manifest = manifest
 
 
+class CanaryError(ExportError):
+    """A version that was sent back by its canary; the champion is the one before."""
+
+
 class RepositoryError(ExportError):
     """A model repository whose content is damaged, or is not what was to be published."""
 

@@ -13,12 +13,12 @@ from astrotriton.wire.performance import Performance
 
 Mode = Literal["shadow", "canary"]
 
+T = TypeVar("T")
+
 _TIMEOUT = 120.0
 
-_T = TypeVar("_T")
 
-
-class Challenger(msgspec.Struct, frozen=True, kw_only=True):
+class Challenger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A version that is tried.
 
     Attributes
@@ -29,11 +29,38 @@ class Challenger(msgspec.Struct, frozen=True, kw_only=True):
         ``shadow``: scored too, and never answered; ``canary``: answers a share of the runs.
     fraction
         That share of the runs, 0 to 1.
+    automatic
+        Whether the gateway ends it by itself: it sets the share, step by step, and makes the
+        version the champion or sends it back.
     """
 
     version: int
     mode: Mode
     fraction: float
+    automatic: bool = False
+
+
+class Canary(msgspec.Struct, frozen=True, kw_only=True):
+    """A canary that ends by itself, as the gateway tells of it.
+
+    Attributes
+    ----------
+    champion, challenger
+        The versions.
+    status
+        ``running``, ``promoted``, ``sent-back`` or, if the route was changed by somebody else,
+        ``ended``.
+    fraction
+        Share of the runs that the challenger answers.
+    reason
+        What it waits for, or why it ended.
+    """
+
+    champion: int
+    challenger: int
+    status: Literal["running", "promoted", "sent-back", "ended"]
+    fraction: float
+    reason: str
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,10 +120,23 @@ class Gateway:
         ServingError
             If the gateway refuses, or does not answer.
         """
-        answer = self._ask("GET", _route_of(name))
+        answer = self._ask("GET", _path_of(name))
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         return self._read(answer, Route)
+
+    def canary(self, name: str) -> Canary | None:
+        """The last canary of a model that was to end by itself; None if there was none.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, or does not answer.
+        """
+        answer = self._ask("GET", _path_of(name, "canary"))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self._read(answer, Canary)
 
     def set_route(self, name: str, route: Route) -> Route:
         """Have the gateway ask other versions from the next run on.
@@ -108,7 +148,7 @@ class Gateway:
         UncertainError
             If it does not answer.
         """
-        return self._read(self._ask("PUT", _route_of(name), msgspec.json.encode(route)), Route)
+        return self._read(self._ask("PUT", _path_of(name), msgspec.json.encode(route)), Route)
 
     def _ask(
         self,
@@ -134,7 +174,7 @@ class Gateway:
                 f" ASTROTRITON_GATEWAY_URL ({error})"
             ) from error
 
-    def _read(self, answer: httpx.Response, kind: type[_T]) -> _T:
+    def _read(self, answer: httpx.Response, kind: type[T]) -> T:
         if not answer.is_success:
             try:
                 detail = answer.json()["detail"]
@@ -150,5 +190,5 @@ class Gateway:
             ) from error
 
 
-def _route_of(name: str) -> str:
-    return f"{quote(name, safe='')}/route"
+def _path_of(name: str, what: str = "route") -> str:
+    return f"{quote(name, safe='')}/{what}"

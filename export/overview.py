@@ -239,7 +239,12 @@ def _mismatches(
             for alias in (CHAMPION, PREVIOUS, CHALLENGER)
             if aliases.get(alias) != wanted.get(alias)
         ]
-    if route is not None and champions.champion not in (None, route.champion):
+    if route is not None and route.champion == champions.challenger:
+        told.append(
+            f"version {route.champion} has become the champion by its canary, which nobody has"
+            f" noted yet: `astrotriton models {name} --mend-aliases`, or the command that began it"
+        )
+    elif route is not None and champions.champion not in (None, route.champion):
         told.append(
             f"the gateway asks version {route.champion}, and the champion is version"
             f" {champions.champion}: a change stopped half-way; promote or roll back to the one"

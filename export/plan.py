@@ -192,9 +192,7 @@ def plan(
     return Plan(
         name=name,
         version=version,
-        role="the champion"
-        if role.mode is None
-        else f"the challenger, as {role.mode} on {role.fraction:.0%} of the runs",
+        role="the champion" if role.mode is None else f"the challenger, {_tried(role)}",
         champion=rival,
         steps=steps,
         obstacles=_obstacles(name, version, now, serving, role),
@@ -234,8 +232,14 @@ def _routed(serving: Serving, after: Champions, role: Role) -> str:
         return "no gateway to tell"
     told = f"the gateway at {serving.gateway.url} asks version {after.champion}"
     if role.mode is not None:
-        told += f", and version {after.challenger} as {role.mode} on {role.fraction:.0%}"
+        told += f", and version {after.challenger} {_tried(role)}"
     return told
+
+
+def _tried(role: Role) -> str:
+    if role.automatic:
+        return "as canary whose share the gateway raises, until it is the champion or sent back"
+    return f"as {role.mode} on {role.fraction:.0%} of the runs"
 
 
 def _told(champions: Champions) -> str:

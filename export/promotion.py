@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
-from astrotriton.export import registry
+from astrotriton.export import canary, registry
 from astrotriton.export.champions import CHAMPIONS_FILE, Champions, champions_of, keep_champions
 from astrotriton.export.errors import (
     ExportError,
@@ -165,6 +165,7 @@ def challenge(
     mode: Mode,
     fraction: float,
     *,
+    automatic: bool = False,
     judged_against: int | UnsetType | None = UNSET,
     on_progress: Progress = lambda _: None,
     on_step: OnStep = lambda _: None,
@@ -175,6 +176,8 @@ def challenge(
     ----------
     mode, fraction
         As `astrotriton.export.gateway_routes.Challenger` has them.
+    automatic
+        Whether the gateway ends the trial by itself, and sets the fraction.
     card, judged_against, on_progress, on_step
         As `promote` takes them.
 
@@ -192,7 +195,7 @@ def challenge(
                 " champion"
             )
         check_rival(card, now, judged_against)
-        trial = Challenger(version=version, mode=mode, fraction=fraction)
+        trial = Challenger(version=version, mode=mode, fraction=fraction, automatic=automatic)
         return _Change(card=card, champions=now.challenged(version), challenger=trial)
 
     if serving.gateway is None:
@@ -329,6 +332,7 @@ def _go_live(
         before = repository.listing(name)
         now = champions_of(name, repository)
         route = gateway.route(name) if gateway else None
+        now = canary.settled(name, now, route, gateway)
         change = plan(now, route)
         card, after = change.card, change.champions
         assert after.champion is not None, "every change has a champion"
@@ -418,6 +422,8 @@ def mirror(name: str, champions: Champions) -> list[str]:
 def mend_aliases(name: str, serving: Serving) -> list[str]:
     """Move MLflow's aliases to what the repository notes; what keeps them from it, in words.
 
+    What a canary has come to is noted first, if the gateway answers.
+
     Raises
     ------
     ExportError
@@ -430,7 +436,12 @@ def mend_aliases(name: str, serving: Serving) -> list[str]:
                 f"nothing was ever promoted of {name} in {repository.location}, so the aliases say"
                 " what they should"
             )
-        return mirror(name, champions_of(name, repository))
+        noted = now = champions_of(name, repository)
+        with contextlib.suppress(ServingError):  # the aliases need no gateway
+            now = canary.mended(name, noted, serving.gateway)
+        if now != noted:
+            keep_champions(name, now, repository)
+        return mirror(name, now)
 
 
 def _undo(

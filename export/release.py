@@ -27,10 +27,14 @@ _NOT_TIMED = ("verified", "approved")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What a version is to be: the champion, or with a mode a challenger."""
+    """What a version is to be: the champion, or with a mode a challenger.
+
+    One that is ``automatic`` is a canary that the gateway ends by itself.
+    """
 
     mode: Mode | None = None
     fraction: float = 1.0
+    automatic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ def release(
                 serving,
                 role.mode,
                 role.fraction,
+                automatic=role.automatic,
                 judged_against=manifest.champion,
                 on_progress=on_progress,
                 on_step=on_step,

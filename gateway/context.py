@@ -15,6 +15,9 @@ from astrotriton.gateway.readers.process import ForkServer
 from astrotriton.gateway.services.access import AccessService
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.agreement import AgreementService
+from astrotriton.gateway.services.canaries import CanaryService
+from astrotriton.gateway.services.canary.book import CanaryBook
+from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService
@@ -55,6 +58,7 @@ class Context:
     exposures: ExposureService
     catalogue: CatalogueService
     routing: RoutingService
+    canary: CanaryService
     performance: PerformanceService
     agreement: AgreementService
     validations: ValidationService
@@ -98,8 +102,24 @@ async def open_context(
             settings.caller_share,
         )
         models = open_models(settings, config, triton)
+        book = CanaryBook(settings.canary_plan, settings.canary_tolerances, event_source)
         routing = RoutingService(
-            database=database, models=models, outbox=outbox, event_source=event_source
+            database=database,
+            models=models,
+            outbox=outbox,
+            event_source=event_source,
+            book=book,
+            canary_pairs=settings.canary_pairs,
+        )
+        journal = CanaryJournal(database)
+        canary = CanaryService(
+            name=models.name,
+            interval=settings.canary_interval,
+            database=database,
+            routing=routing,
+            journal=journal,
+            book=book,
+            outbox=outbox,
         )
         inference = InferenceService(
             config=config,
@@ -109,7 +129,11 @@ async def open_context(
             readers=readers,
         )
         shadow = ShadowService(
-            admission=admission, inference=inference, models=models, database=database
+            admission=admission,
+            inference=inference,
+            models=models,
+            database=database,
+            canary=journal,
         )
         recorder = Recorder(models.name, database, triton, settings.triton_metrics_port)
         sampler = DriftSampler(models.name, database, settings.drift_samples)
@@ -125,6 +149,7 @@ async def open_context(
             outbox=outbox,
             recorder=recorder,
             sampler=sampler,
+            canary=journal,
         )
         catalogue = CatalogueService(database, models)
         objects = open_objects(settings, settings.s3_buckets)
@@ -173,6 +198,7 @@ async def open_context(
             exposures=ExposureService(database),
             catalogue=catalogue,
             routing=routing,
+            canary=canary,
             performance=PerformanceService(database, catalogue, recorder),
             agreement=AgreementService(database, catalogue),
             validations=validations,
@@ -189,7 +215,8 @@ async def open_context(
         background = [
             asyncio.create_task(outbox.run(), name="outbox publisher"),
             asyncio.create_task(DurabilityService(database).run(), name="durability"),
-            asyncio.create_task(shadow.run(), name="challenger in the shadow"),
+            asyncio.create_task(shadow.run(), name="version in the shadow"),
+            asyncio.create_task(canary.run(), name="canary"),
             asyncio.create_task(recorder.run(), name="recorder"),
             asyncio.create_task(sampler.run(), name="drift samples"),
             asyncio.create_task(drift.run(), name="drift"),

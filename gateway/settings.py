@@ -1,6 +1,7 @@
 """Every setting of the gateway, each readable from the environment as ``ASTROTRITON_<NAME>``."""
 
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from astrotriton.detection.image.exposure import Limits
+from astrotriton.detection.quality.canary import Plan, Tolerances
 from astrotriton.objects import PREFIX_PATTERN, Location, is_object_location
 from astrotriton.wire.windows import WINDOWS, length_of
 
@@ -226,6 +228,95 @@ class GatewaySettings(BaseSettings):
         description="Exposures of a minute that are kept for looks for drift, on one gateway.",
         ge=1,
     )
+    canary_steps: tuple[float, ...] = Field(
+        (0.01, 0.05, 0.25, 0.5, 1.0),
+        title="Canary's steps",
+        description="Shares of the runs that the challenger of an automatic canary answers, step "
+        "by step, a JSON array; each is larger than the one before, and 1 at most.",
+        min_length=1,
+    )
+    canary_pairs: float = Field(
+        0.25,
+        title="Canary's pairs",
+        description="Share of the exposures that champion and challenger of an automatic canary "
+        "both score, one of them in the background.",
+        gt=0,
+        le=1,
+    )
+    canary_exposures: int = Field(
+        200,
+        title="Canary's exposures",
+        description="Exposures that both must have scored in a step before the next one.",
+        ge=1,
+    )
+    canary_runs: int = Field(
+        20,
+        title="Canary's runs",
+        description="Runs that the challenger must have been given in a step before the next one.",
+        ge=1,
+    )
+    canary_least_seconds: float = Field(
+        600.0, title="Canary's least time", description="Seconds that a step takes at least.", ge=0
+    )
+    canary_most_seconds: float = Field(
+        7 * 86400.0,
+        title="Canary's most time",
+        description="Seconds after which a step that has seen too little sends the challenger "
+        "back.",
+        gt=0,
+    )
+    canary_interval: float = Field(
+        5.0,
+        title="Canary's interval",
+        description="Seconds between looks at an automatic canary.",
+        gt=0,
+    )
+    canary_false_alarms: float = Field(
+        0.05,
+        title="Canary's false alarms",
+        description="Chance at most that a challenger within all tolerances is sent back, over all "
+        "steps and tests of a canary together.",
+        gt=0,
+        lt=1,
+    )
+    canary_errors: float = Field(
+        0.01,
+        title="Canary's errors",
+        description="Tolerated share of the challenger's runs that it fails and the champion then "
+        "answers.",
+        gt=0,
+        lt=1,
+    )
+    canary_latency_ratio: float = Field(
+        1.5,
+        title="Canary's latency",
+        description="How many times longer than the champion the challenger may take for a tile, "
+        "in half of the runs.",
+        gt=0,
+    )
+    canary_disagreement: float = Field(
+        0.1,
+        title="Canary's disagreement",
+        description="Tolerated share of one version's real sources that the other does not call "
+        "real, as the champion's confidences count them.",
+        gt=0,
+        lt=1,
+    )
+    canary_score_shift: float = Field(
+        0.02,
+        title="Canary's shift of scores",
+        description="Tolerated change of the sum of an exposure's confidences, and of what they "
+        "leave open, as a share of that sum.",
+        ge=0,
+        lt=0.25,
+    )
+    canary_label_loss: float = Field(
+        0.01,
+        title="Canary's loss on labels",
+        description="Tolerated increase of the Brier score on labelled sources that both scored.",
+        ge=0,
+        lt=1,
+    )
     report_url: str | None = Field(
         None,
         title="Reports",
@@ -410,6 +501,13 @@ class GatewaySettings(BaseSettings):
         length_of(window)
         return window
 
+    @field_validator("canary_steps")
+    @classmethod
+    def _check_steps(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(a < b for a, b in pairwise((0.0, *steps))) or steps[-1] > 1.0:
+            raise ValueError("each share is larger than the one before, from 0 to 1")
+        return steps
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.auth == "off" and not _is_loopback(self.host):
@@ -448,6 +546,29 @@ class GatewaySettings(BaseSettings):
             max_bytes=self.max_bytes,
             max_pixels=self.max_pixels,
             max_candidates=self.max_candidates,
+        )
+
+    @property
+    def canary_plan(self) -> Plan:
+        """How a canary that ends by itself goes on."""
+        return Plan(
+            fractions=self.canary_steps,
+            exposures=self.canary_exposures,
+            runs=self.canary_runs,
+            least_seconds=self.canary_least_seconds,
+            most_seconds=self.canary_most_seconds,
+        )
+
+    @property
+    def canary_tolerances(self) -> Tolerances:
+        """What such a canary lets pass, and how often it may err."""
+        return Tolerances(
+            false_alarms=self.canary_false_alarms,
+            errors=self.canary_errors,
+            latency_ratio=self.canary_latency_ratio,
+            disagreement=self.canary_disagreement,
+            score_shift=self.canary_score_shift,
+            label_loss=self.canary_label_loss,
         )
 
     @property

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from astrotriton.wire.canary import CanaryStep
 from astrotriton.wire.exposures import ExposureInfo
 from astrotriton.wire.models import ModelRef
 
@@ -81,6 +82,16 @@ class DriftedEvent(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime
 
 
+class CanaryEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of ``model.canary``."""
+
+    canary_id: UUID
+    name: str
+    champion: int
+    challenger: int
+    step: CanaryStep
+
+
 @dataclass(frozen=True, slots=True)
 class EventType:
     """A type of event: what it carries, what it tells, and what its attribute ``subject`` is."""
@@ -110,6 +121,12 @@ EVENTS = {
         DriftedEvent,
         "A check for drift found what the check before it had not found.",
         "`NAME:VERSION` of the model",
+    ),
+    "model.canary": EventType(
+        CanaryEvent,
+        "A canary that ends by itself has begun, has gone on to a larger share of the runs, or "
+        "has ended; `step` says why, and what was seen.",
+        "`NAME:VERSION` of the challenger",
     ),
 }
 

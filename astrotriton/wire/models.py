@@ -68,6 +68,13 @@ class Challenger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         ),
     ]
     fraction: Annotated[float, Meta(gt=0.0, le=1.0, description="Share of the runs.")]
+    automatic: Annotated[
+        bool,
+        Meta(
+            description="A canary that ends by itself: the gateway sets its fraction, step by "
+            "step, and makes it the champion or sends it back."
+        ),
+    ] = False
 
 
 class RouteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

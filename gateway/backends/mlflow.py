@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
+    from astrotriton.wire.canary import CanaryStep
     from astrotriton.wire.validation import Curves, Validation
 
 DEPENDENCY = "mlflow"
@@ -27,6 +28,9 @@ _VALIDATION_TAG = "astrotriton.validation_id"
 _SERVING_RUN, _VALIDATION_RUN = "astrotriton.serving_run", "astrotriton.validation_run"
 _VALIDATED = "astrotriton.validated"
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]+)")
+_CANARY_TAG = "astrotriton.canary_id"
+# What MLflow's pages show of a run as its description.
+_NOTE_TAG = "mlflow.note.content"
 # MLflow's own settings let a request hang for minutes, repeat it seven times, print, and report
 # their use.
 _SETTINGS = {
@@ -40,9 +44,10 @@ _SETTINGS = {
 class MlflowRuns:
     """Makes and fills runs.
 
-    They lie in the experiment ``<model>-serving``: one run for each version that is served, and one
-    for each validation. Their metrics belong to the model that the version was registered of, too,
-    and the version's tags name the runs; so its page in the registry leads to all of it.
+    They lie in the experiment ``<model>-serving``: one run for each version that is served, one
+    for each validation, and one for each canary that ends by itself. The metrics of the first two
+    belong to the model that the version was registered of, too, and the version's tags name the
+    runs; so its page in the registry leads to all of it.
 
     Parameters
     ----------
@@ -155,6 +160,59 @@ class MlflowRuns:
                 for file, figure in _figures(validation.curves, validation.compared_curves):
                     client.log_figure(run_id, figure, f"figures/{file}")
             client.set_terminated(run_id, Status.to_string(Status.FINISHED), time)
+            return run_id
+
+    def log_canary(
+        self,
+        canary_id: str,
+        name: str,
+        versions: tuple[int, int],
+        number: int,
+        step: "CanaryStep",
+    ) -> str:
+        """Log what happened to a canary: its metrics as a step, and a line in the description.
+
+        Logging it again changes nothing.
+
+        Parameters
+        ----------
+        versions
+            Champion and challenger.
+        number
+            Of what happened, from 0.
+
+        Raises
+        ------
+        DependencyError
+            If MLflow is away, or refuses.
+        """
+        with _told():
+            from mlflow.entities import Metric, RunStatus
+
+            champion, challenger = versions
+            client, time = self._client, round(step.at.timestamp() * 1000)
+            run_id = self._run(name, _CANARY_TAG, canary_id, f"{name}:{challenger} canary")
+            self._log_params(run_id, {"champion": champion, "challenger": challenger})
+            found: dict[str, float | None] = {"fraction": step.fraction}
+            for test in step.tests:
+                found[f"{test.name}_mean"] = test.mean
+                found[f"{test.name}_e_value"] = test.e_value
+                found[f"{test.name}_count"] = float(test.count)
+            client.log_batch(
+                run_id,
+                metrics=[
+                    Metric(key, value, time, number)
+                    for key, value in found.items()
+                    if value is not None
+                ],
+            )
+            line = f"{number}. {step.at:%Y-%m-%d %H:%M:%S} {step.what}: {step.reason}"
+            lines = client.get_run(run_id).data.tags.get(_NOTE_TAG, "").splitlines()
+            if line not in lines:
+                client.set_tag(run_id, _NOTE_TAG, "\n".join([*lines, line])[:5000])
+            if step.what in ("promoted", "sent-back", "ended"):
+                ended = RunStatus.FINISHED if step.what == "promoted" else RunStatus.KILLED
+                client.set_terminated(run_id, RunStatus.to_string(ended), time)
             return run_id
 
     def inputs(self, run_id: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from astrotriton.gateway.context import Context
 from astrotriton.gateway.handlers.access import caller_of, requires
 from astrotriton.gateway.http.openapi import problems
 from astrotriton.wire.agreement import Agreement
+from astrotriton.wire.canary import Canary
 from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.models import ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
@@ -85,8 +86,26 @@ class ModelController(Controller):
         Every instance of every Triton is asked. When this answers, no run of a version that the
         route leaves out is stored any more; those that had begun begin again with the champion.
         Another champion than before is told as a CloudEvent `model.promoted`.
+
+        A challenger that is `automatic` begins at the first step of `canary_steps`, whatever
+        fraction is asked for; `/models/{name}/canary` says how far it is. It ends with any other
+        change of the route. To ask for it again changes nothing.
         """
         return await context.routing.change(name, data)
+
+    @get(
+        "/{name:str}/canary",
+        summary="How far a canary is",
+        operation_id="get_canary",
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
+    )
+    async def get_canary(self, name: FromPath[str], context: NamedDependency[Context]) -> Canary:
+        """The last canary that was to end by itself: its step, what was seen, and why it ended.
+
+        Each step is told as a CloudEvent `model.canary`.
+        """
+        return await context.canary.get(name)
 
     @get(
         "/{model_id:str}/performance",

@@ -10,6 +10,7 @@ from cloudevents.http import CloudEvent
 
 from astrotriton.wire.drift import DriftCheck
 from astrotriton.wire.events import (
+    CanaryEvent,
     Counts,
     DriftedEvent,
     EventDetection,
@@ -24,6 +25,7 @@ DETECTION_SCORED = "detection.scored"
 PROMOTED = "model.promoted"
 VALIDATED = "model.validated"
 DRIFTED = "model.drifted"
+CANARY = "model.canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,12 @@ def drifted_event(check: DriftCheck, event_id: UUID, source: EventSource) -> byt
     )
     subject = f"{data.name}:{data.version}"
     return _event(DRIFTED, subject, check.created_at, event_id, source, data)
+
+
+def canary_event(data: CanaryEvent, event_id: UUID, source: EventSource) -> bytes:
+    """``model.canary`` in structured JSON."""
+    subject = f"{data.name}:{data.challenger}"
+    return _event(CANARY, subject, data.step.at, event_id, source, data)
 
 
 def _event(

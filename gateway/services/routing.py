@@ -6,17 +6,20 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, Literal, NamedTuple, TypeGuard, TypeVar
 
+import msgspec
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import GatewayError, NotFoundError, VersionError
+from astrotriton.gateway.services.canary.book import CanaryBook
 from astrotriton.gateway.services.events import PROMOTED, EventSource, promoted_event
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.storage.canaries import StoredCanary, hold_running
 from astrotriton.gateway.storage.database import Connection, Database
 from astrotriton.gateway.storage.outbox import insert_event
 from astrotriton.gateway.storage.routes import change_route, find_route, hold_route
-from astrotriton.wire.models import Route, RouteIn
+from astrotriton.wire.models import Challenger, Route, RouteIn
 
 T = TypeVar("T")
 
@@ -37,12 +40,15 @@ class Choice(NamedTuple):
     version
         What that means now.
     shadow
-        The challenger that shall score the exposure too, in the background.
+        The version that shall score the exposure too, in the background.
+    fallback
+        The champion, which answers a run that a canary fails.
     """
 
     wanted: Wanted
     version: int
     shadow: int | None = None
+    fallback: int | None = None
 
 
 class _Recent(Generic[T]):
@@ -70,6 +76,10 @@ class RoutingService:
         Where the route is, what proves a version, and who tells of a promotion.
     event_source
         ``source`` of an event.
+    book
+        Where canaries that end by themselves are written down.
+    canary_pairs
+        Share of the exposures that both versions of such a canary score.
     """
 
     def __init__(
@@ -79,11 +89,15 @@ class RoutingService:
         models: ModelService,
         outbox: OutboxPublisher,
         event_source: EventSource,
+        book: CanaryBook,
+        canary_pairs: float,
     ) -> None:
         self._database = database
         self._models = models
         self._outbox = outbox
         self._event_source = event_source
+        self._book = book
+        self._canary_pairs = canary_pairs
         self._route = _Recent(self._find)
         self._configured = _Recent(models.configured_version)
 
@@ -119,11 +133,15 @@ class RoutingService:
         if wanted is not None or trial is None:
             return Choice(wanted, route.champion)
         name = key if isinstance(key, str) else await key
-        if _share(route.name, name) < trial.fraction:
-            if trial.mode == "canary":
-                return Choice(wanted, trial.version)
-            return Choice(wanted, route.champion, trial.version)
-        return Choice(wanted, route.champion)
+        tried = _share(route.name, name) < trial.fraction
+        if trial.mode == "shadow":
+            return Choice(wanted, route.champion, trial.version if tried else None)
+        # Another draw than the canary's: both sides of it are compared.
+        paired = trial.automatic and _share(f"{route.name} pairs", name) < self._canary_pairs
+        if tried:
+            shadow = route.champion if paired else None
+            return Choice(wanted, trial.version, shadow, fallback=route.champion)
+        return Choice(wanted, route.champion, trial.version if paired else None)
 
     async def still_allows(self, connection: Connection, choice: Choice) -> bool:
         """Whether a run's version may be answered, which stays so until the transaction ends."""
@@ -148,7 +166,8 @@ class RoutingService:
         """Set the route of the model, after every version in it has proven itself.
 
         Runs that began with a version that the new route leaves out, and are not stored yet, begin
-        again. When this returns, nothing of such a version is stored any more.
+        again. When this returns, nothing of such a version is stored any more. A canary that was to
+        end by itself is over, unless it is what is asked for: then it goes on.
 
         Raises
         ------
@@ -157,28 +176,57 @@ class RoutingService:
         VersionError
             If a version is not served by every Triton, or does not answer its golden tile there.
         InputError
-            If the challenger is the champion.
+            If the challenger is the champion, or a shadow is to end by itself.
         """
         self._known(name)
         trial = new.challenger
+        if trial is not None and trial.automatic and trial.mode != "canary":
+            raise InputError(
+                "shadow-is-automatic", "challenger.automatic", "only a canary ends by itself"
+            )
         if trial is not None and trial.version == new.champion:
             raise InputError(
                 "challenger-is-champion", "challenger.version", "name another version than champion"
             )
-        await self._prove("champion", new.champion)
+        await self.prove("champion", new.champion)
         if trial is not None:
-            await self._prove("challenger.version", trial.version)
+            await self.prove("challenger.version", trial.version)
         async with self._database.transaction() as connection:
-            route, promoted = await change_route(connection, name, new)
-            if promoted:
-                event_id = uuid7()
-                event = promoted_event(route, event_id, self._event_source)
-                await insert_event(connection, event_id, PROMOTED, event)
-        self._route.forget()
+            canary = await hold_running(connection, name)
+            route = await find_route(connection, name)
+            if route is None or not _goes_on(canary, new):
+                if canary is not None:
+                    await self._book.end(connection, canary, "ended", _changed_to(new))
+                if trial is not None and trial.automatic:
+                    await self._book.begin(connection, name, new.champion, trial.version)
+                    first = msgspec.structs.replace(trial, fraction=self._book.plan.fractions[0])
+                    new = msgspec.structs.replace(new, challenger=first)
+                route = await self.write(connection, new)
+        self.forget()
         self._outbox.wake()
         return route
 
-    async def _prove(self, field: str, version: int) -> None:
+    async def write(self, connection: Connection, new: RouteIn) -> Route:
+        """Set the route in a transaction, with the event; call `forget` once it is committed."""
+        route, promoted = await change_route(connection, self._models.name, new)
+        if promoted:
+            event_id = uuid7()
+            event = promoted_event(route, event_id, self._event_source)
+            await insert_event(connection, event_id, PROMOTED, event)
+        return route
+
+    def forget(self) -> None:
+        """Look at the route anew for the next run."""
+        self._route.forget()
+
+    async def prove(self, field: str, version: int) -> None:
+        """Have a version answer its golden tile on every instance of every Triton.
+
+        Raises
+        ------
+        VersionError
+            If one does not; it names the field.
+        """
         try:
             proofs = await self._models.prove(await self._models.get(version))
         except GatewayError as error:
@@ -207,6 +255,23 @@ class RoutingService:
         if name != self._models.name:
             raise NotFoundError(f"the model here is {self._models.name!r}, not {name!r}")
         return name
+
+
+def _goes_on(canary: StoredCanary | None, new: RouteIn) -> bool:
+    """Whether a canary that is under way is what is asked for."""
+    trial = new.challenger
+    return (
+        canary is not None
+        and trial is not None
+        and trial.automatic
+        and (new.champion, trial.version) == (canary.champion, canary.challenger)
+    )
+
+
+def _changed_to(new: RouteIn) -> str:
+    trial: Challenger | None = new.challenger
+    beside = "nothing" if trial is None else f"version {trial.version} as {trial.mode}"
+    return f"the route was changed: version {new.champion} is the champion, with {beside} beside it"
 
 
 def _is_named(wanted: Wanted) -> TypeGuard[int | Literal["challenger"]]:

@@ -29,6 +29,7 @@ from astrotriton.gateway.observability.metrics import (
     measure_parts,
     stage,
 )
+from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
@@ -109,7 +110,7 @@ class ScoringService:
         How many pictures of a run's detections are kept.
     inference, models, routing, shadow, database, outbox
         What a run needs.
-    recorder, sampler
+    recorder, sampler, canary
         What is told of it.
     """
 
@@ -127,6 +128,7 @@ class ScoringService:
         outbox: OutboxPublisher,
         recorder: Recorder,
         sampler: DriftSampler,
+        canary: CanaryJournal,
     ) -> None:
         self._event_source = event_source
         self._event_detections = event_detections
@@ -139,6 +141,7 @@ class ScoringService:
         self._outbox = outbox
         self._recorder = recorder
         self._sampler = sampler
+        self._canary = canary
 
     async def pending(self, submission: Submission, caller: str, key: str | None) -> PendingRun:
         """A new run, not yet scored."""
@@ -207,19 +210,28 @@ class ScoringService:
         wanted = submission.request.model_version
         sticky = submission.request.exposure_id or pending.exposure_digest
         choice = await self._routing.choose(wanted, sticky)
+        failed: int | None = None
         while True:
             try:
                 run = await self._run(submission, pending, choice, progress)
                 break
             except _ReplacedError:
-                choice = await self._routing.choose(wanted, sticky, fresh=True)
+                failed, choice = None, await self._routing.choose(wanted, sticky, fresh=True)
             except GatewayError as error:
                 # The version may have been replaced meanwhile, and even unloaded.
                 previous, choice = choice, await self._routing.choose(wanted, sticky, fresh=True)
-                if choice.version == previous.version:
-                    seconds = time.perf_counter() - pending.began
-                    self._recorder.run_failed(choice.version, error.code, seconds)
+                if choice.version not in (previous.version, failed):
+                    continue
+                seconds = time.perf_counter() - pending.began
+                self._recorder.run_failed(previous.version, error.code, seconds)
+                if choice.fallback is None or failed is not None:
                     raise
+                # What a canary fails, the champion answers.
+                failed, choice = choice.version, Choice(wanted, choice.fallback)
+        if run is not None and failed is not None:
+            self._canary.failed(failed)
+        elif run is not None and wanted is None:
+            self._canary.answered(choice.version, run.tiles, pending.parts.get("infer", 0.0))
         if run is not None and choice.shadow is not None:
             self._shadow.offer(submission, run, choice.shadow)
         return run

@@ -1,10 +1,10 @@
-"""Challengers in the shadow: they score what the champion answered, and nobody waits for them."""
+"""Versions in the shadow: they score what another one answered, and nobody waits for them."""
 
 import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,13 @@ from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
 from astrotriton.gateway.periodic import work_off
 from astrotriton.gateway.services.admission import Admission
+from astrotriton.gateway.services.canary.journal import CanaryJournal, ScoredByBoth
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.shadow import Comparison, insert_comparison
-from astrotriton.wire.detections import Detection
+from astrotriton.wire.detections import Detection, ScoredDetection
 from astrotriton.wire.runs import InferResponse
 
 _WAITING = 2
@@ -44,6 +45,8 @@ class ShadowService:
         Says whether callers wait.
     inference, models, database
         What scoring needs.
+    canary
+        What is told of exposures that both versions of a canary scored.
     """
 
     def __init__(
@@ -53,15 +56,17 @@ class ShadowService:
         inference: InferenceService,
         models: ModelService,
         database: Database,
+        canary: CanaryJournal,
     ) -> None:
         self._admission = admission
         self._inference = inference
         self._models = models
         self._database = database
+        self._canary = canary
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue(_WAITING)
 
     def offer(self, submission: Submission, run: InferResponse, version: int) -> None:
-        """Let a challenger score an exposure too, if there is room."""
+        """Let another version score an exposure too, if there is room."""
         held = ExitStack()
         try:
             if self._admission.crowded or self._jobs.full():
@@ -86,6 +91,10 @@ class ShadowService:
                     connection, model.id, model.ref, model.card_json, model.card_digest
                 )
                 await insert_comparison(connection, job.run.run_id, model.id, comparison)
+                sources = scored_by_both(job.run, scored.detections, model.card.nms_radius)
+                await self._canary.scored_by_both(
+                    connection, job.run.model.version, job.version, sources
+                )
         SHADOW_RUNS.labels("compared").inc()
 
     def _failed(self, job: _Job, error: Exception) -> None:
@@ -96,11 +105,33 @@ class ShadowService:
         )
 
 
+def scored_by_both(
+    run: InferResponse, detections: list[Detection], radius: float
+) -> list[ScoredByBoth]:
+    """Every source that was answered, or that another version found within the same exposure."""
+    ours, theirs = _kept(run.detections), _kept(detections)
+    partner = dict(_pairs(ours, theirs, radius))
+    found = [
+        ScoredByBoth(
+            one.id,
+            one.confidence or 0.0,
+            (other.confidence or 0.0) if other else 0.0,
+            one.is_real,
+            other is not None and other.is_real,
+        )
+        for i, one in enumerate(ours)
+        for other in (theirs[partner[i]] if i in partner else None,)
+    ]
+    alone = set(range(len(theirs))) - set(partner.values())
+    return found + [
+        ScoredByBoth(None, 0.0, theirs[j].confidence or 0.0, False, theirs[j].is_real)
+        for j in sorted(alone)
+    ]
+
+
 def compare(run: InferResponse, detections: list[Detection], radius: float) -> Comparison:
-    """A challenger's detections beside those answered, as `compare_kept` takes them."""
-    ours = [d for d in run.detections if d.outcome == "kept"]
-    theirs = [d for d in detections if d.outcome == "kept"]
-    return compare_kept(ours, theirs, radius)
+    """Another version's detections beside those answered, as `compare_kept` takes them."""
+    return compare_kept(_kept(run.detections), _kept(detections), radius)
 
 
 class Placed(Protocol):
@@ -118,12 +149,7 @@ class Placed(Protocol):
 
 def compare_kept(ours: Sequence[Placed], theirs: Sequence[Placed], radius: float) -> Comparison:
     """What two versions scored of one exposure; pairs lie within ``radius`` pixels."""
-    here, there = (
-        np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
-    )
-    # The closest go first.
-    twin = match(here, -nearest(here, there, radius).distance, there, radius)
-    pairs = [(i, j) for i, j in enumerate(twin.tolist()) if j >= 0]
+    pairs = _pairs(ours, theirs, radius)
     differences = [
         abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in pairs
     ]
@@ -136,3 +162,22 @@ def compare_kept(ours: Sequence[Placed], theirs: Sequence[Placed], radius: float
         mean_difference=float(np.mean(differences)) if pairs else None,
         largest_difference=max(differences, default=None),
     )
+
+
+_Found = TypeVar("_Found", ScoredDetection, Detection)
+
+
+def _kept(found: list[_Found]) -> list[_Found]:
+    return [one for one in found if one.outcome == "kept"]
+
+
+def _pairs(
+    ours: Sequence[Placed], theirs: Sequence[Placed], radius: float
+) -> list[tuple[int, int]]:
+    """Which are the same source: their places in the two lists."""
+    here, there = (
+        np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
+    )
+    # The closest go first.
+    twin = match(here, -nearest(here, there, radius).distance, there, radius)
+    return [(i, j) for i, j in enumerate(twin.tolist()) if j >= 0]

@@ -15,6 +15,7 @@ from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.services.datasets import source_of
 from astrotriton.gateway.services.models import ModelService, ServedModel
+from astrotriton.gateway.storage.canaries import find_unlogged_step, set_step_logged
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.performance import find_measured
 from astrotriton.gateway.storage.tracking import (
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class TrackingService:
-    """Logs every minute of every version, and every validation, once.
+    """Logs every minute of every version, every validation, and every step of canaries, once.
 
     What is to be logged waits in PostgreSQL, where all gateways measure; one of them logs it. So
     nothing is lost while MLflow is away, as long as that is less than a week, and nobody waits for
@@ -97,6 +98,8 @@ class TrackingService:
         runs = self._runs
 
         async def log_all() -> None:
+            while await self._log_canary(runs):
+                pass
             await self._log_minutes(runs)
             while await self._log_validation(runs):
                 pass
@@ -164,6 +167,28 @@ class TrackingService:
             params = {f"limit_{k}": v for k, v in self._limits.model_dump().items()}
             run_id = await self._ask(lambda: runs.log_validation(found, result.source, params))
             await set_logged(connection, found.id, run_id)
+        return True
+
+    async def _log_canary(self, runs: MlflowRuns) -> bool:
+        """Log the oldest step of a canary that MLflow has not got; whether there was one."""
+        since = datetime.now(UTC) - WAITING
+        async with self._database.transaction() as connection:
+            # In order, so one gateway at a time; no version is 0.
+            if not await hold_tracking(connection, self._models.name, 0):
+                return False
+            found = await find_unlogged_step(connection, self._models.name, since)
+            if found is None:
+                return False
+            run_id = await self._ask(
+                lambda: runs.log_canary(
+                    str(found.canary_id),
+                    found.name,
+                    (found.champion, found.challenger),
+                    found.number,
+                    found.step,
+                )
+            )
+            await set_step_logged(connection, found.id, run_id)
         return True
 
     async def _params(self, version: int) -> dict[str, object]:

@@ -9,7 +9,7 @@ from astrotriton.gateway.storage.database import Connection
 from astrotriton.gateway.storage.shadow import Comparison
 
 
-class Kept(NamedTuple):
+class KeptSource(NamedTuple):
     """A source that a run scored: its place in pixels, its confidence and its verdict."""
 
     x: float
@@ -66,7 +66,7 @@ async def find_twins(
     return [(row["a_id"], row["b_id"]) for row in rows]
 
 
-async def find_kept(connection: Connection, runs: Sequence[UUID]) -> dict[UUID, list[Kept]]:
+async def find_kept(connection: Connection, runs: Sequence[UUID]) -> dict[UUID, list[KeptSource]]:
     """The sources that runs have scored."""
     rows = await connection.fetch(
         """
@@ -75,7 +75,9 @@ async def find_kept(connection: Connection, runs: Sequence[UUID]) -> dict[UUID, 
         """,
         runs,
     )
-    found: dict[UUID, list[Kept]] = {run: [] for run in runs}
+    found: dict[UUID, list[KeptSource]] = {run: [] for run in runs}
     for row in rows:
-        found[row["run_id"]].append(Kept(row["x"], row["y"], row["confidence"], row["is_real"]))
+        found[row["run_id"]].append(
+            KeptSource(row["x"], row["y"], row["confidence"], row["is_real"])
+        )
     return found

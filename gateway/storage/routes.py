@@ -9,11 +9,19 @@ _COLUMNS = """
     model_name, champion, challenger, challenger_mode, challenger_fraction, previous_champion,
     updated_at
 """
+_AUTOMATIC = """
+    EXISTS (
+        SELECT FROM canaries
+        WHERE canaries.model_name = routes.model_name AND status = 'running'
+    ) AS automatic
+"""
 
 
 async def find_route(connection: Connection, name: str) -> Route | None:
     """The route of a model; None if it has none."""
-    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM routes WHERE model_name = $1", name)
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS}, {_AUTOMATIC} FROM routes WHERE model_name = $1", name
+    )
     return _route(row)
 
 
@@ -54,7 +62,7 @@ async def change_route(connection: Connection, name: str, new: RouteIn) -> tuple
             challenger_fraction = excluded.challenger_fraction,
             previous_champion = excluded.previous_champion,
             updated_at = excluded.updated_at
-        RETURNING {_COLUMNS}
+        RETURNING {_COLUMNS}, {_AUTOMATIC}
         """,
         name,
         new.champion,
@@ -77,6 +85,7 @@ def _route(row: Record | None) -> Route | None:
             version=row["challenger"],
             mode=row["challenger_mode"],
             fraction=row["challenger_fraction"],
+            automatic=row["automatic"],
         )
     return Route(
         name=row["model_name"],

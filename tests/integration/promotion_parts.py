@@ -142,6 +142,16 @@ def whole_stack(folder: Path) -> Iterator[Site]:
                 "ASTROTRITON_MODEL_NAME": NAME,
                 "ASTROTRITON_INPUT_SIZE": "[64, 64]",
                 "ASTROTRITON_MAX_RUNS": "4",
+                # Automatic canaries of a few seconds; the versions of these tests are not equal.
+                "ASTROTRITON_CANARY_STEPS": "[0.3, 1.0]",
+                "ASTROTRITON_CANARY_PAIRS": "1",
+                "ASTROTRITON_CANARY_EXPOSURES": "3",
+                "ASTROTRITON_CANARY_RUNS": "2",
+                "ASTROTRITON_CANARY_LEAST_SECONDS": "0",
+                "ASTROTRITON_CANARY_INTERVAL": "0.2",
+                "ASTROTRITON_CANARY_DISAGREEMENT": "0.9",
+                "ASTROTRITON_CANARY_SCORE_SHIFT": "0.24",
+                "ASTROTRITON_CANARY_LATENCY_RATIO": "10",
             }
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in environment.items():

@@ -524,6 +524,49 @@ def command(site: Site, monkeypatch):
 
 
 @pytest.mark.promotion
+@pytest.mark.usefixtures("one_replica")
+def test_a_canary_ends_by_itself_and_its_command_may_die(site: Site, command):
+    site.release(2, Role(mode="shadow", fraction=0.1))  # its gates are then on record
+    promotion.withdraw(NAME, site.serving())
+    client = Client(site.gateway.url)
+    auto = ("promote", "2", "--canary", "auto")
+
+    def seen():
+        return site.gateway.canary(NAME)
+
+    def killed_once_it_runs() -> None:
+        with subprocess.Popen([sys.executable, "-m", "astrotriton", *auto]) as waiting:
+            while (canary := seen()) is None or canary.status != "running":
+                assert waiting.poll() is None
+                time.sleep(0.05)
+            waiting.kill()
+
+    # Nobody asks anything, so that it waits; a change of the route ends it.
+    killed_once_it_runs()
+    assert command("rollback", "--challenger")["live"]["challenger"] is None
+    assert seen().status == "ended"
+    assert registry.aliases(NAME) == {"champion": 1}
+
+    killed_once_it_runs()
+    with client.asking():
+        while seen().status == "running":
+            time.sleep(0.1)
+        assert seen().status == "promoted", seen().reason
+        # The route has decided; what is noted follows.
+        assert site.gateway.route(NAME).champion == 2
+        assert registry.aliases(NAME) == {"champion": 1, "challenger": 2}
+        assert any("by its canary" in one for one in command("models")["mismatches"])
+        live = command(*auto)["live"]
+        client.wait_for(2)
+    assert (live["champion"], live["previous_champion"], live["challenger"]) == (2, 1, None)
+    assert registry.aliases(NAME) == {"champion": 2, "previous_champion": 1}
+    assert command("models")["mismatches"] == []
+    assert {answer.status for answer in client.answers} == {200}
+    assert command("rollback")["live"]["champion"] == 1
+    reset(site, 2)
+
+
+@pytest.mark.promotion
 def test_command_line(site: Site, command):
     before = site.state()
     # Trained on other skies than those that the command validates on.

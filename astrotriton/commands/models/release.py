@@ -1,7 +1,8 @@
 """Commands that bring a version into service, back out of it, and show what is where."""
 
 import os
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
@@ -25,6 +26,26 @@ from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, 
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.models import served_name
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from astrotriton.export.promotion import Serving
+    from astrotriton.export.registry import RegisteredVersion
+    from astrotriton.export.release import Released, Role
+
+
+class _Share(click.ParamType[float | Literal["auto"]]):
+    """A share of the runs, or ``auto``."""
+
+    name = "FRACTION|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Literal["auto"]:
+        if value == "auto":
+            return "auto"
+        return click.FloatRange(0.0, 1.0, min_open=True).convert(value, param, ctx)
+
 
 @click.command(epilog=EXIT_CODES)
 @click.argument("model")
@@ -36,9 +57,10 @@ from astrotriton.wire.models import served_name
 )
 @click.option(
     "--canary",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
-    metavar="FRACTION",
-    help="Only answer this share of the runs with MODEL.",
+    type=_Share(),
+    metavar="FRACTION|auto",
+    help="Only answer this share of the runs with MODEL. `auto`: the gateway raises the share step "
+    "by step and makes MODEL the champion, or sends it back; the command waits for it.",
 )
 @click.option(
     "--plan",
@@ -54,7 +76,7 @@ from astrotriton.wire.models import served_name
 def promote(
     model: str,
     shadow: float | None,
-    canary: float | None,
+    canary: float | Literal["auto"] | None,
     only_plan: bool,
     require_approval: bool,
     approval_timeout: float,
@@ -82,18 +104,17 @@ def promote(
         quiet()
         registered = known_version(model)
         from astrotriton.export.approval import Wait
-        from astrotriton.export.release import Role, release
+        from astrotriton.export.release import Released, Role, release
 
+        trial = trial_of(fields, calibration_fields, report)
         role = Role()
-        if shadow is not None:
-            role = Role(mode="shadow", fraction=shadow)
+        if canary == "auto":
+            # The gateway sets the share itself.
+            role = Role(mode="canary", fraction=1.0, automatic=True)
         elif canary is not None:
             role = Role(mode="canary", fraction=canary)
-        trial = trial_of(fields, calibration_fields, report)
-        if require_approval:
-            # A request that hangs must not hold up the wait for minutes.
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        elif shadow is not None:
+            role = Role(mode="shadow", fraction=shadow)
         if only_plan:
             from astrotriton.export.plan import plan
 
@@ -104,21 +125,66 @@ def promote(
             return
         from astrotriton.training.exposures import golden_tiles
 
-        released = release(
-            registered.uri,
-            serving,
-            golden_tiles,
-            trial,
-            role,
-            precision=precision,
-            on_progress=report.progress,
-            approval=Wait(timeout=3600.0 * approval_timeout) if require_approval else None,
-        )
+        approval = None
+        if require_approval:
+            # A request that hangs must not hold up the wait for minutes.
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+            approval = Wait(timeout=3600.0 * approval_timeout)
+
+        def released_as(role: Role, approval: Wait | None = None) -> Released:
+            return release(
+                registered.uri,
+                serving,
+                golden_tiles,
+                trial,
+                role,
+                precision=precision,
+                on_progress=report.progress,
+                approval=approval,
+            )
+
+        if role.automatic:
+            released = _by_canary(
+                registered, serving, partial(released_as, role, approval), released_as, report
+            )
+        else:
+            released = released_as(role, approval)
         report.result(
             f"{gates_text(released.manifest)}\n{live_text(released.live)}",
             live=msgspec.to_builtins(released.live),
             manifest=msgspec.to_builtins(released.manifest),
         )
+
+
+def _by_canary(
+    registered: "RegisteredVersion",
+    serving: "Serving",
+    begun: "Callable[[], Released]",
+    released_as: "Callable[[Role], Released]",
+    report: Report,
+) -> "Released":
+    """Have a canary make a version the champion, and note what it comes to.
+
+    Called anew, it waits for the one that is under way, or notes what that has come to. A person
+    who is asked has approved before the canary begins.
+    """
+    from astrotriton.export import canary, promotion
+    from astrotriton.export.errors import CanaryError, ServingError
+    from astrotriton.export.release import Role
+
+    name, version = registered.name, registered.version
+    if serving.gateway is None:
+        raise ServingError("a canary needs a gateway that owns it: set ASTROTRITON_GATEWAY_URL")
+    if not canary.is_over(name, version, serving.gateway):
+        begun()
+        try:
+            canary.wait(name, version, serving.gateway, report.progress)
+        except CanaryError as error:
+            promotion.withdraw(name, serving, on_progress=report.progress)
+            error.add_note("the champion is the one before, and its challenger is unloaded")
+            raise
+    return released_as(Role())
 
 
 @click.command(epilog=EXIT_CODES)

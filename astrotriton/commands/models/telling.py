@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from astrotriton.export.errors import (
+    CanaryError,
     ConversionError,
     ExportError,
     GateError,
@@ -36,10 +37,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 #: The end of each command's help.
 EXIT_CODES = f"""
 Exit code 0: done. {FAULT}: a fault. {UNKNOWN}: no such option, model or version. {REFUSED}: refused
-by a gate or a person, or a model that cannot be served. {NOT_LIVE}: a Triton or the gateway would
-not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the route changed or
-where not everything could be put back; it says what is live, and the same command again finishes
-it. {UNAPPROVED}: nobody approved it in time; the same command waits again.
+by a gate, a person or its canary, or a model that cannot be served. {NOT_LIVE}: a Triton or the
+gateway would not take it; everything is as it was. {UNFINISHED}: it stopped half-way, after the
+route changed or where not everything could be put back; it says what is live, and the same command
+again finishes it. {UNAPPROVED}: nobody approved it in time; the same command waits again.
 """
 
 
@@ -61,7 +62,7 @@ class Report:
     def fail(self, error: ExportError) -> NoReturn:
         """End the command with its error."""
         code = FAULT
-        if isinstance(error, (GateError, ConversionError, LoadError, RejectedError)):
+        if isinstance(error, (GateError, CanaryError, ConversionError, LoadError, RejectedError)):
             code = REFUSED
         elif isinstance(error, ServingError):
             code = NOT_LIVE

@@ -1,6 +1,7 @@
 """The pages of versions: how they do, what they can do, and whether the sky has changed."""
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -159,11 +160,13 @@ class VersionPages(PageController):
     ) -> Template:
         """The parts that the service needs, the canary, the route, and the outbox."""
         health = await context.health.dependencies()
-        route, no_route = None, ""
+        route, no_route, canary = None, "", None
         try:
             route = await context.routing.get(context.model)
         except GatewayError as error:
             no_route = error.detail
+        with suppress(GatewayError):
+            canary = await context.canary.get(context.model)
         return page(
             request,
             "system",
@@ -171,6 +174,7 @@ class VersionPages(PageController):
             health=health,
             route=route,
             no_route=no_route,
+            canary=canary,
         )
 
     @get("/{rest:path}")

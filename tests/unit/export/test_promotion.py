@@ -14,15 +14,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from astrotriton.export import digests, promotion, registry
+from astrotriton.export import canary, digests, promotion, registry
 from astrotriton.export.champions import Champions, champions_of
 from astrotriton.export.errors import (
+    CanaryError,
     RegistryError,
     ServingError,
     UnfinishedError,
     UnknownVersionError,
 )
-from astrotriton.export.gateway_routes import Challenger, Route, UncertainError
+from astrotriton.export.gateway_routes import Canary, Challenger, Route, UncertainError
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.promotion import Live, Serving
 from astrotriton.export.repository import Repository
@@ -51,6 +52,8 @@ class World:
     #: Raises what shall go wrong at a call.
     fault: Callable[[str], None] = lambda call: None
     url: str = "http://gateway"
+    #: What the gateway tells of its last canary that was to end by itself.
+    canary: Canary | None = None
 
     def call(self, call: str) -> None:
         self.calls.append(call)
@@ -96,6 +99,10 @@ class Gateway:
 
     def route(self, name: str) -> Route | None:
         return self.world.route
+
+    def canary(self, name: str) -> Canary | None:
+        self.world.fault("canary")
+        return self.world.canary
 
     def set_route(self, name: str, route: Route) -> Route:
         self.world.call(f"route {route.champion}")
@@ -572,3 +579,109 @@ def test_what_a_version_is_measured_against(live):
 def test_a_version_without_a_number_is_no_version(live):
     with pytest.raises(ValueError, match="has no version"):
         promotion.promote(samples.card(NAME), live.serving())
+
+
+def tried(status: str, **changes: Any) -> Canary:
+    """Version 2 beside version 1, as the gateway tells of it."""
+    given = {"fraction": 0.25, "reason": "lost: it finds less"} | changes
+    return Canary(champion=1, challenger=2, status=status, **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def on_trial(live) -> World:
+    """Version 2 has begun a canary that ends by itself."""
+    card = live.repository.read(NAME, 2)
+    promotion.challenge(card, live.serving(), "canary", 1.0, automatic=True)
+    assert live.route.challenger == Challenger(
+        version=2, mode="canary", fraction=1.0, automatic=True
+    )
+    live.canary = tried("running")
+    live.calls.clear()
+    return live
+
+
+@pytest.fixture
+def went_through(on_trial) -> World:
+    """The gateway has made it the champion, and nobody has noted that."""
+    on_trial.route, on_trial.canary = Route(champion=2), tried("promoted")
+    assert champions_of(NAME, on_trial.repository) == Champions(versions=[1], challenger=2)
+    assert on_trial.loaded == {address: [1, 2] for address in ADDRESSES}
+    return on_trial
+
+
+def test_what_a_canary_has_come_to_is_noted_by_its_command(went_through):
+    card = went_through.repository.read(NAME, 2)
+    done = promotion.promote(card, went_through.serving(), judged_against=1)
+    assert (done.champion, done.previous_champion, done.challenger) == (2, 1, None)
+    assert champions_of(NAME, went_through.repository).versions == [1, 2]
+    assert went_through.aliases == {"previous_champion": 1, "champion": 2}
+    assert canary.is_over(NAME, 2, Gateway(went_through))
+    assert not canary.is_over(NAME, 3, Gateway(went_through))
+
+
+def test_what_a_canary_has_come_to_is_noted_with_the_aliases(went_through):
+    assert promotion.mend_aliases(NAME, went_through.serving()) == []
+    assert champions_of(NAME, went_through.repository) == Champions(versions=[1, 2])
+    assert went_through.aliases == {"previous_champion": 1, "champion": 2}
+
+
+def test_a_rollback_or_another_promotion_goes_from_what_a_canary_has_come_to(went_through):
+    assert went_through.promote(3).previous_champion == 2
+    assert champions_of(NAME, went_through.repository).versions == [1, 2, 3]
+
+
+def test_a_rollback_goes_back_from_what_a_canary_has_come_to(went_through):
+    assert promotion.rollback(NAME, went_through.serving()).champion == 1
+    assert went_through.route == FIRST
+    assert champions_of(NAME, went_through.repository) == Champions(versions=[1])
+
+
+def test_one_that_was_sent_back_is_forgotten_by_its_command_or_with_the_aliases(on_trial):
+    on_trial.route, on_trial.canary = FIRST, tried("sent-back")
+    promotion.mend_aliases(NAME, on_trial.serving())
+    assert champions_of(NAME, on_trial.repository) == Champions(versions=[1])
+    assert on_trial.aliases == {"champion": 1}
+
+
+def test_aliases_are_mended_without_a_gateway_too(on_trial):
+    def fault(call: str) -> None:
+        if call == "canary":
+            raise UncertainError("no answer")
+
+    on_trial.fault, on_trial.route = fault, FIRST
+    promotion.mend_aliases(NAME, on_trial.serving())
+    assert on_trial.aliases == {"champion": 1, "challenger": 2}
+
+
+def test_a_canary_that_is_under_way_changes_no_note(on_trial):
+    promotion.mend_aliases(NAME, on_trial.serving())
+    assert champions_of(NAME, on_trial.repository) == Champions(versions=[1], challenger=2)
+
+
+def test_who_waits_is_told_how_far_it_is_and_how_it_ends(on_trial, monkeypatch):
+    told: list[str] = []
+    states = iter([UncertainError("away"), tried("running", fraction=0.5), tried("promoted")])
+
+    def next_state(self: Gateway, name: str) -> Canary:
+        state = next(states)
+        if isinstance(state, Exception):
+            raise state
+        return state
+
+    monkeypatch.setattr(Gateway, "canary", next_state)
+    canary.wait(NAME, 2, Gateway(on_trial), told.append, pause=0.0)
+    assert told == ["the canary goes on unseen: away", "version 2 answers 50% of the runs"]
+
+
+@pytest.mark.parametrize(
+    ("state", "fault", "message"),
+    [
+        (tried("sent-back"), CanaryError, "version 2 was sent back by lost"),
+        (tried("ended", reason="the route was changed"), ServingError, "the route was changed"),
+        (None, ServingError, "not on trial any more"),
+    ],
+)
+def test_who_waits_is_told_why_it_ended_otherwise(on_trial, state, fault, message):
+    on_trial.canary = state
+    with pytest.raises(fault, match=message):
+        canary.wait(NAME, 2, Gateway(on_trial), lambda _: None, pause=0.0)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from astrotriton.detection.image.exposure import Limits
+from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.gateway.services.models import ModelService
-from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.gateway.services.scoring import ScoringService
 from astrotriton.settings import ModelConfig
 from tests.unit.gateway.services.memory import Memory, keep_in_memory
@@ -20,6 +20,7 @@ from tests.unit.gateway.services.stand_ins import (
     model_service,
     network,
     publish,
+    routing_service,
 )
 
 
@@ -72,18 +73,23 @@ def shadow() -> Told:
 
 
 @pytest.fixture
-def scoring(memory, models, inference, outbox, told, shadow) -> ScoringService:
-    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+def journal(memory) -> CanaryJournal:
+    return CanaryJournal(memory)
+
+
+@pytest.fixture
+def scoring(memory, models, inference, outbox, told, shadow, journal) -> ScoringService:
     return ScoringService(
         event_source=SOURCE,
         event_detections=2,
         cutouts=1,
         inference=inference,
         models=models,
-        routing=routing,
+        routing=routing_service(memory, models, outbox),
         shadow=shadow,
         database=memory,
         outbox=outbox,
         recorder=told,
         sampler=told,
+        canary=journal,
     )

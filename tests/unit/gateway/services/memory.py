@@ -23,7 +23,8 @@ from astrotriton.detection.quality.drift import FALSE_ALARMS
 from astrotriton.gateway import services
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch
-from astrotriton.gateway.storage.agreement import Kept
+from astrotriton.gateway.storage.agreement import KeptSource
+from astrotriton.gateway.storage.canaries import Kept, Seen, Source, StoredCanary, Unlogged
 from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
 from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
@@ -33,6 +34,7 @@ from astrotriton.gateway.storage.runs import RunSummary
 from astrotriton.gateway.storage.shadow import Comparison
 from astrotriton.gateway.storage.tracking import ServedRun
 from astrotriton.gateway.storage.validations import Result
+from astrotriton.wire.canary import CanaryStep
 from astrotriton.wire.drift import DriftCheck, Report
 from astrotriton.wire.fields import Window
 from astrotriton.wire.models import ModelRef, Route, RouteIn, VersionRef
@@ -59,6 +61,11 @@ class Memory:
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     routes: dict[str, Route] = field(default_factory=dict)
+    canaries: dict[UUID, StoredCanary] = field(default_factory=dict)
+    canary_steps: list[tuple[UUID, CanaryStep]] = field(default_factory=list)
+    canary_seen: list[tuple[UUID, Seen]] = field(default_factory=list)
+    canary_sources: dict[UUID, Source] = field(default_factory=dict)
+    steps_logged: list[int] = field(default_factory=list)
     runs: dict[UUID, InferResponse] = field(default_factory=dict)
     callers: dict[UUID, str] = field(default_factory=dict)
     features: dict[UUID, list[float] | None] = field(default_factory=dict)
@@ -74,7 +81,7 @@ class Memory:
     shadowed: dict[tuple[int, int], list[Comparison]] = field(default_factory=dict)
     #: Runs of two versions on the same exposure, and the sources that each has scored.
     twins: list[tuple[UUID, UUID]] = field(default_factory=list)
-    kept: dict[UUID, list[Kept]] = field(default_factory=dict)
+    kept: dict[UUID, list[KeptSource]] = field(default_factory=dict)
     measured: dict[tuple[UUID, datetime, int, str], MeasuredMinute] = field(default_factory=dict)
     counted: list[tuple[int, Counted]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -228,6 +235,116 @@ async def change_route(memory: Memory, name: str, new: RouteIn) -> tuple[Route, 
         updated_at=datetime.now(UTC),
     )
     return memory.routes[name], promoted
+
+
+@_stands_in_for("canaries")
+async def find_running(memory: Memory, name: str) -> StoredCanary | None:
+    found = (c for c in memory.canaries.values() if (c.name, c.status) == (name, "running"))
+    return next(found, None)
+
+
+@_stands_in_for("canaries")
+async def hold_running(memory: Memory, name: str, *, wait: bool = True) -> StoredCanary | None:
+    return await find_running(memory, name)
+
+
+@_stands_in_for("canaries")
+async def find_newest(memory: Memory, name: str) -> StoredCanary | None:
+    return next((c for c in reversed(memory.canaries.values()) if c.name == name), None)
+
+
+@_stands_in_for("canaries")
+async def insert_canary(
+    memory: Memory, canary_id: UUID, name: str, champion: int, challenger: int, kept: Kept
+) -> None:
+    assert await find_running(memory, name) is None
+    memory.canaries[canary_id] = StoredCanary(
+        id=canary_id,
+        name=name,
+        champion=champion,
+        challenger=challenger,
+        status="running",
+        step=0,
+        step_began_at=datetime.now(UTC),
+        kept=kept,
+        reason="it has begun",
+        began_at=datetime.now(UTC),
+        finished_at=None,
+    )
+
+
+@_stands_in_for("canaries")
+async def set_seen(memory: Memory, canary_id: UUID, kept: Kept, reason: str) -> None:
+    memory.canaries[canary_id] = memory.canaries[canary_id]._replace(kept=kept, reason=reason)
+
+
+@_stands_in_for("canaries")
+async def set_step(memory: Memory, canary_id: UUID, step: int, kept: Kept) -> None:
+    memory.canaries[canary_id] = memory.canaries[canary_id]._replace(
+        step=step, step_began_at=datetime.now(UTC), kept=kept
+    )
+
+
+@_stands_in_for("canaries")
+async def finish_canary(memory: Memory, canary_id: UUID, status: Any, reason: str) -> None:
+    memory.canaries[canary_id] = memory.canaries[canary_id]._replace(
+        status=status, reason=reason, finished_at=datetime.now(UTC)
+    )
+    memory.canary_seen = []
+    memory.canary_sources = {}
+
+
+@_stands_in_for("canaries")
+async def insert_step(memory: Memory, canary_id: UUID, step: CanaryStep) -> None:
+    memory.canary_steps.append((canary_id, step))
+
+
+@_stands_in_for("canaries")
+async def list_steps(memory: Memory, canary_id: UUID) -> list[CanaryStep]:
+    return [step for of, step in memory.canary_steps if of == canary_id]
+
+
+@_stands_in_for("canaries")
+async def find_unlogged_step(memory: Memory, name: str, since: datetime) -> Unlogged | None:
+    for i, (canary_id, step) in enumerate(memory.canary_steps):
+        if i not in memory.steps_logged:
+            of = memory.canaries[canary_id]
+            return Unlogged(i, i, canary_id, name, of.champion, of.challenger, step)
+    return None
+
+
+@_stands_in_for("canaries")
+async def set_step_logged(memory: Memory, step_id: int, mlflow_run_id: str) -> None:
+    memory.steps_logged.append(step_id)
+
+
+@_stands_in_for("canaries")
+async def insert_seen(memory: Memory, canary_id: UUID, seen: list[tuple[UUID, Seen]]) -> None:
+    if memory.canaries[canary_id].status == "running":
+        memory.canary_seen += seen
+
+
+@_stands_in_for("canaries")
+async def take_seen(memory: Memory, canary_id: UUID) -> list[Seen]:
+    taken, memory.canary_seen = memory.canary_seen, []
+    return [what for _, what in sorted(taken, key=lambda one: one[0])]
+
+
+@_stands_in_for("canaries")
+async def insert_sources(memory: Memory, canary_id: UUID, sources: list[Source]) -> None:
+    if memory.canaries[canary_id].status == "running":
+        memory.canary_sources |= {one.detection_id: one for one in sources}
+
+
+@_stands_in_for("canaries")
+async def take_labelled(memory: Memory, canary_id: UUID) -> list[tuple[float, float, bool]]:
+    found = []
+    for detection_id, given in memory.labels:
+        if given.label in ("real", "artefact"):
+            one = memory.canary_sources.pop(detection_id, None)
+            if one is not None:
+                found.append((one.champion, one.challenger, given.label == "real"))
+    return found
 
 
 @_stands_in_for("outbox")
@@ -484,7 +601,7 @@ async def find_twins(
 
 
 @_stands_in_for("agreement")
-async def find_kept(memory: Memory, runs: list[UUID]) -> dict[UUID, list[Kept]]:
+async def find_kept(memory: Memory, runs: list[UUID]) -> dict[UUID, list[KeptSource]]:
     return {run: memory.kept[run] for run in runs}
 
 

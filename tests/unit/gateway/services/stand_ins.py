@@ -22,19 +22,28 @@ from scipy.special import expit
 from astrotriton.detection.card import TensorSpec, UNetModel
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.reading import read_image
+from astrotriton.detection.quality.canary import Plan, Tolerances
 from astrotriton.detection.quality.golden import Golden, Verdict
 from astrotriton.detection.quality.labelled import ValidationSet
 from astrotriton.detection.sources.candidate_tables import read_candidates
 from astrotriton.gateway.errors import DependencyError
+from astrotriton.gateway.services.canary.book import CanaryBook
 from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.inference import Submission
 from astrotriton.gateway.services.models import ModelFiles, ModelService
+from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.runs import InferRequest
 
 NAME = "unet_astronomical"
 TILE = 128
 SOURCE = EventSource("/here", "http://here:8000/schema/events")
+#: Of canaries that end by themselves.
+BOOK = CanaryBook(
+    Plan(fractions=(0.1, 0.5, 1.0), exposures=2, runs=2, least_seconds=0.0, most_seconds=60.0),
+    Tolerances(),
+    SOURCE,
+)
 
 Tiles = NDArray[np.float32]
 Network = Callable[[Tiles], Tiles]
@@ -222,6 +231,18 @@ def model_service(folder: Path, triton: Tritons, **config: Any) -> ModelService:
     """The real service, on a folder and on stand-ins of Triton."""
     files = ModelFiles(folder, Objects())  # type: ignore[arg-type]
     return ModelService(ModelConfig(**config), files, triton)  # type: ignore[arg-type]
+
+
+def routing_service(memory: Any, models: ModelService, outbox: Any) -> RoutingService:
+    """The real service, in which every exposure of a canary that ends by itself is a pair."""
+    return RoutingService(
+        database=memory,
+        models=models,
+        outbox=outbox,
+        event_source=SOURCE,
+        book=BOOK,
+        canary_pairs=1.0,
+    )
 
 
 def exposure(

@@ -8,7 +8,7 @@ import pytest
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.services.agreement import AgreementService
 from astrotriton.gateway.services.catalogue import CatalogueService
-from astrotriton.gateway.storage.agreement import Kept
+from astrotriton.gateway.storage.agreement import KeptSource
 from astrotriton.gateway.storage.shadow import Comparison
 from astrotriton.wire.models import Route
 from tests.unit.gateway.services.stand_ins import NAME
@@ -39,8 +39,8 @@ async def test_shadows_and_runs_are_added_up(service, memory):
     ours, theirs = uuid4(), uuid4()
     memory.twins = [(ours, theirs)]
     memory.kept = {
-        ours: [Kept(10.0, 10.0, 0.9, True), Kept(50.0, 50.0, 0.2, False)],
-        theirs: [Kept(10.0, 10.0, 0.4, False), Kept(90.0, 50.0, 0.2, False)],
+        ours: [KeptSource(10.0, 10.0, 0.9, True), KeptSource(50.0, 50.0, 0.2, False)],
+        theirs: [KeptSource(10.0, 10.0, 0.4, False), KeptSource(90.0, 50.0, 0.2, False)],
     }
     found = await service.get(f"{NAME}:3", f"{NAME}:4", "1h")
     assert (found.exposures, found.shadowed, found.matched) == (3, 2, 5)

@@ -8,9 +8,8 @@ import pytest
 
 from astrotriton.gateway.services import health
 from astrotriton.gateway.services.health import HealthService
-from astrotriton.gateway.services.routing import RoutingService
 from tests.unit.gateway.services.memory import Event
-from tests.unit.gateway.services.stand_ins import SOURCE, Server
+from tests.unit.gateway.services.stand_ins import Server, routing_service
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def now(monkeypatch):
 
 @pytest.fixture
 def service(memory, models, triton, outbox) -> HealthService:
-    routing = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+    routing = routing_service(memory, models, outbox)
     return HealthService(
         database=memory, models=models, routing=routing, triton=triton, outbox=outbox, interval=60.0
     )

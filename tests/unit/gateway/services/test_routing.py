@@ -17,17 +17,17 @@ from astrotriton.gateway.services.routing import Choice, RoutingService
 from astrotriton.wire.models import Challenger, Route, RouteIn
 from tests.unit.gateway.services.stand_ins import (
     NAME,
-    SOURCE,
     Server,
     model_service,
     network,
     publish,
+    routing_service,
 )
 
 
 @pytest.fixture
 def service(memory, models, outbox) -> RoutingService:
-    return RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+    return routing_service(memory, models, outbox)
 
 
 def routed(memory, champion=3, previous=None, **trial) -> None:
@@ -52,7 +52,7 @@ async def test_without_a_route_the_settings_choose(service):
 
 async def test_the_settings_may_name_a_version(memory, folder, triton, outbox):
     models = model_service(folder, triton, model_version="3")
-    service = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+    service = routing_service(memory, models, outbox)
     assert (await service.choose(None, "night")).version == 3
     del triton.networks[3]
     with pytest.raises(ModelNotServedError, match="version 3"):
@@ -214,6 +214,6 @@ async def test_a_change_that_cannot_be_stored_is_not_told(service, memory, outbo
 async def test_a_golden_tile_that_is_off_is_named(memory, triton, outbox, tmp_path):
     publish(tmp_path, 3, network(5.5))
     models = model_service(tmp_path, triton)
-    service = RoutingService(database=memory, models=models, outbox=outbox, event_source=SOURCE)
+    service = routing_service(memory, models, outbox)
     with pytest.raises(VersionError, match="answers the golden tile wrong"):
         await service.change(NAME, RouteIn(champion=3))

@@ -68,11 +68,13 @@ def admission() -> Admission:
 
 
 @pytest.fixture
-def shadow(admission, triton, models, memory) -> ShadowService:
+def shadow(admission, triton, models, memory, journal) -> ShadowService:
     inference = InferenceService(
         config=ModelConfig(), limits=Limits(), in_flight=2, triton=triton, readers=ReadHere()
     )
-    return ShadowService(admission=admission, inference=inference, models=models, database=memory)
+    return ShadowService(
+        admission=admission, inference=inference, models=models, database=memory, canary=journal
+    )
 
 
 async def test_what_the_champion_answered_is_scored_again_and_compared(shadow, memory):

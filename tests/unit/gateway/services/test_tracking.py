@@ -17,7 +17,8 @@ from astrotriton.gateway.services import tracking
 from astrotriton.gateway.services.tracking import TrackingService
 from astrotriton.gateway.storage.performance import MeasuredMinute
 from astrotriton.settings import ModelConfig
-from tests.unit.gateway.services.stand_ins import NAME, running, until
+from astrotriton.wire.models import Challenger, RouteIn
+from tests.unit.gateway.services.stand_ins import NAME, routing_service, running, until
 
 
 class Mlflow:
@@ -28,6 +29,7 @@ class Mlflow:
         self.params: dict[str, dict[str, Any]] = {}
         self.metrics: list[tuple[str, str, float, datetime, int]] = []
         self.validations: list[tuple[Any, str, dict[str, Any]]] = []
+        self.canaries: list[tuple[Any, ...]] = []
 
     def served_run(self, name: str, version: int, params: dict[str, Any]) -> str:
         self._awake()
@@ -42,6 +44,11 @@ class Mlflow:
         self._awake()
         self.validations.append((validation, source, params))
         return f"run of {validation.id}"
+
+    def log_canary(self, *what: Any) -> str:
+        self._awake()
+        self.canaries.append(what)
+        return f"run of {what[0]}"
 
     def inputs(self, run_id: str) -> list[tuple[str, str]]:
         self._awake()
@@ -121,6 +128,24 @@ async def test_a_version_s_run_says_what_it_is(service, memory, models, mlflow):
     assert known["card_digest"] == (await models.get(3)).card_digest
     # Its files cannot be read any more: what is known is logged all the same.
     assert set(unknown) == {"version", "confidence_threshold", "batch_size"}
+
+
+async def test_every_step_of_a_canary_is_logged_once_in_order(
+    service, memory, models, mlflow, outbox
+):
+    mlflow.away = True
+    routing = routing_service(memory, models, outbox)
+    trial = Challenger(version=4, mode="canary", fraction=1.0, automatic=True)
+    await routing.change(NAME, RouteIn(champion=3, challenger=trial))
+    await routing.change(NAME, RouteIn(champion=3))
+    async with running(service.run()):
+        mlflow.away = False
+        await until(lambda: len(memory.steps_logged) == 2)
+    (canary_id,) = memory.canaries
+    assert [(*what, step.what) for *what, step in mlflow.canaries] == [
+        (str(canary_id), NAME, (3, 4), 0, "began"),
+        (str(canary_id), NAME, (3, 4), 1, "ended"),
+    ]
 
 
 async def test_while_mlflow_is_away_minutes_wait(service, memory, mlflow):
