@@ -13,6 +13,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
+from astrotriton.detection.quality.canary import TESTS
 from astrotriton.gateway.services.routing import _share
 from astrotriton.gateway.settings import GatewaySettings
 from benchmarks.clients import asking
@@ -25,6 +26,7 @@ from tests.integration.gateway_parts import (
     gateway_process,
     infer,
     npy,
+    serve,
     until_live,
     write_model,
     write_model_repository,
@@ -37,7 +39,6 @@ SHORT = {
     "ASTROTRITON_CANARY_RUNS": "2",
     "ASTROTRITON_CANARY_LEAST_SECONDS": "0",
     "ASTROTRITON_CANARY_INTERVAL": "0.2",
-    "ASTROTRITON_TRACKING_INTERVAL": "1",
 }
 # Names of exposures that the challenger answers from the first step on, and in the last one alone.
 EARLY, LATE = (
@@ -136,8 +137,8 @@ class Site:
 
 
 @pytest.fixture
-async def site(settings: GatewaySettings, mlflow_server, tmp_path: Path) -> AsyncIterator[Site]:
-    made = Site(settings, tmp_path, {**SHORT, "ASTROTRITON_MLFLOW_URI": mlflow_server.url})
+async def site(settings: GatewaySettings, tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(settings, tmp_path, SHORT)
     made.clients = [
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
         for port in made.ports
@@ -174,9 +175,7 @@ async def events_of(settings: GatewaySettings) -> list[dict[str, Any]]:
 
 
 @pytest.mark.promotion
-async def test_it_goes_through_though_a_gateway_is_killed_at_each_step(
-    site: Site, mlflow_server
-) -> None:
+async def test_it_goes_through_though_a_gateway_is_killed_at_each_step(site: Site) -> None:
     async def ask(number: int, turn: int) -> None:
         await site.ask(LATE[turn % len(LATE)])
 
@@ -217,24 +216,6 @@ async def test_it_goes_through_though_a_gateway_is_killed_at_each_step(
     ]
     assert all(one["step"]["reason"] for one in told)
 
-    # A line and a step of metrics in MLflow for each.
-    client = MlflowClient(mlflow_server.url)
-    experiment = client.get_experiment_by_name(f"{NAME}-serving")
-    wanted = f"tags.`astrotriton.canary_id` = '{canary['id']}'"
-    async with asyncio.timeout(60):
-        while True:
-            runs = client.search_runs([experiment.experiment_id], wanted) if experiment else []
-            lines = runs[0].data.tags["mlflow.note.content"].splitlines() if runs else []
-            if len(lines) == len(told) and runs[0].info.status == "FINISHED":
-                break
-            await asyncio.sleep(0.5)
-            experiment = client.get_experiment_by_name(f"{NAME}-serving")
-    history = client.get_metric_history(runs[0].info.run_id, "fraction")
-    assert [one.value for one in sorted(history, key=lambda one: one.step)] == [
-        one["step"]["fraction"] for one in told
-    ]
-    assert "promoted" in lines[-1]
-
 
 @pytest.mark.promotion
 async def test_one_that_is_worse_is_sent_back_and_another_change_ends_it(site: Site) -> None:
@@ -260,3 +241,36 @@ async def test_one_that_is_worse_is_sent_back_and_another_change_ends_it(site: S
     assert {version for _, version in site.answers} <= {3}
     whats = [one["step"]["what"] for one in await events_of(site.settings)]
     assert whats == ["began", "sent-back", "began", "ended"]
+
+
+@pytest.mark.promotion
+async def test_each_step_is_a_line_and_metrics_in_mlflow(
+    settings: GatewaySettings, mlflow_server
+) -> None:
+    logging = {"mlflow_uri": mlflow_server.url, "tracking_interval": 0.5}
+    async with serve(settings.model_copy(update=logging)) as client:
+        trial = {"version": 4, "mode": "canary", "fraction": 1, "automatic": True}
+        for route in ({"champion": 3, "challenger": trial}, {"champion": 3}):
+            response = await client.put(f"/models/{NAME}/route", json=route)
+            assert response.status_code == 200, response.text
+        canary = (await client.get(f"/models/{NAME}/canary")).json()
+        assert [one["what"] for one in canary["steps"]] == ["began", "ended"]
+        assert [one["name"] for one in canary["tests"]] == list(TESTS)
+
+        mlflow = MlflowClient(mlflow_server.url)
+        wanted = f"tags.`astrotriton.canary_id` = '{canary['id']}'"
+        async with asyncio.timeout(120):
+            while True:
+                experiment = mlflow.get_experiment_by_name(f"{NAME}-serving")
+                found = mlflow.search_runs([experiment.experiment_id], wanted) if experiment else []
+                if found and found[0].info.status == "KILLED":
+                    break
+                await asyncio.sleep(0.5)
+    (run,) = found
+    assert run.data.params == {"champion": "3", "challenger": "4"}
+    first, last = run.data.tags["mlflow.note.content"].splitlines()
+    assert "began: it answers 1% of the runs" in first
+    assert "ended: the route was changed" in last
+    history = mlflow.get_metric_history(run.info.run_id, "fraction")
+    assert [(one.step, one.value) for one in history] == [(0, 0.01), (1, 0.0)]
+    assert run.data.metrics["lost_e_value"] == 1.0
