@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from astrotriton.detection.arrays import Positions
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.drift import Baseline, describe
 from astrotriton.detection.quality.figures import ScoredField, figures
@@ -32,13 +32,13 @@ _SAME_PLACE = 1.0  # pixels
 _SAME_CONFIDENCE = 1e-3
 
 
-def score(field: LabelledField, card: UNetModel, predict: Predict) -> Scored:
+def score(field: LabelledField, card: ModelCard, predict: Predict) -> Scored:
     """A field as the gateway would answer it."""
     tiled = prepare_exposure(Exposure.from_array(field.image), card)
     return finish(tiled.answer(predict, _BATCH), threshold=0.5)
 
 
-def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict) -> list[Scored]:
+def score_all(fields: Sequence[LabelledField], card: ModelCard, predict: Predict) -> list[Scored]:
     """Every field as the gateway would answer it.
 
     Parameters
@@ -52,7 +52,7 @@ def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict
 
 
 def figures_of(
-    scored: Sequence[Scored], fields: Sequence[LabelledField], card: UNetModel
+    scored: Sequence[Scored], fields: Sequence[LabelledField], card: ModelCard
 ) -> dict[str, float]:
     """Figures of accuracy and calibration, by name, of fields that `score_all` has scored."""
     matched = [
@@ -63,7 +63,7 @@ def figures_of(
 
 
 def evaluate(
-    fields: Sequence[LabelledField], card: UNetModel, predict: Predict
+    fields: Sequence[LabelledField], card: ModelCard, predict: Predict
 ) -> dict[str, float]:
     """Figures of accuracy and calibration, by name.
 
@@ -85,7 +85,7 @@ def baseline_of(scored: Sequence[Scored], description: str) -> Baseline:
 
 
 def compare_detections(
-    fields: Sequence[LabelledField], card: UNetModel, source: Predict, converted: Predict
+    fields: Sequence[LabelledField], card: ModelCard, source: Predict, converted: Predict
 ) -> tuple[list[str], dict[str, float]]:
     """Compare the detections that two engines lead to, after thresholds and NMS.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
 from astrotriton.export import lowering
 from astrotriton.export.errors import ExportError
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def checked(fields: Mapping[str, Any]) -> UNetModel:
+def checked(fields: Mapping[str, Any]) -> ModelCard:
     """The card that these fields are.
 
     Raises
@@ -47,7 +47,7 @@ def checked(fields: Mapping[str, Any]) -> UNetModel:
         If a field is missing, unknown, or contradicts another.
     """
     try:
-        return UNetModel.from_json(msgspec.json.encode(fields))
+        return ModelCard.from_json(msgspec.json.encode(fields))
     except CardError as error:
         raise ExportError(str(error)) from error
 
@@ -58,7 +58,7 @@ def completed(
     *,
     trained_at: datetime,
     tile_size: tuple[int, int],
-) -> UNetModel:
+) -> ModelCard:
     """A card, with what it does not say taken from its model.
 
     Parameters
@@ -117,7 +117,7 @@ def _may_answer_logits(model: "keras.Model") -> bool:
     return named == "linear"
 
 
-def differences(one: UNetModel, other: UNetModel) -> list[str]:
+def differences(one: ModelCard, other: ModelCard) -> list[str]:
     """What two cards say differently, a line each; fields within fields are named with dots."""
     first, second = _flat(msgspec.to_builtins(one)), _flat(msgspec.to_builtins(other))
     return [

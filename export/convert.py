@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export import exporters
 from astrotriton.export.errors import ConversionError
 from astrotriton.export.exporters import OPSET
@@ -20,7 +20,7 @@ __all__ = ["OPSET", "convert"]
 IR_VERSION = 8
 
 
-def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
+def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
     """Convert a Keras U-Net.
 
     Nearest-neighbour up-sampling, which Keras writes as repeats and tf2onnx as Tile and Transpose
@@ -70,7 +70,7 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
     return content
 
 
-def _check_source(source: Servable, card: UNetModel) -> None:
+def _check_source(source: Servable, card: ModelCard) -> None:
     model = source.model
     for name, tensor in zip(source.outputs, model.outputs, strict=True):
         if not tensor.shape or tensor.shape[0] is not None:
@@ -95,7 +95,7 @@ def _check_source(source: Servable, card: UNetModel) -> None:
             )
 
 
-def _joined_shape(model: "keras.Model", card: UNetModel) -> tuple[int | None, ...]:
+def _joined_shape(model: "keras.Model", card: ModelCard) -> tuple[int | None, ...]:
     """The shape of a Keras model's inputs, joined along their channels."""
     shapes = {str(tensor.name): tuple(tensor.shape) for tensor in model.inputs}
     first, *others = shapes.values()

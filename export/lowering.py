@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.card import ModelCard, TensorSpec
 from astrotriton.export.errors import ConversionError, one_line
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Servable:
     changes: tuple[str, ...] = ()
 
 
-def servable(model: "keras.Model", card: UNetModel) -> Servable:
+def servable(model: "keras.Model", card: ModelCard) -> Servable:
     """Make what is served of a registered model.
 
     A subclassed model becomes a Functional one. Layers that compute in half precision, or channels
@@ -75,7 +75,7 @@ def servable(model: "keras.Model", card: UNetModel) -> Servable:
     return Servable(model, names, tuple(changes))
 
 
-def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
+def output_names(model: "keras.Model", card: ModelCard) -> list[str]:
     """What the outputs of a Keras model are called in its ONNX file, in their order.
 
     A single one has the card's name; of several, one must have it already.
@@ -178,7 +178,7 @@ def is_saved_model(model: "keras.Model") -> bool:
     return any(type(layer).__name__ == "TFSMLayer" for layer in layers(model))
 
 
-def called(model: "keras.Model", card: UNetModel) -> "keras.Model":
+def called(model: "keras.Model", card: ModelCard) -> "keras.Model":
     """A model with inputs and outputs: a subclassed one as the one layer of it.
 
     Raises
@@ -315,7 +315,7 @@ def _copied(
     return copy
 
 
-def _channels_last(model: "keras.Model", card: UNetModel) -> "tuple[keras.Model, bool]":
+def _channels_last(model: "keras.Model", card: ModelCard) -> "tuple[keras.Model, bool]":
     """A model that takes and gives images channels last; and whether it did not before."""
     import keras
 
@@ -342,7 +342,7 @@ def _only_first(shape: Sequence[int | None], spec: TensorSpec) -> bool:
     return fits(channels, height, width) and not fits(height, width, channels)
 
 
-def _probability(answer: "keras.KerasTensor", card: UNetModel) -> "keras.KerasTensor":
+def _probability(answer: "keras.KerasTensor", card: ModelCard) -> "keras.KerasTensor":
     """What a model answers as the probability that the card promises."""
     import keras
 
@@ -362,7 +362,7 @@ def _probability(answer: "keras.KerasTensor", card: UNetModel) -> "keras.KerasTe
     return answer[..., number : number + 1]
 
 
-def _said(card: UNetModel) -> str:
+def _said(card: ModelCard) -> str:
     said = [] if card.activation == "none" else [card.activation]
     return ", ".join(said + ([f"class {card.positive_class!r}"] if card.classes else []))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import TOLERANCE, Golden
 from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
 from astrotriton.export.errors import ExportError, ParityError
@@ -58,7 +58,7 @@ class Parity:
 def compare(
     source: KerasEngine,
     converted: OnnxEngine,
-    card: UNetModel,
+    card: ModelCard,
     tiles: Mapping[str, Tiles],
     *,
     tolerance: float = TOLERANCE,
@@ -134,7 +134,7 @@ def _figures(differences: Mapping[str, Difference]) -> dict[str, float]:
     return figures
 
 
-def _check_tiles(tiles: Mapping[str, Tiles], card: UNetModel) -> None:
+def _check_tiles(tiles: Mapping[str, Tiles], card: ModelCard) -> None:
     if not tiles:
         raise ExportError("no golden tiles were given, so nothing can be compared")
     for kind, batch in tiles.items():

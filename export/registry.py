@@ -24,8 +24,8 @@ from mlflow.models import ModelSignature, get_model_info
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.card import TensorSpec as CardTensor
-from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError
 from astrotriton.export import digests, keras_files, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
@@ -78,7 +78,7 @@ class RegisteredVersion:
         return f"models:/{self.name}/{self.version}"
 
 
-def register(model: "keras.Model", card: UNetModel) -> int:
+def register(model: "keras.Model", card: ModelCard) -> int:
     """Log a model and its card to a new run, and register it under the card's name.
 
     Registering the same model with the same card again answers the version that it already is. A
@@ -224,7 +224,7 @@ def load_keras(registered: RegisteredVersion) -> "keras.Model":
     return load_uri(registered.uri)
 
 
-def load_card(registered: RegisteredVersion) -> UNetModel:
+def load_card(registered: RegisteredVersion) -> ModelCard:
     """The card that was registered with a version, its version filled in.
 
     Raises
@@ -243,7 +243,7 @@ def load_card(registered: RegisteredVersion) -> UNetModel:
             )
         text = mlflow.artifacts.load_text(f"runs:/{registered.run_id}/{CARD_FILE}")
     try:
-        card = UNetModel.from_json(text)
+        card = ModelCard.from_json(text)
     except CardError as error:
         raise RegistryError(f"{CARD_FILE} of {registered.uri}: {error}") from error
     if card.name != registered.name:
@@ -253,7 +253,7 @@ def load_card(registered: RegisteredVersion) -> UNetModel:
     return msgspec.structs.replace(card, version=registered.version)
 
 
-def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -> None:
+def record(registered: RegisteredVersion, card: ModelCard, manifest: Manifest) -> None:
     """Log a manifest, and the card that it is about, to the version's run; its figures as metrics.
 
     Raises
@@ -424,7 +424,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
         raise
 
 
-def _params(card: UNetModel) -> dict[str, object]:
+def _params(card: ModelCard) -> dict[str, object]:
     return {
         "trained_at": card.trained_at.isoformat(),
         "input_shape": card.input.shape,
@@ -436,7 +436,7 @@ def _params(card: UNetModel) -> dict[str, object]:
     }
 
 
-def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
+def _signature(model: "keras.Model", card: ModelCard) -> ModelSignature:
     """What the Keras model takes and gives: the card's tensors, channels last, or its own."""
 
     def schema(tensors: Sequence["keras.KerasTensor"], spec: CardTensor) -> Schema:

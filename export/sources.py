@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
@@ -22,7 +22,7 @@ from astrotriton.settings import ModelConfig
 if TYPE_CHECKING:
     import keras
 
-Converter = Callable[["keras.Model", UNetModel, str], bytes]
+Converter = Callable[["keras.Model", ModelCard, str], bytes]
 
 
 def under_test(
@@ -31,7 +31,7 @@ def under_test(
     settings: ModelConfig,
     tiles: GoldenTiles,
     *,
-    published: UNetModel | None,
+    published: ModelCard | None,
     champion: int | None,
     trial: Trial | None,
     profile: str,
@@ -100,7 +100,7 @@ def _version(repository: Repository, name: str, version: int | None) -> Version 
     return Version(card, files)
 
 
-def _check_source(registered: RegisteredVersion, model: "keras.Model", card: UNetModel) -> str:
+def _check_source(registered: RegisteredVersion, model: "keras.Model", card: ModelCard) -> str:
     digest = digests.of_source(model, card)
     if registered.digest not in (None, digest):
         raise ExportError(
@@ -110,7 +110,7 @@ def _check_source(registered: RegisteredVersion, model: "keras.Model", card: UNe
     return digest
 
 
-def _check_tile_size(card: UNetModel, settings: ModelConfig) -> None:
+def _check_tile_size(card: ModelCard, settings: ModelConfig) -> None:
     if card.tile_size != settings.input_size:
         raise ExportError(
             f"the tiles of {card.name} version {card.version} are {card.tile_size}, the setting"
@@ -125,7 +125,7 @@ def published_card(
     settings: ModelConfig,
     on_progress: Progress,
     precision: Precision,
-) -> UNetModel | None:
+) -> ModelCard | None:
     """The card of a version that is published, after checking that it was made from this source."""
     name, version = registered.name, registered.version
     if not repository.holds(name, version):

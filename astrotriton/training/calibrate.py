@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.confidence.calibration import apply_calibration
 from astrotriton.detection.confidence.guarantee import RiskCurve
 from astrotriton.detection.confidence.model import (
@@ -100,7 +100,7 @@ def calibration_fields(
         yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i), psf)
 
 
-def score_field(field: Field, card: UNetModel, predict: Predict, *, tta: bool) -> MeasuredSources:
+def score_field(field: Field, card: ModelCard, predict: Predict, *, tta: bool) -> MeasuredSources:
     """Let the network answer a field of one tile or more; its sources, measured."""
     tiled = prepare_exposure(Exposure.from_array(field.difference), card, tta=tta)
     return measure_sources(tiled.answer(predict, tiled.views))
@@ -119,7 +119,7 @@ def transients_of(field: Field) -> Transients:
     )
 
 
-def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Labelled:
+def label(fields: Iterable[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Labelled:
     """Score fields up to, but not including, the confidence, and label the sources.
 
     Parameters
@@ -157,13 +157,13 @@ def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bo
 
 
 def calibrated(
-    card: UNetModel,
+    card: ModelCard,
     predict: Predict,
     *,
     seed: int,
     sizes: Sizes | None = None,
     on_progress: Progress = print,
-) -> UNetModel:
+) -> ModelCard:
     """The card with both confidences of the model that ``predict`` runs."""
     plain, tta = (
         calibrate(card, predict, seed=seed, tta=tta, sizes=sizes, on_progress=on_progress)
@@ -173,7 +173,7 @@ def calibrated(
 
 
 def calibrate(
-    card: UNetModel,
+    card: ModelCard,
     predict: Predict,
     *,
     seed: int,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from astrotriton.detection.arrays import Image, Positions, Values
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.image.preprocess import normalise
 from astrotriton.detection.quality.coverage import interval_coverage
@@ -134,7 +134,7 @@ class Evaluation:
 
 
 def evaluate(
-    card: UNetModel,
+    card: ModelCard,
     predict: Predict,
     *,
     seed: int = DEFAULT_SEED,
@@ -197,7 +197,7 @@ def _simulate(seed: int, recipe: Recipe) -> Field:
     return simulate(seed, recipe, random_kolmogorov)
 
 
-def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Scores:
+def _score(fields: Iterator[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Scores:
     plain: list[Sample] = []
     eightfold: list[Sample] = []
     network: list[Sample] = []

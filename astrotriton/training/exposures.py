@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.scoring.score import prepare
 from astrotriton.simulation.fields import Field, simulate
@@ -55,7 +55,7 @@ def demo_field() -> Field:
     return simulate(DEMO_SEED, DEMO_RECIPE)
 
 
-def golden_tiles(card: UNetModel) -> Mapping[str, Image]:
+def golden_tiles(card: ModelCard) -> Mapping[str, Image]:
     """Tiles on which a converted model must answer as the original does.
 
     Random numbers alone would let a faulty conversion pass: these have sources, artefacts and sky.

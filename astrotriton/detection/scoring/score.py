@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from astrotriton.detection.card import Domain, UNetModel
+from astrotriton.detection.card import Domain, ModelCard
 from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
@@ -31,7 +31,7 @@ TTA_VIEWS = 8
 
 def prepare(
     content: bytes,
-    card: UNetModel,
+    card: ModelCard,
     candidates: Sequence[Candidate] | None = None,
     *,
     hdu: int | str | None = None,
@@ -93,7 +93,7 @@ def prepare(
 
 def prepare_exposure(
     exposure: Exposure,
-    card: UNetModel,
+    card: ModelCard,
     candidates: Sequence[Candidate] | None = None,
     *,
     opened: OpenPlanes | None = None,

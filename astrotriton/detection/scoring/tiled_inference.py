@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image, Mask, Polarities, Positions, Stamps, Values
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.resize import resize
@@ -129,7 +129,7 @@ class TiledInference:
     def __init__(
         self,
         exposure: Exposure,
-        card: UNetModel,
+        card: ModelCard,
         candidates: Sequence[Candidate] | None,
         *,
         views: int = 1,
