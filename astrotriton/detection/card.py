@@ -186,6 +186,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.activation != "softmax" or bool(self.classes),
             "activation is softmax, which needs classes: name them, and the positive_class",
         )
+        self.check_family(check)
         for name in ("seeing_fwhm", "snr"):
             low, high = (0.0, 1.0) if self.domain is None else getattr(self.domain, name)
             check(0.0 <= low < high, f"domain's {name} is {low} to {high}, which is no range")
@@ -196,7 +197,6 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
         check(self.normalisation.softening > 0.0, "normalisation softening is not above 0")
         check(self.normalisation.clip > 0.0, "normalisation clip is not above 0")
-        self.check_family(check)
         return found
 
     def check_family(self, check: Check) -> None:
