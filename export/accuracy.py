@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from astrotriton.detection.arrays import Positions
-from astrotriton.detection.card import ModelCard
+from astrotriton.detection.card import ModelCard, UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.drift import Baseline, describe
 from astrotriton.detection.quality.figures import ScoredField, figures
+from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
-from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.detection.sources.matching import nearest
 from astrotriton.wire.detections import Detection
 
@@ -33,8 +34,9 @@ _SAME_CONFIDENCE = 1e-3
 
 
 def score(field: LabelledField, card: ModelCard, predict: Predict) -> Scored:
-    """A field as the gateway would answer it."""
-    tiled = prepare_exposure(Exposure.from_array(field.image), card)
+    """A field as the gateway would answer it; a classifier is sent `judged_candidates`."""
+    exposure = Exposure.from_array(field.image)
+    tiled = prepare_exposure(exposure, card, judged_candidates(exposure, card, field.transients))
     return finish(tiled.answer(predict, _BATCH), threshold=0.5)
 
 
@@ -108,10 +110,10 @@ def compare_detections(
                 if index < 0:
                     # One that is barely a peak may be none for the other engine, and of equally
                     # probable ones beside each other either may be the one that is kept.
-                    barely = abs((detection.probability or 0.0) - card.threshold)
-                    if barely > _SAME_CONFIDENCE and not _equal(
-                        detection, other, 2.0 * card.nms_radius
-                    ):
+                    barely = isinstance(card, UNetModel) and (
+                        abs((detection.probability or 0.0) - card.threshold) <= _SAME_CONFIDENCE
+                    )
+                    if not barely and not _equal(detection, other, 2.0 * card.nms_radius):
                         problems.append(
                             f"field {number} has a detection at ({detection.x:.1f},"
                             f" {detection.y:.1f}) with one engine alone"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from astrotriton.detection.card import ModelCard
+from astrotriton.detection.card import SENT_PLANES, ModelCard, StampModel
 from astrotriton.export import exporters
 from astrotriton.export.errors import ConversionError
 from astrotriton.export.exporters import OPSET
@@ -21,7 +21,7 @@ IR_VERSION = 8
 
 
 def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
-    """Convert a Keras U-Net.
+    """Convert a Keras U-Net, or classifier of stamps.
 
     Nearest-neighbour up-sampling, which Keras writes as repeats and tf2onnx as Tile and Transpose
     chains, becomes one Resize each; BatchNorm is folded into the convolutions.
@@ -45,8 +45,10 @@ def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
     Raises
     ------
     ConversionError
-        If the model is of another kind or shape, or the graph comes out other than promised.
+        If the model is of another kind or shape, takes planes that no request brings, or the graph
+        comes out other than promised.
     """
+    _check_planes(card)
     source = servable(model, card)
     _check_source(source, card)
     graph, exporter = exporters.best(source, card)
@@ -68,6 +70,19 @@ def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
     check(graph, card)
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
+
+
+def _check_planes(card: ModelCard) -> None:
+    if not isinstance(card, StampModel) or not (unsent := card.unsent_planes):
+        return
+    channels = [
+        f"{number} ({plane})" for number, plane in enumerate(card.planes) if plane in unsent
+    ]
+    raise ConversionError(
+        f"{card.name}: nobody sends what the channels {', '.join(channels)} of its stamps show: a"
+        f" request brings the {' and the '.join(SENT_PLANES)} image alone; train the network on"
+        ' that, planes = ["difference"]'
+    )
 
 
 def _check_source(source: Servable, card: ModelCard) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astrotriton.detection.card import ModelCard, TensorSpec
+from astrotriton.detection.card import ModelCard, StampModel, TensorSpec
 from astrotriton.export.errors import ConversionError, one_line
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def servable(model: "keras.Model", card: ModelCard) -> Servable:
     A subclassed model becomes a Functional one. Layers that compute in half precision, or channels
     first, which TensorFlow cannot run on a CPU, do so in float32 and channels last. A fixed batch
     becomes a free one. The card's ``activation`` makes probabilities of logits, and of several
-    classes the card's ``positive_class`` is answered.
+    classes the card's ``positive_class`` is answered. The one number that a classifier answers for
+    a stamp becomes an image of one pixel.
 
     Raises
     ------
@@ -65,13 +66,18 @@ def servable(model: "keras.Model", card: ModelCard) -> Servable:
         changes.append("given and answering channels last")
     chosen = names.index(card.output.name)
     outputs = list(model.outputs)
-    if (answer := _probability(outputs[chosen], card)) is not outputs[chosen]:
+    answer = _probability(outputs[chosen], card)
+    if answer is not outputs[chosen]:
+        changes.append(f"its answer made a probability by the card ({_said(card)})")
+    if isinstance(card, StampModel):
+        # What is no image has no place of its own on the wire.
+        answer = _as_image(answer)
+    if answer is not outputs[chosen]:
         import keras
 
         outputs[chosen] = answer
         given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
         model = keras.Model(given, outputs if len(outputs) > 1 else answer, name=model.name)
-        changes.append(f"its answer made a probability by the card ({_said(card)})")
     return Servable(model, names, tuple(changes))
 
 
@@ -360,6 +366,16 @@ def _probability(answer: "keras.KerasTensor", card: ModelCard) -> "keras.KerasTe
     assert card.positive_class is not None
     number = card.classes.index(card.positive_class)
     return answer[..., number : number + 1]
+
+
+def _as_image(answer: "keras.KerasTensor") -> "keras.KerasTensor":
+    """One number, or one for each class, for a stamp as an image of one pixel."""
+    import keras
+
+    if len(answer.shape) > 2:
+        return answer
+    channels = answer.shape[1] if len(answer.shape) == 2 else 1
+    return keras.ops.reshape(answer, (-1, 1, 1, channels))
 
 
 def _said(card: ModelCard) -> str:

@@ -429,8 +429,7 @@ def _params(card: ModelCard) -> dict[str, object]:
         "trained_at": card.trained_at.isoformat(),
         "input_shape": card.input.shape,
         "output_shape": card.output.shape,
-        "overlap": card.overlap,
-        "threshold": card.threshold,
+        **card.own_fields,
         "nms_radius": card.nms_radius,
         **{f"normalisation.{k}": v for k, v in msgspec.structs.asdict(card.normalisation).items()},
     }

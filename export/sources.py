@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.card import ModelCard
+from astrotriton.detection.card import ModelCard, UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
@@ -111,7 +111,7 @@ def _check_source(registered: RegisteredVersion, model: "keras.Model", card: Mod
 
 
 def _check_tile_size(card: ModelCard, settings: ModelConfig) -> None:
-    if card.tile_size != settings.input_size:
+    if isinstance(card, UNetModel) and card.tile_size != settings.input_size:
         raise ExportError(
             f"the tiles of {card.name} version {card.version} are {card.tile_size}, the setting"
             f" input_size is {settings.input_size}: set"

@@ -29,8 +29,8 @@ from astrotriton.detection.quality.evaluation import (
 )
 from astrotriton.detection.quality.figures import FDR_ASKED, SNR_EDGES, completeness_by_bin
 from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
-from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov, use_one_thread
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe

@@ -14,7 +14,7 @@ from astrotriton.detection.card import ModelCard
 from astrotriton.settings import ModelConfig
 
 if TYPE_CHECKING:
-    from astrotriton.detection.scoring.tiled_inference import Predict
+    from astrotriton.detection.scoring.inference import Predict
     from astrotriton.export.gates.version import Trial
     from astrotriton.export.promotion import Serving
     from astrotriton.export.registry import RegisteredVersion

@@ -221,7 +221,7 @@ def finish(
         observation=tiled.exposure.observation,
         hdu=tiled.exposure.name,
         shape=tiled.exposure.shape,
-        tiles=tiled.shown,
+        tiles=len(tiled.tiles),
         extracted=tiled.candidates is None,
         threshold=threshold,
         guarantee=guarantee,

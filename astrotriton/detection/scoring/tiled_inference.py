@@ -12,14 +12,12 @@ from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.resize import resize
 from astrotriton.detection.image.tiling import Tile, padded, plan, undo_views, views_of
-from astrotriton.detection.scoring.inference import Harvest, Inference, Predict, Seen, answered_by
+from astrotriton.detection.scoring.inference import Harvest, Inference, Seen, answered_by
 from astrotriton.detection.sources.candidates import Unplaced
 from astrotriton.detection.sources.centroids import centroids
 from astrotriton.detection.sources.peaks import find_peaks
 from astrotriton.detection.sources.spots import Surroundings
 from astrotriton.wire.detections import Candidate
-
-__all__ = ["Predict", "TiledInference"]
 
 # A peak this close to what a tile answers for is taken too: its centroid may lie on the other side.
 _MARGIN = 2
