@@ -132,11 +132,12 @@ def whole_stack(folder: Path) -> Iterator[Site]:
             raise made["error"]
         stack: Stack = made["stack"]
 
-        def start_gateway() -> Gateway:
+        def start_gateway(name: str = NAME, **more: str) -> Gateway:
             environment = {
-                "ASTROTRITON_MODEL_NAME": NAME,
+                "ASTROTRITON_MODEL_NAME": name,
                 "ASTROTRITON_INPUT_SIZE": "[64, 64]",
                 "ASTROTRITON_MAX_RUNS": "4",
+                **more,
             }
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in environment.items():

@@ -1,12 +1,14 @@
 """Classifiers of stamps as surveys have them, trained in seconds on simulated fields."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.card import StampModel
+from astrotriton.detection.card import StampModel, TensorSpec
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.scoring.score import prepare_exposure
@@ -35,18 +37,15 @@ class Labelled:
 
 def card(name: str = "braai_like", **changes) -> StampModel:
     """A card of 63x63 px, of stamps of sources that brighten or fade."""
-    said = {
-        "name": name,
-        "trained_at": "2026-11-01T12:00:00Z",
-        "kind": "stamps",
-        "input": {"name": "triplet", "shape": (-1, 1, SIZE, SIZE)},
-        "output": {"name": "probability", "shape": (-1, 1, 1, 1)},
-        "polarities": (1, -1),
-        "scaling": "l2",
-    }
-    import msgspec
-
-    return StampModel.from_json(msgspec.json.encode({**said, **changes}))
+    said = StampModel(
+        name=name,
+        trained_at=datetime(2026, 11, 1, 12, tzinfo=UTC),
+        input=TensorSpec(name="triplet", shape=(-1, 1, SIZE, SIZE)),
+        output=TensorSpec(name="probability", shape=(-1, 1, 1, 1)),
+        polarities=(1, -1),
+        scaling="l2",
+    )
+    return msgspec.structs.replace(said, **changes)
 
 
 def labelled(card: StampModel, fields: int, seed: int = _SEED) -> Labelled:
@@ -88,11 +87,10 @@ def braai_like(outputs: int = 1, channels: int = 1, size: int = SIZE) -> "keras.
     )
 
 
-def trained(outputs: int, data: Labelled, epochs: int = 6) -> "keras.Model":
+def trained(outputs: int, data: Labelled, epochs: int = 9) -> "keras.Model":
     """A classifier that has learned to tell sources from artefacts; of two, the second is real."""
     model = braai_like(outputs)
-    model.layers[0].trainable = True
     loss = "binary_crossentropy" if outputs == 1 else "sparse_categorical_crossentropy"
     model.compile("adam", loss)
-    model.fit(data.stamps, data.real.astype(np.float32), batch_size=64, epochs=epochs, verbose=0)
+    model.fit(data.stamps, data.real.astype(np.float32), batch_size=32, epochs=epochs, verbose=0)
     return model
