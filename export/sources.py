@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.card import ModelCard, UNetModel
+from astrotriton.detection.card import ModelCard, StampModel, UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
@@ -59,6 +59,7 @@ def under_test(
     on_progress(f"loading {title(registered)} from MLflow")
     card = published or registry.load_card(registered)
     _check_tile_size(card, settings)
+    _check_family(card, repository)
     model = registry.load_keras(registered)
     if published is None:
         digest = _check_source(registered, model, card)
@@ -116,6 +117,25 @@ def _check_tile_size(card: ModelCard, settings: ModelConfig) -> None:
             f"the tiles of {card.name} version {card.version} are {card.tile_size}, the setting"
             f" input_size is {settings.input_size}: set"
             f" ASTROTRITON_INPUT_SIZE='{list(card.tile_size)}'"
+        )
+
+
+def _check_family(card: ModelCard, repository: Repository) -> None:
+    """Refuse a classifier beside U-Nets, or stamps of another size: Triton has one shape a model.
+
+    Tiles of U-Nets are all of the setting's size.
+    """
+    others = [one for one in repository.versions(card.name) if one != card.version]
+    if not others:
+        return
+    there = repository.read(card.name, others[-1])
+    stamps = isinstance(card, StampModel) or isinstance(there, StampModel)
+    if stamps and (there.input, there.output) != (card.input, card.output):
+        raise ExportError(
+            f"{card.name} version {card.version} takes {card.input.shape[1:]} and gives"
+            f" {card.output.shape[1:]}, and version {there.version}, which is published, takes"
+            f" {there.input.shape[1:]} and gives {there.output.shape[1:]}: all versions of a model"
+            " have one shape, so register this one under another name"
         )
 
 
