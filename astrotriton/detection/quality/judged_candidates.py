@@ -2,13 +2,19 @@
 
 import numpy as np
 
+from astrotriton.detection.arrays import Positions
 from astrotriton.detection.card import ModelCard, StampModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
+from astrotriton.detection.image.tiling import plan
 from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.scoring.inference import answered_by
 from astrotriton.detection.sources.candidates import extract
 from astrotriton.detection.sources.matching import nearest
 from astrotriton.wire.detections import Candidate
+
+# What an exposure is read in, pixels.
+_TILE, _OVERLAP = (512, 512), 96
 
 
 def judged_candidates(
@@ -23,7 +29,7 @@ def judged_candidates(
     Parameters
     ----------
     exposure
-        Small enough to be held as floats.
+        Read tile by tile.
     card
         Of the network.
     truth
@@ -37,15 +43,26 @@ def judged_candidates(
     if not isinstance(card, StampModel):
         return None
     height, width = exposure.shape
-    prepared = Normalised(exposure.pixels, exposure.shape, card.normalisation, exposure.spread)
-    significance, mask, _ = prepared.piece(slice(0, height), slice(0, width))
     positions = truth.looked_for(card.polarities).positions
     inside = ((positions >= -0.5) & (positions < (width - 0.5, height - 0.5))).all(axis=1)
     positions = positions[inside]
-    for polarity in card.polarities:
-        found, _, _ = extract(significance if polarity > 0 else -significance, mask)
-        _, distance = nearest(found, positions, card.nms_radius)
-        positions = np.concatenate([positions, found[~np.isfinite(distance)]])
+    found = _extracted(exposure, card)
+    _, distance = nearest(found, positions, card.nms_radius)
+    positions = np.concatenate([positions, found[~np.isfinite(distance)]])
     return [
         Candidate(id=str(number), x=float(x), y=float(y)) for number, (x, y) in enumerate(positions)
     ]
+
+
+def _extracted(exposure: Exposure, card: ModelCard) -> Positions:
+    """What SEP finds of the signs that the network looks for, those that brighten first."""
+    prepared = Normalised(exposure.pixels, exposure.shape, card.normalisation, exposure.spread)
+    found: dict[int, list[Positions]] = {1: [], -1: []}
+    for tile in plan(exposure.shape, _TILE, _OVERLAP):
+        significance, mask, _ = prepared.piece(tile.rows.seen, tile.columns.seen)
+        corner = np.array((tile.columns.start, tile.rows.start))
+        for polarity in card.polarities:
+            places, _, _ = extract(significance if polarity > 0 else -significance, mask)
+            own = places[answered_by(places, tile, 0)]
+            found[polarity].append(own + corner)
+    return np.concatenate([*found[1], *found[-1]])
