@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from astrotriton.detection.arrays import Positions
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard, UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.drift import Baseline, describe
 from astrotriton.detection.quality.figures import ScoredField, figures
+from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
-from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.detection.sources.matching import nearest
 from astrotriton.wire.detections import Detection
 
@@ -32,13 +33,14 @@ _SAME_PLACE = 1.0  # pixels
 _SAME_CONFIDENCE = 1e-3
 
 
-def score(field: LabelledField, card: UNetModel, predict: Predict) -> Scored:
-    """A field as the gateway would answer it."""
-    tiled = prepare_exposure(Exposure.from_array(field.image), card)
+def score(field: LabelledField, card: ModelCard, predict: Predict) -> Scored:
+    """A field as the gateway would answer it; a classifier is sent `judged_candidates`."""
+    exposure = Exposure.from_array(field.image)
+    tiled = prepare_exposure(exposure, card, judged_candidates(exposure, card, field.transients))
     return finish(tiled.answer(predict, _BATCH), threshold=0.5)
 
 
-def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict) -> list[Scored]:
+def score_all(fields: Sequence[LabelledField], card: ModelCard, predict: Predict) -> list[Scored]:
     """Every field as the gateway would answer it.
 
     Parameters
@@ -52,7 +54,7 @@ def score_all(fields: Sequence[LabelledField], card: UNetModel, predict: Predict
 
 
 def figures_of(
-    scored: Sequence[Scored], fields: Sequence[LabelledField], card: UNetModel
+    scored: Sequence[Scored], fields: Sequence[LabelledField], card: ModelCard
 ) -> dict[str, float]:
     """Figures of accuracy and calibration, by name, of fields that `score_all` has scored."""
     matched = [
@@ -63,7 +65,7 @@ def figures_of(
 
 
 def evaluate(
-    fields: Sequence[LabelledField], card: UNetModel, predict: Predict
+    fields: Sequence[LabelledField], card: ModelCard, predict: Predict
 ) -> dict[str, float]:
     """Figures of accuracy and calibration, by name.
 
@@ -85,7 +87,7 @@ def baseline_of(scored: Sequence[Scored], description: str) -> Baseline:
 
 
 def compare_detections(
-    fields: Sequence[LabelledField], card: UNetModel, source: Predict, converted: Predict
+    fields: Sequence[LabelledField], card: ModelCard, source: Predict, converted: Predict
 ) -> tuple[list[str], dict[str, float]]:
     """Compare the detections that two engines lead to, after thresholds and NMS.
 
@@ -108,10 +110,10 @@ def compare_detections(
                 if index < 0:
                     # One that is barely a peak may be none for the other engine, and of equally
                     # probable ones beside each other either may be the one that is kept.
-                    barely = abs((detection.probability or 0.0) - card.threshold)
-                    if barely > _SAME_CONFIDENCE and not _equal(
-                        detection, other, 2.0 * card.nms_radius
-                    ):
+                    barely = isinstance(card, UNetModel) and (
+                        abs((detection.probability or 0.0) - card.threshold) <= _SAME_CONFIDENCE
+                    )
+                    if not barely and not _equal(detection, other, 2.0 * card.nms_radius):
                         problems.append(
                             f"field {number} has a detection at ({detection.x:.1f},"
                             f" {detection.y:.1f}) with one engine alone"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import mlflow
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export import registry
 from astrotriton.export.champions import champions_of
 from astrotriton.export.errors import RegistryError, RejectedError, UnapprovedError
@@ -36,7 +36,7 @@ class Wait:
 
 def wait(
     registered: RegisteredVersion,
-    card: UNetModel,
+    card: ModelCard,
     manifest: Manifest,
     repository: Repository,
     how: Wait,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
 from astrotriton.export import lowering
 from astrotriton.export.errors import ExportError
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
-def checked(fields: Mapping[str, Any]) -> UNetModel:
+def checked(fields: Mapping[str, Any]) -> ModelCard:
     """The card that these fields are.
 
     Raises
@@ -47,7 +47,7 @@ def checked(fields: Mapping[str, Any]) -> UNetModel:
         If a field is missing, unknown, or contradicts another.
     """
     try:
-        return UNetModel.from_json(msgspec.json.encode(fields))
+        return ModelCard.from_json(msgspec.json.encode(fields))
     except CardError as error:
         raise ExportError(str(error)) from error
 
@@ -58,7 +58,7 @@ def completed(
     *,
     trained_at: datetime,
     tile_size: tuple[int, int],
-) -> UNetModel:
+) -> ModelCard:
     """A card, with what it does not say taken from its model.
 
     Parameters
@@ -67,7 +67,8 @@ def completed(
         Fields as a person wrote them. ``input`` and ``output`` may say their name alone, or
         nothing.
     model
-        Takes (N, H, W, C) and answers (N, H, W, channels); several inputs are the channels of one.
+        Takes (N, H, W, C) and answers (N, H, W, channels), or, if it classifies stamps, (N, 1) or
+        (N, classes); several inputs are the channels of one.
     trained_at
         Where the card does not say.
     tile_size
@@ -76,13 +77,22 @@ def completed(
     Raises
     ------
     ExportError
-        If the card contradicts itself, or the model ends in what may be logits and the card does
-        not say what they are.
+        If the card contradicts itself, or does not say what has to be said of such a model: that
+        it classifies stamps, what the channels of a stamp show, what its classes are, or what makes
+        probabilities of what may be logits.
     """
     fields: dict[str, Any] = {"name": model.name, "trained_at": trained_at, **given}
     seen = [tuple(one.shape) for one in getattr(model, "inputs", None) or ()]
     answered = [tuple(one.shape) for one in getattr(model, "outputs", None) or ()]
-    if seen and all(len(shape) == 4 for shape in (*seen, answered[0])):
+    is_stamps = fields.get("kind") == "stamps"
+    if answered and len(answered[0]) < 4 and "kind" not in fields:
+        raise ExportError(
+            f"{model.name} answers {answered[0]}, numbers for an image, as a classifier of stamps"
+            ' does: let the card say kind = "stamps"'
+        )
+    if seen and is_stamps:
+        _complete_stamps(fields, model, seen, answered[0])
+    elif seen and all(len(shape) == 4 for shape in (*seen, answered[0])):
         height, width = (side or other for side, other in zip(seen[0][1:3], tile_size, strict=True))
         channels = sum(shape[3] for shape in seen)
         fields["input"] = {
@@ -109,6 +119,41 @@ def completed(
     return checked(fields)
 
 
+def _complete_stamps(
+    fields: dict[str, Any],
+    model: "keras.Model",
+    seen: list[tuple[int | None, ...]],
+    answered: tuple[int | None, ...],
+) -> None:
+    """Fill in what a card of stamps does not say of its input and output."""
+    shape = {"shape": (-1, sum(one[-1] or 0 for one in seen), *seen[0][1:3])}
+    if len(seen[0]) != 4 or None in shape["shape"]:
+        if "shape" not in fields.get("input", {}):
+            raise ExportError(
+                f"{model.name} takes {seen[0]}, which leaves the size of a stamp open: let the card"
+                " say it, input = { shape = [-1, channels, height, width] }"
+            )
+        shape = {}
+    fields["input"] = {"name": "image", **shape, **fields.get("input", {})}
+    fields["output"] = {
+        "name": "probability",
+        "shape": (-1, 1, 1, 1),
+        **fields.get("output", {}),
+    }
+    channels = fields["input"]["shape"][1]
+    if channels > 1 and "planes" not in fields:
+        raise ExportError(
+            f"{model.name} takes stamps of {channels} channels: let the card say what each shows,"
+            ' as planes = ["science", "template", "difference"]'
+        )
+    if len(answered) > 1 and (answered[-1] or 1) > 1 and not fields.get("classes"):
+        raise ExportError(
+            f"{model.name} answers {answered[-1]} numbers for a stamp: let the card name the"
+            ' classes that they stand for, and the one that is served, as classes = ["bogus",'
+            ' "real"], positive_class = "real"'
+        )
+
+
 def _may_answer_logits(model: "keras.Model") -> bool:
     if lowering.is_saved_model(model) or not getattr(model, "layers", None):
         return False  # Its layers are gone, and the gates look at what it answers.
@@ -117,7 +162,7 @@ def _may_answer_logits(model: "keras.Model") -> bool:
     return named == "linear"
 
 
-def differences(one: UNetModel, other: UNetModel) -> list[str]:
+def differences(one: ModelCard, other: ModelCard) -> list[str]:
     """What two cards say differently, a line each; fields within fields are named with dots."""
     first, second = _flat(msgspec.to_builtins(one)), _flat(msgspec.to_builtins(other))
     return [

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.labelled import ValidationSet
-from astrotriton.detection.scoring.tiled_inference import Predict
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.export import accuracy, registry
 from astrotriton.export.engine import KerasEngine, OnnxEngine
 from astrotriton.export.errors import ServingError
@@ -172,7 +172,7 @@ def lately(
     return rows, agreement, faults
 
 
-def _network(version: RegisteredVersion, repository: Repository) -> tuple[UNetModel, Predict]:
+def _network(version: RegisteredVersion, repository: Repository) -> tuple[ModelCard, Predict]:
     name, number = version.name, version.version
     if repository.holds(name, number):
         card = repository.read(name, number)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import SENT_PLANES, ModelCard, StampModel
 from astrotriton.export import exporters
 from astrotriton.export.errors import ConversionError
 from astrotriton.export.exporters import OPSET
@@ -20,8 +20,8 @@ __all__ = ["OPSET", "convert"]
 IR_VERSION = 8
 
 
-def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
-    """Convert a Keras U-Net.
+def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
+    """Convert a Keras U-Net, or classifier of stamps.
 
     Nearest-neighbour up-sampling, which Keras writes as repeats and tf2onnx as Tile and Transpose
     chains, becomes one Resize each; BatchNorm is folded into the convolutions.
@@ -45,8 +45,10 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
     Raises
     ------
     ConversionError
-        If the model is of another kind or shape, or the graph comes out other than promised.
+        If the model is of another kind or shape, takes planes that no request brings, or the graph
+        comes out other than promised.
     """
+    _check_planes(card)
     source = servable(model, card)
     _check_source(source, card)
     graph, exporter = exporters.best(source, card)
@@ -70,7 +72,20 @@ def convert(model: "keras.Model", card: UNetModel, source_digest: str) -> bytes:
     return content
 
 
-def _check_source(source: Servable, card: UNetModel) -> None:
+def _check_planes(card: ModelCard) -> None:
+    if not isinstance(card, StampModel) or not (unsent := card.unsent_planes):
+        return
+    channels = [
+        f"{number} ({plane})" for number, plane in enumerate(card.planes) if plane in unsent
+    ]
+    raise ConversionError(
+        f"{card.name}: nobody sends what the channels {', '.join(channels)} of its stamps show: a"
+        f" request brings the {' and the '.join(SENT_PLANES)} image alone; train the network on"
+        ' that, planes = ["difference"]'
+    )
+
+
+def _check_source(source: Servable, card: ModelCard) -> None:
     model = source.model
     for name, tensor in zip(source.outputs, model.outputs, strict=True):
         if not tensor.shape or tensor.shape[0] is not None:
@@ -95,7 +110,7 @@ def _check_source(source: Servable, card: UNetModel) -> None:
             )
 
 
-def _joined_shape(model: "keras.Model", card: UNetModel) -> tuple[int | None, ...]:
+def _joined_shape(model: "keras.Model", card: ModelCard) -> tuple[int | None, ...]:
     """The shape of a Keras model's inputs, joined along their channels."""
     shapes = {str(tensor.name): tuple(tensor.shape) for tensor in model.inputs}
     first, *others = shapes.values()

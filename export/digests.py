@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +33,7 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_source(model: "keras.Model", card: UNetModel) -> str:
+def of_source(model: "keras.Model", card: ModelCard) -> str:
     """SHA-256 of a Keras model and its card: equal digests, equal version.
 
     Architecture, weights (names, shapes, dtypes and values) and the card count; the optimiser, and

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export.errors import ConversionError, one_line
 from astrotriton.export.lowering import inputs_of
 
@@ -41,7 +41,7 @@ class OnnxEngine:
         If ONNX Runtime cannot load the file, or, later, run it.
     """
 
-    def __init__(self, content: bytes, card: UNetModel) -> None:
+    def __init__(self, content: bytes, card: ModelCard) -> None:
         import onnxruntime
 
         self._card = card
@@ -89,7 +89,7 @@ class KerasEngine:
         Names the output that is the probability.
     """
 
-    def __init__(self, model: "keras.Model", names: list[str], card: UNetModel) -> None:
+    def __init__(self, model: "keras.Model", names: list[str], card: ModelCard) -> None:
         self._model = model
         self._names = names
         self._card = card

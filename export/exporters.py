@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export import lowering
 from astrotriton.export.engine import KerasEngine, OnnxEngine
 from astrotriton.export.errors import ConversionError, one_line
@@ -29,10 +29,10 @@ OPSET = 17
 # Of a graph to be taken before another; the gate ``parity`` judges on real tiles.
 _AGREES = 1e-4
 
-Exporter = Callable[[Servable, UNetModel], onnx.ModelProto]
+Exporter = Callable[[Servable, ModelCard], onnx.ModelProto]
 
 
-def best(source: Servable, card: UNetModel) -> tuple[onnx.ModelProto, str]:
+def best(source: Servable, card: ModelCard) -> tuple[onnx.ModelProto, str]:
     """The better of the graphs that the exporters make, simplified; and the exporter's name.
 
     A graph that answers as Keras is better than one that does not; then the one with fewer
@@ -63,7 +63,7 @@ def best(source: Servable, card: UNetModel) -> tuple[onnx.ModelProto, str]:
     return graph, name
 
 
-def by_tf2onnx(source: Servable, card: UNetModel) -> onnx.ModelProto:
+def by_tf2onnx(source: Servable, card: ModelCard) -> onnx.ModelProto:
     """Trace a model whose layers are lowered, and have tf2onnx turn its images to NCHW."""
     import tensorflow as tf
     import tf2onnx
@@ -94,7 +94,7 @@ def by_tf2onnx(source: Servable, card: UNetModel) -> onnx.ModelProto:
     return graph
 
 
-def by_keras(source: Servable, card: UNetModel) -> onnx.ModelProto:
+def by_keras(source: Servable, card: ModelCard) -> onnx.ModelProto:
     """Have Keras export a model that turns its images itself."""
     import keras
     import tensorflow as tf
@@ -126,7 +126,7 @@ def by_keras(source: Servable, card: UNetModel) -> onnx.ModelProto:
 EXPORTERS: dict[str, Exporter] = {"tf2onnx": by_tf2onnx, "keras": by_keras}
 
 
-def _simplified(graph: onnx.ModelProto, card: UNetModel) -> onnx.ModelProto:
+def _simplified(graph: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     """A graph without what can be computed beforehand, and with as few transposes as can be."""
     import onnxsim
 
@@ -171,7 +171,7 @@ def _turned(graph: onnx.ModelProto) -> onnx.ModelProto:
     return turned
 
 
-def _agrees(graph: onnx.ModelProto, source: Servable, card: UNetModel) -> bool:
+def _agrees(graph: onnx.ModelProto, source: Servable, card: ModelCard) -> bool:
     """Whether a graph answers noise as Keras does."""
     tiles = np.random.default_rng(0).normal(size=(2, *card.input.shape[1:])).astype(np.float32)
     name = card.output.name
@@ -184,7 +184,7 @@ def _agrees(graph: onnx.ModelProto, source: Servable, card: UNetModel) -> bool:
 
 
 @contextmanager
-def _faults_of(model: "keras.Model", card: UNetModel, exporter: str) -> Iterator[None]:
+def _faults_of(model: "keras.Model", card: ModelCard, exporter: str) -> Iterator[None]:
     """Tell whatever a layer's code, TensorFlow or an exporter raises as a fault of the model."""
     try:
         yield
@@ -197,7 +197,7 @@ def _faults_of(model: "keras.Model", card: UNetModel, exporter: str) -> Iterator
         ) from error
 
 
-def _check_operations(graph: onnx.ModelProto, model: "keras.Model", card: UNetModel) -> None:
+def _check_operations(graph: onnx.ModelProto, model: "keras.Model", card: ModelCard) -> None:
     for node in graph.graph.node:
         # tf2onnx leaves what it does not know as it is.
         if not onnx.defs.has(node.op_type, node.domain):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.card import ModelCard, StampModel, TensorSpec
 from astrotriton.export.errors import ConversionError, one_line
 
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ class Servable:
     changes: tuple[str, ...] = ()
 
 
-def servable(model: "keras.Model", card: UNetModel) -> Servable:
+def servable(model: "keras.Model", card: ModelCard) -> Servable:
     """Make what is served of a registered model.
 
     A subclassed model becomes a Functional one. Layers that compute in half precision, or channels
     first, which TensorFlow cannot run on a CPU, do so in float32 and channels last. A fixed batch
     becomes a free one. The card's ``activation`` makes probabilities of logits, and of several
-    classes the card's ``positive_class`` is answered.
+    classes the card's ``positive_class`` is answered. The one number that a classifier answers for
+    a stamp becomes an image of one pixel.
 
     Raises
     ------
@@ -65,17 +66,22 @@ def servable(model: "keras.Model", card: UNetModel) -> Servable:
         changes.append("given and answering channels last")
     chosen = names.index(card.output.name)
     outputs = list(model.outputs)
-    if (answer := _probability(outputs[chosen], card)) is not outputs[chosen]:
+    answer = _probability(outputs[chosen], card)
+    if answer is not outputs[chosen]:
+        changes.append(f"its answer made a probability by the card ({_said(card)})")
+    if isinstance(card, StampModel):
+        # What is no image has no place of its own on the wire.
+        answer = _as_image(answer)
+    if answer is not outputs[chosen]:
         import keras
 
         outputs[chosen] = answer
         given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
         model = keras.Model(given, outputs if len(outputs) > 1 else answer, name=model.name)
-        changes.append(f"its answer made a probability by the card ({_said(card)})")
     return Servable(model, names, tuple(changes))
 
 
-def output_names(model: "keras.Model", card: UNetModel) -> list[str]:
+def output_names(model: "keras.Model", card: ModelCard) -> list[str]:
     """What the outputs of a Keras model are called in its ONNX file, in their order.
 
     A single one has the card's name; of several, one must have it already.
@@ -178,7 +184,7 @@ def is_saved_model(model: "keras.Model") -> bool:
     return any(type(layer).__name__ == "TFSMLayer" for layer in layers(model))
 
 
-def called(model: "keras.Model", card: UNetModel) -> "keras.Model":
+def called(model: "keras.Model", card: ModelCard) -> "keras.Model":
     """A model with inputs and outputs: a subclassed one as the one layer of it.
 
     Raises
@@ -315,7 +321,7 @@ def _copied(
     return copy
 
 
-def _channels_last(model: "keras.Model", card: UNetModel) -> "tuple[keras.Model, bool]":
+def _channels_last(model: "keras.Model", card: ModelCard) -> "tuple[keras.Model, bool]":
     """A model that takes and gives images channels last; and whether it did not before."""
     import keras
 
@@ -342,7 +348,7 @@ def _only_first(shape: Sequence[int | None], spec: TensorSpec) -> bool:
     return fits(channels, height, width) and not fits(height, width, channels)
 
 
-def _probability(answer: "keras.KerasTensor", card: UNetModel) -> "keras.KerasTensor":
+def _probability(answer: "keras.KerasTensor", card: ModelCard) -> "keras.KerasTensor":
     """What a model answers as the probability that the card promises."""
     import keras
 
@@ -362,7 +368,17 @@ def _probability(answer: "keras.KerasTensor", card: UNetModel) -> "keras.KerasTe
     return answer[..., number : number + 1]
 
 
-def _said(card: UNetModel) -> str:
+def _as_image(answer: "keras.KerasTensor") -> "keras.KerasTensor":
+    """One number, or one for each class, for a stamp as an image of one pixel."""
+    import keras
+
+    if len(answer.shape) > 2:
+        return answer
+    channels = answer.shape[1] if len(answer.shape) == 2 else 1
+    return keras.ops.reshape(answer, (-1, 1, 1, channels))
+
+
+def _said(card: ModelCard) -> str:
     said = [] if card.activation == "none" else [card.activation]
     return ", ".join(said + ([f"class {card.positive_class!r}"] if card.classes else []))
 

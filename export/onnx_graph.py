@@ -5,7 +5,7 @@ from collections import Counter
 
 import onnx
 
-from astrotriton.detection.card import TensorSpec, UNetModel
+from astrotriton.detection.card import ModelCard, TensorSpec
 from astrotriton.export.errors import ConversionError, one_line
 from astrotriton.export.subpixel import FOLDED
 
@@ -30,7 +30,7 @@ def load(content: bytes) -> onnx.ModelProto:
         raise ConversionError(f"not an ONNX model: {one_line(error)}") from error
 
 
-def check(graph: onnx.ModelProto, card: UNetModel) -> None:
+def check(graph: onnx.ModelProto, card: ModelCard) -> None:
     """Refuse a graph that is invalid, or is not what the card says.
 
     Raises
@@ -56,7 +56,7 @@ def check(graph: onnx.ModelProto, card: UNetModel) -> None:
             )
 
 
-def inspect(content: bytes, card: UNetModel) -> dict[str, float]:
+def inspect(content: bytes, card: ModelCard) -> dict[str, float]:
     """Check an ONNX file as `check` does, whatever its precision; and count what is in it.
 
     Raises
@@ -75,7 +75,7 @@ def inspect(content: bytes, card: UNetModel) -> dict[str, float]:
     }
 
 
-def further_outputs(content: bytes, card: UNetModel) -> dict[str, tuple[int, ...]]:
+def further_outputs(content: bytes, card: ModelCard) -> dict[str, tuple[int, ...]]:
     """Shapes of an ONNX file's outputs besides the card's, -1 for what is dynamic, by name.
 
     Raises

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export import convert, digests, gates, registry
 from astrotriton.export.champions import champions_of
 from astrotriton.export.errors import GateError
@@ -41,7 +41,7 @@ class Candidate:
     """
 
     registered: RegisteredVersion
-    card: UNetModel
+    card: ModelCard
     files: Mapping[str, bytes]
     manifest: Manifest
     published_before: bool
@@ -68,7 +68,7 @@ class ExportedVersion:
     name: str
     version: int
     location: str
-    card: UNetModel
+    card: ModelCard
     manifest: Manifest | None
     published_before: bool
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export import gates, registry
 from astrotriton.export.approval import APPROVED_BY
 from astrotriton.export.champions import CHAMPIONS_FILE, Champions, champions_of
@@ -104,7 +104,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class _Circumstances:
     """What a gate looks at to say whether it applies to a version."""
 
-    card: UNetModel
+    card: ModelCard
     champion: int | None
     trial: Trial | None
     precision: Precision

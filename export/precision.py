@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export.engine import Tiles
 from astrotriton.export.errors import ConversionError
 
@@ -17,9 +17,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 def reduced(
     content: bytes,
-    card: UNetModel,
+    card: ModelCard,
     precision: Precision,
-    tiles: Callable[[UNetModel], Mapping[str, Tiles]],
+    tiles: Callable[[ModelCard], Mapping[str, Tiles]],
 ) -> bytes:
     """An ONNX file with leaner arithmetic inside; its inputs and outputs stay float32.
 
@@ -66,7 +66,7 @@ def _to_fp16(content: bytes) -> onnx.ModelProto:
     return made
 
 
-def _to_int8(content: bytes, card: UNetModel, tiles: Mapping[str, Tiles]) -> onnx.ModelProto:
+def _to_int8(content: bytes, card: ModelCard, tiles: Mapping[str, Tiles]) -> onnx.ModelProto:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

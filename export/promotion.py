@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import canary, registry
 from astrotriton.export.champions import CHAMPIONS_FILE, Champions, champions_of, keep_champions
@@ -109,7 +109,7 @@ class _Change:
         finished by the next one, and not gone on with.
     """
 
-    card: UNetModel
+    card: ModelCard
     champions: Champions
     challenger: Challenger | None = None
     noted_last: bool = False
@@ -120,7 +120,7 @@ _Plan = Callable[[Champions, Route | None], _Change]
 
 
 def promote(
-    card: UNetModel,
+    card: ModelCard,
     serving: Serving,
     *,
     judged_against: int | UnsetType | None = UNSET,
@@ -160,7 +160,7 @@ def promote(
 
 
 def challenge(
-    card: UNetModel,
+    card: ModelCard,
     serving: Serving,
     mode: Mode,
     fraction: float,
@@ -307,7 +307,7 @@ def _check_passed(name: str, version: int, repository: Repository) -> None:
         )
 
 
-def check_rival(card: UNetModel, now: Champions, judged_against: int | UnsetType | None) -> None:
+def check_rival(card: ModelCard, now: Champions, judged_against: int | UnsetType | None) -> None:
     """Refuse a version that was judged beside another champion than there is.
 
     Raises
@@ -483,7 +483,7 @@ def _undo(
 
 
 def _trim(
-    card: UNetModel,
+    card: ModelCard,
     after: Champions,
     listed: Sequence[int],
     serving: Serving,
@@ -542,7 +542,7 @@ def prunable(
     return [one for one in old[:-keep] if one not in needed]
 
 
-def _number(card: UNetModel) -> int:
+def _number(card: ModelCard) -> int:
     if card.version is None:
         raise ValueError(f"{card.name} has no version: only a registered model is served")
     return card.version

@@ -23,8 +23,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.card import TensorSpec as CardTensor
-from astrotriton.detection.card import UNetModel
 from astrotriton.detection.errors import CardError
 from astrotriton.export import digests, keras_files, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
@@ -97,7 +97,7 @@ class RegisteredVersion:
         return f"models:/{self.in_mlflow}/{self.version}"
 
 
-def register(model: "keras.Model", card: UNetModel) -> int:
+def register(model: "keras.Model", card: ModelCard) -> int:
     """Log a model and its card to a new run, and register it under the card's name.
 
     Registering the same model with the same card again answers the version that it already is. A
@@ -256,7 +256,7 @@ def load_keras(registered: RegisteredVersion) -> "keras.Model":
     return load_uri(registered.uri)
 
 
-def load_card(registered: RegisteredVersion) -> UNetModel:
+def load_card(registered: RegisteredVersion) -> ModelCard:
     """The card that was registered with a version, its version filled in.
 
     Raises
@@ -275,7 +275,7 @@ def load_card(registered: RegisteredVersion) -> UNetModel:
             )
         text = mlflow.artifacts.load_text(f"runs:/{registered.run_id}/{CARD_FILE}")
     try:
-        card = UNetModel.from_json(text)
+        card = ModelCard.from_json(text)
     except CardError as error:
         raise RegistryError(f"{CARD_FILE} of {registered.uri}: {error}") from error
     if served_name(card.name) != registered.name:
@@ -285,7 +285,7 @@ def load_card(registered: RegisteredVersion) -> UNetModel:
     return msgspec.structs.replace(card, name=registered.name, version=registered.version)
 
 
-def record(registered: RegisteredVersion, card: UNetModel, manifest: Manifest) -> None:
+def record(registered: RegisteredVersion, card: ModelCard, manifest: Manifest) -> None:
     """Log a manifest, and the card that it is about, to the version's run; its figures as metrics.
 
     Raises
@@ -589,19 +589,18 @@ def _experiment(client: MlflowClient, name: str) -> str:
         raise
 
 
-def _params(card: UNetModel) -> dict[str, object]:
+def _params(card: ModelCard) -> dict[str, object]:
     return {
         "trained_at": card.trained_at.isoformat(),
         "input_shape": card.input.shape,
         "output_shape": card.output.shape,
-        "overlap": card.overlap,
-        "threshold": card.threshold,
+        **card.own_fields,
         "nms_radius": card.nms_radius,
         **{f"normalisation.{k}": v for k, v in msgspec.structs.asdict(card.normalisation).items()},
     }
 
 
-def _signature(model: "keras.Model", card: UNetModel) -> ModelSignature:
+def _signature(model: "keras.Model", card: ModelCard) -> ModelSignature:
     """What the Keras model takes and gives: the card's tensors, channels last, or its own."""
 
     def schema(tensors: Sequence["keras.KerasTensor"], spec: CardTensor) -> Schema:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests
@@ -91,7 +91,7 @@ class Repository:
         """Whether a version is published."""
         return self._store.holds(_key(name, version), last=CARD_FILE)
 
-    def read(self, name: str, version: int) -> UNetModel:
+    def read(self, name: str, version: int) -> ModelCard:
         """The card of a published version, after checking every file against its digest.
 
         Raises
@@ -102,7 +102,7 @@ class Repository:
         where = self.where(name, version)
         remedy = f"delete {where} and export the version again"
         try:
-            card = UNetModel.from_json(self.file(name, version, CARD_FILE))
+            card = ModelCard.from_json(self.file(name, version, CARD_FILE))
             if (card.name, card.version) != (name, version):
                 raise RepositoryError(
                     f"{where}/{CARD_FILE} is of {card.name} version {card.version}: {remedy}"
@@ -152,7 +152,7 @@ class Repository:
         same = manifest.digests.get(CARD_FILE) == digests.of_bytes(card.to_json())
         return manifest if same else None
 
-    def publish(self, card: UNetModel, files: Mapping[str, bytes]) -> bool:
+    def publish(self, card: ModelCard, files: Mapping[str, bytes]) -> bool:
         """Add a version folder; nothing serves it yet.
 
         The folder appears whole or not at all, its digests verified. Publishing the same content
@@ -245,7 +245,7 @@ class Repository:
         return self.listing(name).versions
 
     def list_versions(
-        self, card: UNetModel, versions: Collection[int], settings: ModelConfig, profile: str
+        self, card: ModelCard, versions: Collection[int], settings: ModelConfig, profile: str
     ) -> bool:
         """Have Triton load these versions, and no others, when it next loads the model.
 
@@ -303,7 +303,7 @@ def _key(name: str, version: int | None) -> str:
     return f"{name}/{version}"
 
 
-def _differing(there: UNetModel, card: UNetModel) -> str:
+def _differing(there: ModelCard, card: ModelCard) -> str:
     return ", ".join(
         name for name in card.__struct_fields__ if getattr(there, name) != getattr(card, name)
     )

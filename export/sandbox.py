@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
 from astrotriton.export.repository import Repository
 from astrotriton.export.serving import Replica
@@ -48,7 +48,7 @@ OpenSandbox = Callable[[Path], AbstractContextManager[Sandbox]]
 class Version:
     """A version's card, and its files by name."""
 
-    card: UNetModel
+    card: ModelCard
     files: Mapping[str, bytes]
 
 

@@ -15,7 +15,7 @@ from tritonclient.grpc import (
 )
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import Golden
 from astrotriton.export.errors import ServingError
 from astrotriton.triton.addresses import servers_at
@@ -77,11 +77,11 @@ class Replica:
             raise self._told(f"does not say what it serves of {name}", error) from error
         return ready_versions(index, name)
 
-    def infer(self, card: UNetModel, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer(self, card: ModelCard, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """The first output for a batch of tiles."""
         return self._infer(card, tiles, 1)[0]
 
-    def check(self, card: UNetModel, golden: bytes) -> float:
+    def check(self, card: ModelCard, golden: bytes) -> float:
         """Send the golden tile to every instance of a version and compare the answers.
 
         Parameters
@@ -118,7 +118,7 @@ class Replica:
         return verdict.difference
 
     def _infer(
-        self, card: UNetModel, tiles: NDArray[np.float32], copies: int
+        self, card: ModelCard, tiles: NDArray[np.float32], copies: int
     ) -> list[NDArray[np.float32]]:
         """Send the same request so many times at once."""
         tensor = InferInput(card.input.name, tiles.shape, card.input.dtype)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard, StampModel, UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
@@ -22,7 +22,7 @@ from astrotriton.settings import ModelConfig
 if TYPE_CHECKING:
     import keras
 
-Converter = Callable[["keras.Model", UNetModel, str], bytes]
+Converter = Callable[["keras.Model", ModelCard, str], bytes]
 
 
 def under_test(
@@ -31,7 +31,7 @@ def under_test(
     settings: ModelConfig,
     tiles: GoldenTiles,
     *,
-    published: UNetModel | None,
+    published: ModelCard | None,
     champion: int | None,
     trial: Trial | None,
     profile: str,
@@ -59,6 +59,7 @@ def under_test(
     on_progress(f"loading {title(registered)} from MLflow")
     card = published or registry.load_card(registered)
     _check_tile_size(card, settings)
+    _check_family(card, repository)
     model = registry.load_keras(registered)
     if published is None:
         digest = _check_source(registered, model, card)
@@ -100,7 +101,7 @@ def _version(repository: Repository, name: str, version: int | None) -> Version 
     return Version(card, files)
 
 
-def _check_source(registered: RegisteredVersion, model: "keras.Model", card: UNetModel) -> str:
+def _check_source(registered: RegisteredVersion, model: "keras.Model", card: ModelCard) -> str:
     digest = digests.of_source(model, card)
     if registered.digest not in (None, digest):
         raise ExportError(
@@ -110,12 +111,31 @@ def _check_source(registered: RegisteredVersion, model: "keras.Model", card: UNe
     return digest
 
 
-def _check_tile_size(card: UNetModel, settings: ModelConfig) -> None:
-    if card.tile_size != settings.input_size:
+def _check_tile_size(card: ModelCard, settings: ModelConfig) -> None:
+    if isinstance(card, UNetModel) and card.tile_size != settings.input_size:
         raise ExportError(
             f"the tiles of {card.name} version {card.version} are {card.tile_size}, the setting"
             f" input_size is {settings.input_size}: set"
             f" ASTROTRITON_INPUT_SIZE='{list(card.tile_size)}'"
+        )
+
+
+def _check_family(card: ModelCard, repository: Repository) -> None:
+    """Refuse a classifier beside U-Nets, or stamps of another size: Triton has one shape a model.
+
+    Tiles of U-Nets are all of the setting's size.
+    """
+    others = [one for one in repository.versions(card.name) if one != card.version]
+    if not others:
+        return
+    there = repository.read(card.name, others[-1])
+    stamps = isinstance(card, StampModel) or isinstance(there, StampModel)
+    if stamps and (there.input, there.output) != (card.input, card.output):
+        raise ExportError(
+            f"{card.name} version {card.version} takes {card.input.shape[1:]} and gives"
+            f" {card.output.shape[1:]}, and version {there.version}, which is published, takes"
+            f" {there.input.shape[1:]} and gives {there.output.shape[1:]}: all versions of a model"
+            " have one shape, so register this one under another name"
         )
 
 
@@ -125,7 +145,7 @@ def published_card(
     settings: ModelConfig,
     on_progress: Progress,
     precision: Precision,
-) -> UNetModel | None:
+) -> ModelCard | None:
     """The card of a version that is published, after checking that it was made from this source."""
     name, version = registered.name, registered.version
     if not repository.holds(name, version):

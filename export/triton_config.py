@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export.errors import RepositoryError
 from astrotriton.folders import TRITON_CONFIG
 from astrotriton.settings import ModelConfig
@@ -17,7 +17,7 @@ _HEADER = "# Written by export from the model's card and triton-config/profiles/
 
 
 def build_config(
-    card: UNetModel, settings: ModelConfig, profile: str, versions: Iterable[int]
+    card: ModelCard, settings: ModelConfig, profile: str, versions: Iterable[int]
 ) -> triton.ModelConfig:
     """Triton's configuration of a model.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
 from astrotriton.gateway.backends.object_store import ObjectStore
 
@@ -90,7 +90,7 @@ async def _version(source: str, pin: Pin, objects: ObjectStore) -> dict[str, byt
     files = {_CARD: await objects.read(f"{source}/{_CARD}", _CARD, _LARGEST)}
     _check(files[_CARD], pin.digest, f"{source}/{_CARD}", "the pinned one")
     try:
-        card = UNetModel.from_json(files[_CARD])
+        card = ModelCard.from_json(files[_CARD])
     except CardError as error:
         raise FetchError(f"{source}/{_CARD}: {error}") from error
     for file, digest in card.digests.items():

@@ -3,8 +3,9 @@
 import difflib
 import re
 import typing
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -12,9 +13,17 @@ from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import CardError
 from astrotriton.detection.image.normalisation import Normalisation
 
+Check = Callable[[bool, str], None]
+"""Takes whether something is as it should be, and the problem in words if it is not."""
+
+Plane = Literal["science", "template", "difference"]
+#: The planes that a request brings: the exposure is the difference image.
+SENT_PLANES: tuple[Plane, ...] = ("difference",)
+
 # Fields that cards did not have at first. They are left out where they say nothing, so that a card
-# keeps the digest that it had.
+# keeps the digest that it had. For the same reason a family's own fields come after this one.
 _LATER = ("activation", "classes", "positive_class")
+_BEFORE_OWN = "normalisation"
 _UNKNOWN = re.compile(
     r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<at>[^`]*)`)?"
 )
@@ -23,7 +32,8 @@ _UNKNOWN = re.compile(
 class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One input or output as it is on the wire to Triton.
 
-    ``shape`` is NCHW; -1 is a dimension that the caller chooses, which only the batch may be.
+    ``shape`` is NCHW; -1 is a dimension that the caller chooses, which only the batch may be. One
+    number for an image is an image of one pixel.
     """
 
     name: str
@@ -46,8 +56,11 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     snr: tuple[float, float]
 
 
-class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A version of the U-Net, checked when it is made.
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A version of any family of networks, checked when it is made.
+
+    The field ``kind`` of a written card says the family: ``unet``, which it is where a card does
+    not say, or ``stamps``.
 
     Attributes
     ----------
@@ -62,8 +75,9 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     input, output
         What Triton takes and gives.
     polarities
-        What the first channels of the output look for: 1, sources that brighten, or -1, that fade.
-        A candidate is as probable as the likelier of them says.
+        What the network looks for: 1, sources that brighten, or -1, that fade. A U-Net has a
+        channel for each, the first of its output, and a candidate is as probable as the likelier of
+        them says.
     activation
         What export makes probabilities of the Keras model's answer with, where the model answers
         logits: the logistic function (``sigmoid``) of each channel, or ``softmax`` over all of
@@ -77,17 +91,14 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         themselves. Export fills it in.
     normalisation
         How an exposure is prepared for the network.
-    overlap
-        Pixels, as the network sees them, that the answers of neighbouring tiles share.
-    threshold
-        Least probability of a pixel that can be a detection's peak.
     nms_radius
-        Two peaks closer than this are one source, pixels of the exposure.
+        Two sources closer than this are one, pixels of the exposure.
     domain
         What the network was trained on; None: not known, so nothing is told.
     confidence, confidence_tta
-        How probability and quality become a confidence, from one view of a tile or from all eight;
-        None for a model never calibrated, whose confidence is then its probability, and flagged.
+        How probability and quality become a confidence, from one view of an image or from all
+        eight; None for a model never calibrated, whose confidence is then its probability, and
+        flagged.
     digests
         SHA-256 of the files the version consists of, by file name.
 
@@ -110,8 +121,6 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     positive_class: str | None = None
     further_outputs: dict[str, tuple[int, ...]] = {}
     normalisation: Normalisation = Normalisation()
-    overlap: int = 96
-    threshold: float = 0.5
     nms_radius: float = 4.0
     domain: Domain | None = None
     confidence: ConfidenceModel | None = None
@@ -124,28 +133,22 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def tile_size(self) -> tuple[int, int]:
-        """Height and width of a tile, pixels."""
+        """Height and width of an image that the network takes, pixels."""
         return self.input.shape[2], self.input.shape[3]
 
     @property
     def answer_size(self) -> tuple[int, int]:
-        """Height and width of what a tile is answered for, pixels: its middle, if smaller."""
+        """Height and width of what an image is answered for, pixels: its middle, if smaller."""
         return self.output.shape[2], self.output.shape[3]
 
     @property
-    def footprint(self) -> tuple[tuple[int, int], tuple[int, int], int]:
-        """`tile_size`, `answer_size` and ``overlap`` in pixels of the exposure."""
-        height, width, *answered, overlap = (
-            round(side / self.normalisation.resize) for side in self._sides
-        )
-        return (height, width), (answered[0], answered[1]), overlap
-
-    @property
-    def _sides(self) -> tuple[int, ...]:
-        return (*self.tile_size, *self.answer_size, self.overlap)
+    def own_fields(self) -> dict[str, Any]:
+        """What only cards of its family say, by name."""
+        common = ModelCard.__struct_fields__
+        return {one: getattr(self, one) for one in self.__struct_fields__ if one not in common}
 
     def confidence_for(self, views: int) -> ConfidenceModel | None:
-        """The confidence model for so many views of each tile."""
+        """The confidence model for so many views of each image."""
         return self.confidence_tta if views > 1 else self.confidence
 
     def problems(self) -> list[str]:
@@ -171,11 +174,6 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 height >= 1 and width >= 1, f"{role} tiles are {height}x{width}: give a fixed size"
             )
         check(
-            0 < len(set(self.polarities)) == len(self.polarities) <= self.output.shape[1],
-            f"polarities are {list(self.polarities)}: name 1, -1 or both, each once, for at most"
-            f" the {self.output.shape[1]} channels of the output",
-        )
-        check(
             len(set(self.classes)) == len(self.classes) != 1,
             f"classes are {list(self.classes)}: name each of at least two, or none",
         )
@@ -185,13 +183,112 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             " class whose probability is served, of these",
         )
         check(
+            self.activation != "softmax" or bool(self.classes),
+            "activation is softmax, which needs classes: name them, and the positive_class",
+        )
+        self.check_family(check)
+        for name in ("seeing_fwhm", "snr"):
+            low, high = (0.0, 1.0) if self.domain is None else getattr(self.domain, name)
+            check(0.0 <= low < high, f"domain's {name} is {low} to {high}, which is no range")
+        check(self.nms_radius > 0.0, f"nms_radius is {self.nms_radius}, not above 0")
+        check(
+            self.normalisation.mesh >= 8,
+            f"background mesh is {self.normalisation.mesh} px, under 8",
+        )
+        check(self.normalisation.softening > 0.0, "normalisation softening is not above 0")
+        check(self.normalisation.clip > 0.0, "normalisation clip is not above 0")
+        return found
+
+    def check_family(self, check: Check) -> None:
+        """Check what is true of cards of its family alone."""
+        raise NotImplementedError
+
+    def to_json(self) -> bytes:
+        """The card as indented JSON; a U-Net's does not say its kind, as none did at first."""
+        said = msgspec.to_builtins(self)
+        for field in msgspec.structs.fields(self):
+            if field.name in _LATER and getattr(self, field.name) == field.default:
+                del said[field.name]
+        own = {name: said.pop(name) for name in self.own_fields}
+        ordered: dict[str, Any] = {}
+        for name, value in said.items():
+            ordered[name] = value
+            if name == _BEFORE_OWN:
+                ordered |= own
+        if isinstance(self, UNetModel):
+            del ordered["kind"]
+        return msgspec.json.format(msgspec.json.encode(ordered))
+
+    @classmethod
+    def from_json(cls, content: bytes | str) -> Self:
+        """Read a card of the family that it says it is of, or of this one.
+
+        Raises
+        ------
+        CardError
+            If it is not JSON, lacks a field, has an unknown one, contradicts itself, or is of
+            another family than the one asked for.
+        """
+        try:
+            kind = msgspec.json.decode(content, type=_Kind).kind
+        except msgspec.DecodeError as error:
+            raise CardError(f"not a model card: {error}") from error
+        family = _FAMILIES.get(kind) if isinstance(kind, str) else None
+        if family is None:
+            known = " or ".join(map(repr, _FAMILIES))
+            raise CardError(f"not a model card: kind is {kind!r}: say {known}")
+        if not issubclass(family, cls):
+            raise CardError(f"the card's kind is {kind!r}, another one than is read here")
+        try:
+            return msgspec.json.decode(content, type=family)
+        except msgspec.DecodeError as error:
+            raise CardError(f"not a model card: {_nearest_known(str(error), family)}") from error
+
+
+class UNetModel(
+    ModelCard,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="unet",
+):
+    """A version of a U-Net, which answers every pixel of a tile.
+
+    Attributes
+    ----------
+    overlap
+        Pixels, as the network sees them, that the answers of neighbouring tiles share.
+    threshold
+        Least probability of a pixel that can be a detection's peak.
+    """
+
+    overlap: int = 96
+    threshold: float = 0.5
+
+    @property
+    def footprint(self) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """`tile_size`, `answer_size` and ``overlap`` in pixels of the exposure."""
+        height, width, *answered, overlap = (
+            round(side / self.normalisation.resize) for side in self._sides
+        )
+        return (height, width), (answered[0], answered[1]), overlap
+
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return (*self.tile_size, *self.answer_size, self.overlap)
+
+    def check_family(self, check: Check) -> None:
+        """See `ModelCard`."""
+        check(
+            0 < len(set(self.polarities)) == len(self.polarities) <= self.output.shape[1],
+            f"polarities are {list(self.polarities)}: name 1, -1 or both, each once, for at most"
+            f" the {self.output.shape[1]} channels of the output",
+        )
+        check(
             not self.classes or self.output.shape[1] == 1,
             f"output has {self.output.shape[1]} channels; of several classes one is served: give it"
             " 1",
-        )
-        check(
-            self.activation != "softmax" or bool(self.classes),
-            "activation is softmax, which needs classes: name them, and the positive_class",
         )
         check(
             all(
@@ -205,17 +302,7 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             0 <= self.overlap < min(self.answer_size),
             f"overlap of {self.overlap} px does not fit output tiles of {self.answer_size}",
         )
-        for name in ("seeing_fwhm", "snr"):
-            low, high = (0.0, 1.0) if self.domain is None else getattr(self.domain, name)
-            check(0.0 <= low < high, f"domain's {name} is {low} to {high}, which is no range")
         check(0.0 < self.threshold < 1.0, f"threshold is {self.threshold}, not between 0 and 1")
-        check(self.nms_radius > 0.0, f"nms_radius is {self.nms_radius}, not above 0")
-        check(
-            self.normalisation.mesh >= 8,
-            f"background mesh is {self.normalisation.mesh} px, under 8",
-        )
-        check(self.normalisation.softening > 0.0, "normalisation softening is not above 0")
-        check(self.normalisation.clip > 0.0, "normalisation clip is not above 0")
         check(
             0.125 <= self.normalisation.resize <= 8.0
             and all((side / self.normalisation.resize).is_integer() for side in self._sides),
@@ -223,29 +310,80 @@ class UNetModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             f" number of an exposure's pixels of tiles of {self.tile_size}, {self.answer_size}, or"
             f" an overlap of {self.overlap}",
         )
-        return found
 
-    def to_json(self) -> bytes:
-        """The card as indented JSON."""
-        said = msgspec.to_builtins(self)
-        for field in msgspec.structs.fields(self):
-            if field.name in _LATER and getattr(self, field.name) == field.default:
-                del said[field.name]
-        return msgspec.json.format(msgspec.json.encode(said))
 
-    @classmethod
-    def from_json(cls, content: bytes | str) -> "UNetModel":
-        """Read a card.
+class StampModel(
+    ModelCard,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="stamps",
+):
+    """A version of a classifier of stamps, which answers one number for the stamp of a candidate.
 
-        Raises
-        ------
-        CardError
-            If it is not JSON, lacks a field, has an unknown one, or contradicts itself.
-        """
-        try:
-            return msgspec.json.decode(content, type=cls)
-        except msgspec.DecodeError as error:
-            raise CardError(f"not a model card: {_nearest_known(str(error), cls)}") from error
+    ``output`` is that number, an image of one pixel: (-1, 1, 1, 1).
+
+    Attributes
+    ----------
+    planes
+        What each channel of a stamp shows. Served are those of `SENT_PLANES` alone.
+    scaling
+        How the pixels of a stamp are scaled. ``asinh``: the significance, stretched and clipped by
+        ``normalisation``, as a U-Net sees it. ``l2``: the exposure's own pixels, background and
+        all, divided by their L2 norm over the stamp, each channel by itself (braai, Duev et al.
+        2019, MNRAS 489, 3582). ``none``: those pixels as they are. Masked pixels, and what lies
+        beyond the exposure, are 0 in all of them.
+    """
+
+    planes: tuple[Plane, ...] = ("difference",)
+    scaling: Literal["asinh", "l2", "none"] = "asinh"
+
+    @property
+    def unsent_planes(self) -> list[Plane]:
+        """Those of its planes that no request brings, each once."""
+        return [one for one in dict.fromkeys(self.planes) if one not in SENT_PLANES]
+
+    def check_family(self, check: Check) -> None:
+        """See `ModelCard`."""
+        channels = self.input.shape[1]
+        check(
+            self.output.shape[1:] == (1, 1, 1),
+            f"output is {self.output.shape}: a classifier of stamps gives one probability for each,"
+            " (-1, 1, 1, 1)",
+        )
+        check(
+            len(self.planes) == channels,
+            f"planes are {list(self.planes)}, the input has {channels} channels: name what each of"
+            " them shows, as science, template, difference",
+        )
+        check(
+            self.tile_size[0] == self.tile_size[1],
+            f"stamps are {self.tile_size[0]}x{self.tile_size[1]} px: give them as many rows as"
+            " columns",
+        )
+        check(
+            0 < len(set(self.polarities)) == len(self.polarities),
+            f"polarities are {list(self.polarities)}: name 1, -1 or both, each once",
+        )
+        check(
+            self.normalisation.resize == 1.0,
+            f"resize is {self.normalisation.resize}: stamps are cut out of an exposure's own"
+            " pixels; resize within the model",
+        )
+
+
+class _Kind(msgspec.Struct):
+    """What a card says of its family."""
+
+    kind: Any = "unet"
+
+
+#: The families of networks, by what the field ``kind`` of a card says.
+_FAMILIES: dict[str, type[UNetModel] | type[StampModel]] = {
+    "unet": UNetModel,
+    "stamps": StampModel,
+}
 
 
 def _nearest_known(problem: str, kind: Any) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.image.exposure import mute_astropy
 from astrotriton.export.errors import ExportError
 from astrotriton.settings import ModelConfig
@@ -79,7 +79,7 @@ def _stderr_to(path: Path) -> Iterator[None]:
         os.close(kept)
 
 
-def _export(stack: Stack) -> UNetModel:
+def _export(stack: Stack) -> ModelCard:
     from astrotriton.export import pipeline, registry
     from astrotriton.training.exposures import golden_tiles, validation_set
     from astrotriton.training.weights import load_card, load_network

@@ -6,7 +6,7 @@ import tritonclient.grpc.aio as client
 from tritonclient.utils import InferenceServerException
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
 from astrotriton.stack.errors import (
     GoldenMismatchError,
@@ -53,7 +53,7 @@ async def check_golden(address: str, version_dir: Path, *, thorough: bool = True
         If there is no answer in a minute.
     """
     name, version = version_dir.parent.name, version_dir.name
-    card = UNetModel.from_json((version_dir / "card.json").read_bytes())
+    card = ModelCard.from_json((version_dir / "card.json").read_bytes())
     golden = Golden.from_npz((version_dir / GOLDEN_FILE).read_bytes())
 
     async with client.InferenceServerClient(address) as server:

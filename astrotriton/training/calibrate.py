@@ -8,6 +8,7 @@ half of which is seen through PSFs that are not training's.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
 from astrotriton.detection.arrays import Values
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.confidence.calibration import apply_calibration
 from astrotriton.detection.confidence.guarantee import RiskCurve
 from astrotriton.detection.confidence.model import (
@@ -27,10 +28,11 @@ from astrotriton.detection.confidence.model import (
 )
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.evaluation import false_discovery_proportions, match_transients
+from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.score import prepare_exposure
-from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.psf import random_double_gaussian, random_moffat
 from astrotriton.simulation.recipe import mixed_recipe
@@ -45,6 +47,7 @@ _THRESHOLDS = np.round(
 )
 
 Progress = Callable[[str], None]
+_Card = TypeVar("_Card", bound=ModelCard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,11 @@ def calibration_fields(
         yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i), psf)
 
 
-def score_field(field: Field, card: UNetModel, predict: Predict, *, tta: bool) -> MeasuredSources:
-    """Let the network answer a field of one tile or more; its sources, measured."""
-    tiled = prepare_exposure(Exposure.from_array(field.difference), card, tta=tta)
+def score_field(field: Field, card: ModelCard, predict: Predict, *, tta: bool) -> MeasuredSources:
+    """Let the network answer a field; its sources, or `judged_candidates`, measured."""
+    exposure = Exposure.from_array(field.difference)
+    candidates = judged_candidates(exposure, card, transients_of(field))
+    tiled = prepare_exposure(exposure, card, candidates, tta=tta)
     return measure_sources(tiled.answer(predict, tiled.views))
 
 
@@ -119,7 +124,7 @@ def transients_of(field: Field) -> Transients:
     )
 
 
-def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Labelled:
+def label(fields: Iterable[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Labelled:
     """Score fields up to, but not including, the confidence, and label the sources.
 
     Parameters
@@ -157,13 +162,13 @@ def label(fields: Iterable[Field], card: UNetModel, predict: Predict, *, tta: bo
 
 
 def calibrated(
-    card: UNetModel,
+    card: _Card,
     predict: Predict,
     *,
     seed: int,
     sizes: Sizes | None = None,
     on_progress: Progress = print,
-) -> UNetModel:
+) -> _Card:
     """The card with both confidences of the model that ``predict`` runs."""
     plain, tta = (
         calibrate(card, predict, seed=seed, tta=tta, sizes=sizes, on_progress=on_progress)
@@ -173,7 +178,7 @@ def calibrated(
 
 
 def calibrate(
-    card: UNetModel,
+    card: ModelCard,
     predict: Predict,
     *,
     seed: int,

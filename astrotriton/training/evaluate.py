@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from astrotriton.detection.arrays import Image, Positions, Values
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.image.preprocess import normalise
 from astrotriton.detection.quality.coverage import interval_coverage
@@ -29,8 +29,8 @@ from astrotriton.detection.quality.evaluation import (
 )
 from astrotriton.detection.quality.figures import FDR_ASKED, SNR_EDGES, completeness_by_bin
 from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
-from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov, use_one_thread
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
@@ -134,7 +134,7 @@ class Evaluation:
 
 
 def evaluate(
-    card: UNetModel,
+    card: ModelCard,
     predict: Predict,
     *,
     seed: int = DEFAULT_SEED,
@@ -197,7 +197,7 @@ def _simulate(seed: int, recipe: Recipe) -> Field:
     return simulate(seed, recipe, random_kolmogorov)
 
 
-def _score(fields: Iterator[Field], card: UNetModel, predict: Predict, *, tta: bool) -> Scores:
+def _score(fields: Iterator[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Scores:
     plain: list[Sample] = []
     eightfold: list[Sample] = []
     network: list[Sample] = []

@@ -9,9 +9,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from astrotriton.detection.arrays import Image
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
+from astrotriton.detection.image.reading import read_image
+from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
-from astrotriton.detection.scoring.score import prepare
+from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
 from astrotriton.training.calibrate import transients_of
@@ -33,7 +36,8 @@ _PIXEL_SCALE = 0.26  # arcsec
 _CENTRE = (318.1, -66.0)  # ICRS degrees
 _GOLDEN_SEEDS = 3_000_000
 _VALIDATION_SEEDS = 5_000_000
-_MOST = 2  # golden tiles of one exposure
+# Golden tiles, and stamps, of one exposure.
+_MOST, _MOST_STAMPS = 2, 24
 
 
 def to_fits(field: Field) -> bytes:
@@ -55,8 +59,8 @@ def demo_field() -> Field:
     return simulate(DEMO_SEED, DEMO_RECIPE)
 
 
-def golden_tiles(card: UNetModel) -> Mapping[str, Image]:
-    """Tiles on which a converted model must answer as the original does.
+def golden_tiles(card: ModelCard) -> Mapping[str, Image]:
+    """Tiles, or stamps, on which a converted model must answer as the original does.
 
     Random numbers alone would let a faulty conversion pass: these have sources, artefacts and sky.
 
@@ -71,15 +75,23 @@ def golden_tiles(card: UNetModel) -> Mapping[str, Image]:
         By kind: ``simulated`` fields, and ``real``: a plate of M13 from the Digitized Sky Survey,
         which astropy's wheel carries.
     """
-    simulated = [
-        to_fits(simulate(_GOLDEN_SEEDS + i, recipe))
-        for i, recipe in enumerate((ARTEFACTS, NOISE_ONLY))
+    fields = [
+        simulate(_GOLDEN_SEEDS + i, recipe) for i, recipe in enumerate((ARTEFACTS, NOISE_ONLY))
     ]
+    simulated = [(to_fits(field), transients_of(field)) for field in fields]
     m13 = resources.files("astropy.io.fits.hdu.compressed.tests") / "data" / "m13_rice.fits"
+    real = [(m13.read_bytes(), Transients.of(np.empty((0, 2)), np.empty(0)))]
     return {
-        kind: np.concatenate([prepare(content, card, []).sample(_MOST) for content in contents])
-        for kind, contents in (("simulated", simulated), ("real", [m13.read_bytes()]))
+        kind: np.concatenate([_sample(content, card, truth) for content, truth in contents])
+        for kind, contents in (("simulated", simulated), ("real", real))
     }
+
+
+def _sample(content: bytes, card: ModelCard, truth: Transients) -> Image:
+    exposure, _ = read_image(content)
+    candidates = judged_candidates(exposure, card, truth)
+    most = _MOST if candidates is None else _MOST_STAMPS
+    return prepare_exposure(exposure, card, candidates or []).sample(most)
 
 
 def validation_set(count: int) -> ValidationSet:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from astrotriton.detection.card import UNetModel
 from astrotriton.detection.quality.golden import TOLERANCE
 from astrotriton.export.engine import Tiles
 from astrotriton.export.gates.version import VersionUnderTest
@@ -13,6 +14,8 @@ _TOGETHER = 3
 _SAME = 1e-3
 # Sources cover a few hundredths of an exposure; a galaxy cluster or a globular one, a tenth.
 _MOST_COVERED = 0.25
+# As probable as not.
+_EVEN = 0.5
 # What half precision makes of the order of a sum.
 _LEAN = 1e-2
 
@@ -65,7 +68,10 @@ class Answers:
         card = version.card
         answer = version.engine(_tiles(version))[:, : len(card.polarities)]
         least, most = float(answer.min()), float(answer.max())
-        covered = float(np.mean(answer >= card.threshold))
+        # Of a classifier's stamps, any share may be of sources.
+        pixels = isinstance(card, UNetModel)
+        threshold = card.threshold if isinstance(card, UNetModel) else _EVEN
+        covered = float(np.mean(answer >= threshold))
         problems = []
         if not (least >= -TOLERANCE and most <= 1.0 + TOLERANCE):
             problems.append(
@@ -78,17 +84,17 @@ class Answers:
                 f"it answers {answer.mean():.3g} everywhere, on sources and on empty sky alike:"
                 " train it, or look whether its weights were loaded"
             )
-        elif version.trial is not None and covered > _MOST_COVERED:
+        elif pixels and version.trial is not None and covered > _MOST_COVERED:
             problems.append(
-                f"it calls {covered:.0%} of the pixels sources (probability of {card.threshold:g}"
+                f"it calls {covered:.0%} of the pixels sources (probability of {threshold:g}"
                 f" and more), at most {_MOST_COVERED:.0%} is allowed: train it, or correct the"
                 " card's threshold or normalisation"
             )
         return Gate.of(
             self.name,
             problems,
-            f"probabilities from {least:.2g} to {most:.2g}; {covered:.1%} of the pixels are called"
-            " sources",
+            f"probabilities from {least:.2g} to {most:.2g}; {covered:.1%} of the"
+            f" {'pixels' if pixels else 'stamps'} are called sources",
             answers_min=least,
             answers_max=most,
             answers_covered=covered,

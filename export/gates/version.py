@@ -9,15 +9,15 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard, UNetModel
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.quality import criteria
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.detection.quality.drift import BASELINE_FILE
 from astrotriton.detection.quality.golden import GOLDEN_FILE, TOLERANCE, Golden
 from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
+from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.scored import Scored
-from astrotriton.detection.scoring.tiled_inference import Predict
 from astrotriton.export import accuracy, digests, onnx_graph
 from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
 from astrotriton.export.precision import Precision
@@ -29,9 +29,9 @@ from astrotriton.settings import ModelConfig
 _SUSPECTED_FIELDS = 8
 _SUSPICIOUS = 0.1
 
-Calibrate = Callable[[UNetModel, Predict], UNetModel]
+Calibrate = Callable[[ModelCard, Predict], ModelCard]
 Fields = Callable[[], ValidationSet]
-GoldenTiles = Callable[[UNetModel], Mapping[str, Tiles]]
+GoldenTiles = Callable[[ModelCard], Mapping[str, Tiles]]
 Progress = Callable[[str], None]
 
 
@@ -81,7 +81,7 @@ class Quality(NamedTuple):
 class _Option(NamedTuple):
     """A card with one of several confidences, and what it makes of the fields."""
 
-    card: UNetModel
+    card: ModelCard
     scored: list[Scored]
     figures: dict[str, float]
 
@@ -127,7 +127,7 @@ class VersionUnderTest:
     def __init__(
         self,
         *,
-        card: UNetModel,
+        card: ModelCard,
         files: Mapping[str, bytes],
         published: bool,
         source: KerasEngine,
@@ -298,12 +298,12 @@ class VersionUnderTest:
         return self._tried.validation().to_fits()
 
     def _score(
-        self, fields: ValidationSet, card: UNetModel
+        self, fields: ValidationSet, card: ModelCard
     ) -> tuple[list[Scored], dict[str, float]]:
         scored = accuracy.score_all(fields.fields, card, self.engine)
         return scored, accuracy.figures_of(scored, fields.fields, card)
 
-    def _with_champions_confidence(self) -> UNetModel | None:
+    def _with_champions_confidence(self) -> ModelCard | None:
         """The card with the confidence of a champion that is the same network; None if it isn't."""
         champion = self.champion
         if champion is None or GOLDEN_FILE not in champion.files:
@@ -320,5 +320,8 @@ class VersionUnderTest:
         )
 
     def _pack(self, content: bytes, scored: list[Scored], description: str) -> None:
-        baseline = accuracy.baseline_of(scored, description)
-        self.files |= {VALIDATION_FILE: content, BASELINE_FILE: baseline.to_npz()}
+        self.files[VALIDATION_FILE] = content
+        # What describes an exposure is mostly its sources: of a classifier's, those that were sent.
+        if isinstance(self.card, UNetModel):
+            baseline = accuracy.baseline_of(scored, description)
+            self.files[BASELINE_FILE] = baseline.to_npz()

@@ -11,7 +11,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.quality.golden import Golden, Verdict
 from astrotriton.gateway.backends.replicas import Replica, Replicas
 from astrotriton.gateway.backends.shared_memory import SharedMemory, is_unknown
@@ -122,7 +122,7 @@ class Triton:
         return self._largest[name, version]
 
     async def infer(
-        self, card: UNetModel, version: int, tiles: NDArray[np.float32]
+        self, card: ModelCard, version: int, tiles: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Probabilities of a batch of tiles.
 
@@ -157,7 +157,7 @@ class Triton:
             raise self._unavailable(error, timeout) from error
 
     async def prove(
-        self, card: UNetModel, version: int, golden: Golden
+        self, card: ModelCard, version: int, golden: Golden
     ) -> dict[Replica, Verdict | GatewayError]:
         """Let every instance of every server answer a golden tile.
 
@@ -172,7 +172,7 @@ class Triton:
         return dict(zip(replicas, verdicts, strict=True))
 
     async def _prove(
-        self, replica: Replica, card: UNetModel, version: int, golden: Golden
+        self, replica: Replica, card: ModelCard, version: int, golden: Golden
     ) -> Verdict | GatewayError:
         timeout = remaining(self._timeout)
         if (fault := await self._greet(replica, min(timeout, _GREETING))) is not None:
@@ -194,7 +194,7 @@ class Triton:
     async def _infer(
         self,
         replica: Replica,
-        card: UNetModel,
+        card: ModelCard,
         version: int,
         tiles: NDArray[np.float32],
         timeout: float,
@@ -226,7 +226,7 @@ class _TileRequest:
     """A request for the probabilities of tiles."""
 
     client: InferenceServerClient
-    card: UNetModel
+    card: ModelCard
     version: int
     tiles: NDArray[np.float32]
     timeout: float

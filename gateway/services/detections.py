@@ -7,7 +7,7 @@ import msgspec
 from asyncpg import Record
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
 from astrotriton.detection.image.cutouts import png
 from astrotriton.detection.scoring.score import TTA_VIEWS
@@ -131,7 +131,7 @@ def _unknown(detection_id: UUID) -> NotFoundError:
 
 def _derivation(row: Record, content: str) -> Derivation | None:
     try:
-        card = UNetModel.from_json(content)
+        card = ModelCard.from_json(content)
     except CardError:
         # Stored by an earlier release, whose confidence was made otherwise.
         return None

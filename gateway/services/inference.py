@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.image.planes import Planes
+from astrotriton.detection.quality.judged_candidates import judged_candidates
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
-from astrotriton.detection.scoring.score import finish, guarantee_of, prepare_exposure
+from astrotriton.detection.scoring.inference import Inference
+from astrotriton.detection.scoring.score import (
+    finish,
+    guarantee_of,
+    inference_of,
+    prepare_exposure,
+)
 from astrotriton.detection.scoring.scored import Scored
-from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import stage
@@ -22,10 +29,6 @@ from astrotriton.wire.runs import InferRequest
 
 # Seconds after which what needs no answer is begun: Triton must get hold of the tiles first.
 _HEAD_START = 0.002
-# Tiles in a request: beside its file, what is on its way to Triton is most of what an exposure
-# holds; an instance does nothing while another has the last large request; and Triton joins
-# requests where larger batches are faster.
-_TOGETHER = 2
 
 #: Called with how many tiles are answered, and of how many.
 Progress = Callable[[int, int], None]
@@ -117,7 +120,8 @@ class InferenceService:
         progress: Progress = lambda done, of: None,
         *,
         others: Sequence[ServedModel] = (),
-    ) -> tuple[TiledInference, Scored]:
+        truth: Transients | None = None,
+    ) -> tuple[Inference, Scored]:
         """Have a version answer an exposure, and make scored sources of it; nothing is stored.
 
         Parameters
@@ -130,6 +134,9 @@ class InferenceService:
             Told of every batch answered.
         others
             Further versions, whose spread about the sources is measured.
+        truth
+            The exposure's transients, where they are known and the version is judged by them: a
+            classifier is then sent `judged_candidates`.
 
         Raises
         ------
@@ -139,7 +146,7 @@ class InferenceService:
             If the model or Triton does not do its part.
         """
         async with self._readers.session() as session:
-            return await self._infer(session, submission, model, progress, others)
+            return await self._infer(session, submission, model, progress, others, truth)
 
     async def _infer(
         self,
@@ -148,7 +155,8 @@ class InferenceService:
         model: ServedModel,
         progress: Progress,
         others: Sequence[ServedModel],
-    ) -> tuple[TiledInference, Scored]:
+        truth: Transients | None,
+    ) -> tuple[Inference, Scored]:
         request = submission.request
         with stage("prepare"):
             planes = submission.planes
@@ -159,11 +167,14 @@ class InferenceService:
                 observation=request.to_observation(),
                 limits=self._limits,
             )
+            candidates = request.to_candidates()
+            if truth is not None:
+                candidates = await compute(judged_candidates, exposure, model.card, truth)
             tiled = await compute(
                 prepare_exposure,
                 exposure,
                 model.card,
-                request.to_candidates(),
+                candidates,
                 opened=opened,
                 planes=planes,
                 seeing=submission.seeing,
@@ -187,22 +198,24 @@ class InferenceService:
         opinions = [await self._opinion(tiled, other, scored) for other in others]
         return tiled, with_ensemble_std(scored, opinions)
 
-    async def _opinion(self, asked: TiledInference, other: ServedModel, scored: Scored) -> Scored:
+    async def _opinion(self, asked: Inference, other: ServedModel, scored: Scored) -> Scored:
         """What another version says of the same sources, each tile shown once."""
-        tiled = await compute(TiledInference, asked.exposure, other.card, candidates_of(scored))
+        tiled = await compute(inference_of, asked.exposure, other.card, candidates_of(scored))
         with stage("infer"):
             await self._ask(tiled, other, lambda done, of: None)
         return await compute(finish, tiled)
 
-    async def _look(self, tiled: TiledInference, start: int, stop: int) -> None:
+    async def _look(self, tiled: Inference, start: int, stop: int) -> None:
         await asyncio.sleep(_HEAD_START)
         await compute(tiled.look, start, stop)
 
-    async def _ask(self, tiled: TiledInference, model: ServedModel, progress: Progress) -> None:
+    async def _ask(self, tiled: Inference, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
         count, done = len(tiled), 0
         most = await self._triton.largest_batch(model.card.name, model.ref.version)
-        size = min(self._config.batch_size, most, _TOGETHER, math.ceil(count / self._in_flight))
+        size = min(
+            self._config.batch_size, most, tiled.together, math.ceil(count / self._in_flight)
+        )
         # The views of a tile stay together where they can, so that it is done with sooner.
         size = max(size // tiled.views, 1) * tiled.views if size >= tiled.views else size
         starts = iter(range(0, count, size))

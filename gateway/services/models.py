@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError, InputError
 from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden, Verdict
 from astrotriton.gateway.backends.object_store import ObjectStore
@@ -45,7 +45,7 @@ class ServedModel:
 
     id: UUID
     ref: ModelRef
-    card: UNetModel
+    card: ModelCard
     card_json: bytes
     card_digest: str
     golden: Golden
@@ -218,7 +218,7 @@ def _proof(model: ServedModel, replica: Replica, verdict: Verdict | GatewayError
 
 
 def _assembled(name: str, version: int, card_json: bytes, content: bytes) -> ServedModel:
-    card = UNetModel.from_json(card_json)
+    card = ModelCard.from_json(card_json)
     if (card.name, card.version) != (name, version):
         raise CardError(f"{_CARD} is of {card.name!r} version {card.version}")
     if _sha256(content) != card.digests[GOLDEN_FILE]:

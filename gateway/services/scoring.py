@@ -14,8 +14,8 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.image.cutouts import cut_out
+from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.scored import Scored
-from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import (
     GatewayError,
@@ -276,7 +276,7 @@ class ScoringService:
     def _record(
         self,
         submission: Submission,
-        tiled: TiledInference,
+        tiled: Inference,
         scored: Scored,
         model: ServedModel,
         run_id: UUID,
@@ -338,7 +338,7 @@ def _digest_of(submission: Submission, exposure: str) -> str:
     return whole.hexdigest()
 
 
-def _pictures(tiled: TiledInference, run: InferResponse, most: int) -> dict[UUID, bytes]:
+def _pictures(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, bytes]:
     places = {
         d.id: (d.x, d.y)
         for d in run.detections[:most]

@@ -213,8 +213,7 @@ def _of_card(model: ServedModel) -> dict[str, object]:
         "digest": model.ref.digest,
         "card_digest": model.card_digest,
         "tile_size": card.tile_size,
-        "overlap": card.overlap,
-        "threshold": card.threshold,
+        **card.own_fields,
         "nms_radius": card.nms_radius,
         "trained_at": card.trained_at.isoformat(),
     }

@@ -227,7 +227,7 @@ class ValidationService:
                     await asyncio.sleep(0.1)
         for left in reversed(range(_TRIES)):
             try:
-                _, scored = await self._inference.infer(submission, model)
+                _, scored = await self._inference.infer(submission, model, truth=exposure.truth)
             except InputError as error:
                 raise InputError(error.code, exposure.name, error.detail) from error
             except RetryLaterError as error:

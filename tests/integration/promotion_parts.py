@@ -137,9 +137,9 @@ def whole_stack(folder: Path) -> Iterator[Site]:
             raise made["error"]
         stack: Stack = made["stack"]
 
-        def start_gateway() -> Gateway:
+        def start_gateway(name: str = NAME, **more: str) -> Gateway:
             environment = {
-                "ASTROTRITON_MODEL_NAME": NAME,
+                "ASTROTRITON_MODEL_NAME": name,
                 "ASTROTRITON_INPUT_SIZE": "[64, 64]",
                 "ASTROTRITON_MAX_RUNS": "4",
                 # Automatic canaries of a few seconds; the versions of these tests are not equal.
@@ -152,6 +152,7 @@ def whole_stack(folder: Path) -> Iterator[Site]:
                 "ASTROTRITON_CANARY_DISAGREEMENT": "0.9",
                 "ASTROTRITON_CANARY_SCORE_SHIFT": "0.24",
                 "ASTROTRITON_CANARY_LATENCY_RATIO": "10",
+                **more,
             }
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in environment.items():

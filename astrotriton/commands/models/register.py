@@ -14,7 +14,7 @@ from astrotriton.settings import ModelConfig
 if TYPE_CHECKING:
     import keras
 
-    from astrotriton.detection.card import UNetModel
+    from astrotriton.detection.card import ModelCard
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _FITTED = ("confidence", "confidence_tta", "digests")
@@ -138,7 +138,7 @@ def _written_at(source: str) -> datetime:
     return datetime.now(UTC)
 
 
-def _card(named: str) -> "UNetModel":
+def _card(named: str) -> "ModelCard":
     from astrotriton.export import cards, registry
 
     path = Path(named)
@@ -148,7 +148,7 @@ def _card(named: str) -> "UNetModel":
     return registry.load_card(known_version(named))
 
 
-def _text(card: "UNetModel", *, whole: bool = False) -> str:
+def _text(card: "ModelCard", *, whole: bool = False) -> str:
     said = msgspec.to_builtins(card)
     if not whole:
         said = {name: value for name, value in said.items() if name not in _FITTED}

@@ -10,12 +10,12 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from astrotriton.commands.models.telling import Report
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.models import served_name
 
 if TYPE_CHECKING:
-    from astrotriton.detection.scoring.tiled_inference import Predict
+    from astrotriton.detection.scoring.inference import Predict
     from astrotriton.export.gates.version import Trial
     from astrotriton.export.promotion import Serving
     from astrotriton.export.registry import RegisteredVersion
@@ -168,7 +168,7 @@ def trial_of(fields: int, calibration_fields: int, report: Report) -> "Trial":
     from astrotriton.settings import GateSettings
     from astrotriton.training.exposures import validation_set
 
-    def calibrate(card: UNetModel, predict: "Predict") -> UNetModel:
+    def calibrate(card: ModelCard, predict: "Predict") -> ModelCard:
         from astrotriton.training.calibrate import Sizes, calibrated
 
         # As training divides them: what is vouched for needs many exposures.

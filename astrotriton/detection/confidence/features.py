@@ -9,7 +9,12 @@ from astrotriton.detection.sources.spots import Spots
 
 
 def features(
-    spots: Spots, measured: Measurements, seeing: float | None, edge_distance: Values
+    spots: Spots,
+    measured: Measurements,
+    seeing: float | None,
+    edge_distance: Values,
+    *,
+    one_number: bool = False,
 ) -> dict[str, Values]:
     """What the confidence is a function of, by name, each float64 (N,), NaN where unknown.
 
@@ -21,9 +26,11 @@ def features(
         Full width at half maximum of point sources, pixels, if known.
     edge_distance
         float64 (N,), distance to the nearest edge of the exposure, pixels.
+    one_number
+        Whether the network answers a source with one number: then there is no ``logit_mean``.
     """
     snr = np.maximum(measured.snr, 0.0)
-    return {
+    found = {
         "logit_peak": logit(spots.probability),
         "logit_mean": logit(spots.probability_mean),
         "spread": spots.spread,
@@ -38,3 +45,6 @@ def features(
         "masked_fraction": measured.masked_fraction,
         "near_edge": np.exp(-edge_distance / 5.0),
     }
+    if one_number:
+        del found["logit_mean"]
+    return found

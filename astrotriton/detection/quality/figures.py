@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from astrotriton.detection.arrays import Flags, Values
-from astrotriton.detection.card import UNetModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.quality.coverage import interval_coverage
 from astrotriton.detection.quality.evaluation import (
@@ -54,7 +54,7 @@ class ScoredField:
 
     @classmethod
     def of(
-        cls, detections: Sequence[Detection], truth: Transients, card: UNetModel
+        cls, detections: Sequence[Detection], truth: Transients, card: ModelCard
     ) -> "ScoredField":
         """Match what scoring answered to what of the truth the model looks for."""
         truth = truth.looked_for(card.polarities)
@@ -68,7 +68,7 @@ class ScoredField:
         return cls(by_confidence, by_probability)
 
 
-def figures(scored: Sequence[ScoredField], card: UNetModel) -> dict[str, float]:
+def figures(scored: Sequence[ScoredField], card: ModelCard) -> dict[str, float]:
     """Figures of accuracy and calibration, by name; NaN for what the fields cannot tell.
 
     Parameters

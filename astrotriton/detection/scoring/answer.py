@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.confidence.calibration import entropy
+from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.measured_sources import MeasuredSources
-from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.matching import isolation
 from astrotriton.detection.sources.photometry import magnitudes
@@ -49,7 +49,7 @@ class Judged:
 
 
 def build_detections(
-    tiled: TiledInference,
+    tiled: Inference,
     measured: MeasuredSources,
     judged: Judged,
     order: NDArray[np.intp],
@@ -140,7 +140,7 @@ def _known(values: Values) -> list[float | None]:
 
 
 def _flags(
-    tiled: TiledInference,
+    tiled: Inference,
     measured: MeasuredSources,
     judged: Judged,
     own: tuple[Flag, ...],
@@ -172,7 +172,7 @@ def _flags(
 
 
 def _merged(
-    tiled: TiledInference,
+    tiled: Inference,
     measured: MeasuredSources,
     place: NDArray[np.intp],
     own: tuple[Flag, ...],
@@ -210,7 +210,7 @@ def _merged(
     ]
 
 
-def _unplaced(tiled: TiledInference, start: int, own: tuple[Flag, ...]) -> list[Detection]:
+def _unplaced(tiled: Inference, start: int, own: tuple[Flag, ...]) -> list[Detection]:
     """The candidates that lie nowhere on the exposure, each with what was said of its position."""
     found = []
     for number, one in enumerate(tiled.unplaced, start):

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from astrotriton.detection.arrays import Image, Values
 from astrotriton.detection.confidence.features import features
 from astrotriton.detection.image.exposure import Limits
-from astrotriton.detection.scoring.tiled_inference import TiledInference
+from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM
 from astrotriton.detection.sources.distinct import Sources, distinct_sources
 from astrotriton.detection.sources.measurements import (
@@ -67,14 +67,14 @@ class MeasuredSources:
 
 
 def measure_sources(
-    tiled: TiledInference, *, max_candidates: int = Limits().max_candidates
+    tiled: Inference, *, max_candidates: int = Limits().max_candidates
 ) -> MeasuredSources:
     """Join what the tiles had to say into distinct sources, and measure them.
 
     Parameters
     ----------
-    work
-        With every tile answered.
+    tiled
+        With every input answered.
     max_candidates
         Most candidates that SEP may contribute, the brightest first.
     """
@@ -104,7 +104,9 @@ def measure_sources(
         sources=sources,
         measurements=measured,
         candidates=candidates,
-        features=features(sources.spots, measured, fwhm, edge_distance),
+        features=features(
+            sources.spots, measured, fwhm, edge_distance, one_number=tiled.one_number
+        ),
         fluxes=fluxes,
         psf=psf,
         depth=5.0 * typical * correlation.scatter * psf.psf.scale / math.sqrt(psf.psf.power),
@@ -113,7 +115,7 @@ def measure_sources(
 
 
 def _noise_of_fluxes(
-    tiled: TiledInference, spots: Spots, snr: Values, fwhm: float
+    tiled: Inference, spots: Spots, snr: Values, fwhm: float
 ) -> tuple[Correlation, float]:
     """How noise is correlated where no source is, and how large it is there, typically.
 

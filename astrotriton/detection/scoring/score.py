@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from astrotriton.detection.card import Domain, UNetModel
+from astrotriton.detection.card import Domain, ModelCard, StampModel, UNetModel
 from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import InputError
@@ -15,8 +15,10 @@ from astrotriton.detection.image.planes import OpenPlanes, Planes, apply_planes
 from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.image.seeing import seeing_of_request
 from astrotriton.detection.scoring.answer import Judged, build_detections, build_features
+from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
 from astrotriton.detection.scoring.scored import Scored
+from astrotriton.detection.scoring.stamp_inference import StampInference
 from astrotriton.detection.scoring.subtraction import subtraction_is_suspect
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import Unplaced, place_candidates
@@ -31,7 +33,7 @@ TTA_VIEWS = 8
 
 def prepare(
     content: bytes,
-    card: UNetModel,
+    card: ModelCard,
     candidates: Sequence[Candidate] | None = None,
     *,
     hdu: int | str | None = None,
@@ -41,8 +43,8 @@ def prepare(
     polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
     observation: Observation | None = None,
-) -> TiledInference:
-    """Read an exposure, fit its background, and cut it into tiles.
+) -> Inference:
+    """Read an exposure, fit its background, and cut it into tiles, or stamps out of it.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ def prepare(
     card
         The model that will be asked.
     candidates
-        Sources to score; None: SEP extracts them.
+        Sources to score; None: SEP extracts them. A classifier of stamps needs them.
     hdu
         Index or EXTNAME of the image, FITS only.
     planes
@@ -71,7 +73,8 @@ def prepare(
     Raises
     ------
     InputError
-        If the exposure or a plane cannot be scored, or an id is used twice; the field says which.
+        If the exposure or a plane cannot be scored, an id is used twice, or a classifier of stamps
+        is given no candidates; the field says which.
         A candidate that lies nowhere on the exposure is answered as ``unscored``.
     """
     limits = limits or Limits()
@@ -93,7 +96,7 @@ def prepare(
 
 def prepare_exposure(
     exposure: Exposure,
-    card: UNetModel,
+    card: ModelCard,
     candidates: Sequence[Candidate] | None = None,
     *,
     opened: OpenPlanes | None = None,
@@ -102,7 +105,7 @@ def prepare_exposure(
     tta: bool = False,
     polarity: Literal[1, -1] | None = None,
     limits: Limits | None = None,
-) -> TiledInference:
+) -> Inference:
     """Do what `prepare` does, for an exposure and planes that have been read already."""
     if opened is not None:
         apply_planes(exposure, opened, planes or Planes())
@@ -112,7 +115,7 @@ def prepare_exposure(
     if candidates is not None:
         most = (limits or Limits()).max_candidates
         candidates, unplaced = place_candidates(candidates, exposure, most)
-    return TiledInference(
+    return inference_of(
         exposure,
         card,
         candidates,
@@ -122,8 +125,42 @@ def prepare_exposure(
     )
 
 
+def inference_of(
+    exposure: Exposure,
+    card: ModelCard,
+    candidates: Sequence[Candidate] | None,
+    *,
+    views: int = 1,
+    polarity: Literal[1, -1] | None = None,
+    unplaced: Sequence[Unplaced] = (),
+) -> Inference:
+    """An exposure on its way through a network of the card's family; see `Inference`.
+
+    Raises
+    ------
+    InputError
+        As `Inference` does; ``candidates-missing`` if the network needs candidates.
+    """
+    if isinstance(card, UNetModel):
+        return TiledInference(
+            exposure, card, candidates, views=views, polarity=polarity, unplaced=unplaced
+        )
+    assert isinstance(card, StampModel)
+    if candidates is None:
+        raise InputError(
+            "candidates-missing",
+            "candidates",
+            f"{card.name} classifies stamps, so it scores the candidates that are sent, and finds"
+            " none itself: send those that your pipeline has found, each with an id and its x and y"
+            " or ra and dec",
+        )
+    return StampInference(
+        exposure, card, candidates, views=views, polarity=polarity, unplaced=unplaced
+    )
+
+
 def finish(
-    tiled: TiledInference,
+    tiled: Inference,
     *,
     threshold: float = 0.5,
     guarantee: Guarantee | None = None,
@@ -192,7 +229,7 @@ def finish(
     )
 
 
-def guarantee_of(tiled: TiledInference, level: float | None) -> Guarantee | None:
+def guarantee_of(tiled: Inference, level: float | None) -> Guarantee | None:
     """The threshold that vouches for a false discovery rate; None if none is asked for.
 
     Raises

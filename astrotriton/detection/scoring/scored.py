@@ -28,7 +28,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     shape
         Its rows and columns, pixels.
     tiles
-        Number of tiles that the network answered.
+        Number of tiles that the exposure was read in: a U-Net answers each.
     extracted
         Whether SEP found the candidates because none were sent.
     threshold

@@ -1,11 +1,13 @@
 import json
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
-from astrotriton.detection.card import Domain, TensorSpec, UNetModel
+from astrotriton.detection.card import Domain, ModelCard, StampModel, TensorSpec, UNetModel
 from astrotriton.detection.errors import CardError
 from astrotriton.settings import ModelConfig, _warn_of_no_gpu
+from astrotriton.training.weights import CARD_FILE, WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -120,3 +122,64 @@ def test_a_missing_gpu_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
         assert caplog.text.count("no NVIDIA GPU") == 1
     else:
         assert devices == {"gpu"}
+
+
+def stamps(**changes: object) -> StampModel:
+    said = {
+        "name": "braai",
+        "trained_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "input": TensorSpec(name="triplet", shape=(-1, 1, 63, 63)),
+        "output": TensorSpec(name="probability", shape=(-1, 1, 1, 1)),
+    }
+    return StampModel(**{**said, **changes})  # type: ignore[arg-type]
+
+
+def test_the_kind_says_the_family(card: UNetModel) -> None:
+    classifier = stamps(scaling="l2", polarities=(1, -1))
+    said = json.loads(classifier.to_json())
+    assert said["kind"] == "stamps"
+    assert ModelCard.from_json(classifier.to_json()) == classifier
+    # A U-Net's keeps the bytes that it had before there was another family.
+    assert "kind" not in json.loads(card.to_json())
+    for kind in ({}, {"kind": "unet"}):
+        assert ModelCard.from_json(json.dumps({**json.loads(card.to_json()), **kind})) == card
+
+
+def test_the_reference_networks_card_keeps_its_bytes() -> None:
+    content = (WEIGHTS / CARD_FILE).read_bytes()
+    assert ModelCard.from_json(content).to_json() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"kind": "stamp"}, "kind is 'stamp': say 'unet' or 'stamps'"),
+        ({"kind": ["stamps"]}, "kind is ['stamps']"),
+        ({"overlap": 96}, "the field 'overlap' is unknown"),
+        ({"scalling": "l2"}, "the nearest that is known is 'scaling'"),
+        ({"scaling": "L2"}, "Invalid enum value 'L2'"),
+        ({"planes": ["science", "template", "difference"]}, "the input has 1 channels"),
+        ({"output": {"name": "p", "shape": (-1, 2, 1, 1)}}, "one probability for each"),
+        ({"input": {"name": "p", "shape": (-1, 1, 63, 61)}}, "as many rows as columns"),
+        ({"normalisation": {"resize": 2.0}}, "resize is 2.0"),
+        ({"polarities": []}, "polarities are []"),
+        ({"activation": "softmax"}, "which needs classes"),
+    ],
+)
+def test_a_card_of_stamps_says_what_is_wrong(change: dict[str, object], problem: str) -> None:
+    said = json.loads(stamps().to_json()) | change
+    with pytest.raises(CardError) as caught:
+        ModelCard.from_json(json.dumps(said))
+    assert problem in str(caught.value)
+
+
+def test_a_card_of_another_family_is_not_read_as_this_one() -> None:
+    with pytest.raises(CardError, match="kind is 'stamps'"):
+        UNetModel.from_json(stamps().to_json())
+
+
+def test_planes_that_no_request_brings_are_known() -> None:
+    assert stamps().unsent_planes == []
+    triplet = TensorSpec(name="triplet", shape=(-1, 3, 63, 63))
+    card = stamps(input=triplet, planes=("science", "template", "difference"))
+    assert card.unsent_planes == ["science", "template"]

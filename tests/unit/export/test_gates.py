@@ -17,7 +17,7 @@ from astrotriton.export.gates.serving import Latency, Memory, Sandbox, cost
 from astrotriton.export.gates.version import Quality
 from astrotriton.export.sandbox import Cost, Measured
 from astrotriton.wire.validation import Gate
-from tests.unit.export import samples
+from tests.unit.export import samples, stamp_models
 
 GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.01}
 TRIED = SimpleNamespace(
@@ -116,13 +116,13 @@ def test_a_suspected_normalisation_is_told_with_what_it_spoils():
 
 def of_network(answer, **changes):
     """A version whose network answers so to the golden tiles of the samples."""
-    return version(
-        card=samples.card(),
-        golden_tiles={"sky": samples.tiles(5)},
-        engine=answer,
-        source=SimpleNamespace(mixing_layer=lambda tiles: "centred"),
-        **changes,
-    )
+    found = {
+        "card": samples.card(),
+        "golden_tiles": {"sky": samples.tiles(5)},
+        "engine": answer,
+        "source": SimpleNamespace(mixing_layer=lambda tiles: "centred"),
+    }
+    return version(**{**found, **changes})
 
 
 def spots(tiles):
@@ -156,6 +156,18 @@ def test_a_hopeless_network_is_refused_by_its_answers(answer, problem):
 
 def test_only_a_version_that_is_tried_is_asked_how_much_it_calls_sources():
     assert Answers().ask(of_network(lambda tiles: expit(tiles), trial=None)).passed
+
+
+def test_any_share_of_stamps_may_be_of_sources():
+    def likely(stamps):
+        return np.linspace(0.6, 0.9, len(stamps), dtype=np.float32).reshape(-1, 1, 1, 1)
+
+    tried = of_network(likely, card=stamp_models.card(), trial=SimpleNamespace())
+    answer = Answers().ask(tried)
+    assert answer.passed
+    assert "100.0% of the stamps are called sources" in answer.detail
+    same = of_network(lambda stamps: likely(stamps) * 0.0, card=stamp_models.card())
+    assert "everywhere" in Answers().ask(same).detail
 
 
 def test_the_layer_that_mixes_a_batch_is_found():

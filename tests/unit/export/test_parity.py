@@ -1,4 +1,5 @@
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from astrotriton.detection.scoring.score import prepare
 from astrotriton.export import parity
 from astrotriton.export.engine import KerasEngine, OnnxEngine
 from astrotriton.export.errors import ConversionError, ExportError, ParityError
-from tests.unit.export import samples
+from tests.unit.export import samples, stamp_models
 
 
 def compare(model, content, card, tiles):
@@ -54,6 +55,16 @@ def test_flat_tiles_are_not_the_golden_one(model, converted):
     tiles = {"flat": np.zeros((2, 1, 64, 64), np.float32), "sky": samples.tiles(1)}
     golden = compare(model, converted, samples.card(), tiles).golden
     assert np.array_equal(golden.image, tiles["sky"])
+
+
+def test_of_stamps_the_golden_one_is_the_least_decided():
+    card = stamp_models.card()
+    stamps = np.random.default_rng(1).normal(size=(3, *card.input.shape[1:])).astype(np.float32)
+    said = np.float32([0.999, 0.41, 0.002]).reshape(-1, 1, 1, 1)
+    engine = SimpleNamespace(outputs=lambda _: {"probability": said})
+    golden = parity.compare(engine, engine, card, {"simulated": stamps}).golden
+    assert np.array_equal(golden.image, stamps[1:2])
+    assert golden.probability.shape == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("by", [0.01, float("nan")])

@@ -9,10 +9,11 @@ import pytest
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
+from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
 from astrotriton.export import accuracy
 from astrotriton.export.gates.version import Trial, VersionUnderTest
 from astrotriton.export.sandbox import Version
-from tests.unit.export import samples
+from tests.unit.export import samples, stamp_models
 
 GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.01}
 # A card's threshold stands for its confidence.
@@ -109,3 +110,35 @@ def test_a_wrong_normalisation_is_suspected_by_name(monkeypatch):
         " the model again"
     )
     assert under_test(monkeypatch, {}).suspicion is None
+
+
+def test_a_classifier_travels_with_its_fields_and_without_a_baseline():
+    """What it would be compared with are the candidates that somebody sent."""
+    card = stamp_models.card()
+    fields = ValidationSet([samples.field(seed) for seed in (1, 2)], "two fields")
+    version = VersionUnderTest(
+        card=card,
+        files={},
+        published=False,
+        source=None,
+        tiles=lambda _: {},
+        precision="fp32",
+        champion=None,
+        trial=None,
+        settings=None,
+        profile="cpu",
+        on_progress=lambda _: None,
+    )
+
+    def brightness(stamps):
+        middle = stamps[:, :, 30:33, 30:33].mean(axis=(1, 2, 3), keepdims=True)
+        return np.clip(middle * 4.0, 0.0, 1.0)
+
+    vars(version).update(engine=brightness)
+    version.pack(fields)
+    assert set(version.files) == {VALIDATION_FILE}
+    scored, figures = version._score(fields, card)
+    # Every true source is a candidate, so none is missing.
+    assert [len(one.detections) >= 5 for one in scored] == [True, True]
+    assert figures["validation_transients"] == 10
+    assert figures["average_precision"] > 0.8

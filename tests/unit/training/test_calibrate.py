@@ -1,13 +1,27 @@
+import msgspec
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from astrotriton.detection.confidence.calibration import apply_calibration
+from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.coverage import interval_coverage
 from astrotriton.detection.quality.evaluation import Sample, false_discovery_proportions
+from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.transients import Transients
-from astrotriton.training.calibrate import Labelled, fit_calibration, fit_confidence, fit_scatter
+from astrotriton.detection.scoring.score import finish, prepare_exposure
+from astrotriton.training.calibrate import (
+    Labelled,
+    Sizes,
+    calibrate,
+    calibration_fields,
+    fit_calibration,
+    fit_confidence,
+    fit_scatter,
+    transients_of,
+)
 from astrotriton.training.evaluate import threshold_of_false_positives
+from tests.unit.export import stamp_models
 
 FIELDS, EACH = 200, 30
 NONE = Transients.of(np.empty((0, 2)), np.empty(0))
@@ -64,6 +78,34 @@ def test_a_confidence_is_fitted_and_vouched_for() -> None:
     assert realised.mean() <= 0.2 + 2 * realised.std() / np.sqrt(FIELDS)
     # One in a thousand of what it was fitted on counts as unlike it.
     assert model.outliers(model.standardise(values)).mean() < 0.01
+
+
+def test_the_confidence_of_a_classifier_of_stamps() -> None:
+    """It is fitted on candidates, of the features that there are, and scores with them."""
+    card = stamp_models.card(scaling="asinh")
+
+    def predict(stamps: np.ndarray) -> np.ndarray:
+        """As likely to be real as the middle is bright, either way, and its neighbours are."""
+        near = np.abs(stamps[:, :, 30:33, 30:33].mean(axis=(1, 2, 3), keepdims=True))
+        return expit(near - 2.0)
+
+    sizes = Sizes(regression=3, calibration=4, exposures=4)
+    said: list[str] = []
+    model = calibrate(card, predict, seed=9, tta=False, sizes=sizes, on_progress=said.append)
+    assert "logit_peak" in model.names
+    assert "logit_mean" not in model.names
+    assert len(said) == 3
+
+    card = msgspec.structs.replace(card, confidence=model)
+    [field] = calibration_fields(77, 3, 4)
+    exposure, truth = Exposure.from_array(field.difference), transients_of(field)
+    candidates = judged_candidates(exposure, card, truth)
+    scored = finish(prepare_exposure(exposure, card, candidates).answer(predict, 64))
+    kept = [one for one in scored.detections if one.outcome == "kept"]
+    assert all(0.0 <= one.confidence_low <= one.confidence_high <= 1.0 for one in kept)
+    assert all("uncalibrated" not in one.flags for one in kept)
+    assert [one.confidence for one in kept] != [one.probability for one in kept]
+    assert all(len(row) == len(model.names) for row in scored.features if row is not None)
 
 
 def test_the_threshold_of_a_false_positive_rate() -> None:

@@ -1,12 +1,15 @@
 """How an exposure is shown to Triton, and what comes of its faults."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from astrotriton.detection.card import StampModel, TensorSpec
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Limits
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.settings import ModelConfig
@@ -40,6 +43,47 @@ async def test_every_tile_is_shown_once_and_told(triton, models):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     real = sorted((d.x, d.y) for d in scored.detections if d.is_real)
     np.testing.assert_allclose(real, [(60.0, 50.0), (250.0, 200.0)], atol=0.3)
+
+
+def classifier(triton, model):
+    """The version as a classifier of stamps that looks at the middle; and what it is shown."""
+
+    def answer(stamps):
+        assert stamps.shape[1:] == (1, 21, 21)
+        return (stamps[:, :, 10:11, 10:11] > 3.0).astype(np.float32)
+
+    triton.networks[model.ref.version] = answer
+    card = StampModel(
+        name=model.card.name,
+        version=model.card.version,
+        trained_at=model.card.trained_at,
+        input=TensorSpec(name="stamp", shape=(-1, 1, 21, 21)),
+        output=TensorSpec(name="probability", shape=(-1, 1, 1, 1)),
+    )
+    return replace(model, card=card)
+
+
+async def test_a_classifier_is_shown_many_stamps_at_once(triton, models):
+    model = classifier(triton, await models.get(3))
+    sent = [CandidateIn(id=str(x), x=float(x), y=50.0) for x in range(60, 300, 10)]
+    told = []
+    _, scored = await service(triton, in_flight=3).infer(
+        submission(LARGE, candidates=sent), model, lambda done, of: told.append((done, of))
+    )
+    assert [stamps for _, stamps in triton.asked] == [8, 8, 8]
+    assert told[-1] == (24, 24)
+    said = {one.candidate_id: one.probability for one in scored.detections}
+    assert (said["60"], said["200"], len(said)) == (1.0, 0.0, 24)
+
+
+async def test_a_classifier_is_judged_on_true_sources_and_on_what_else_is_found(triton, models):
+    model = classifier(triton, await models.get(3))
+    truth = Transients.of(np.array([(60.0, 50.0), (150.0, 60.0)]), np.array([30.0, 3.0]))
+    _, scored = await service(triton).infer(submission(LARGE), model, truth=truth)
+    places = {(round(one.x, -1), round(one.y, -1)) for one in scored.detections}
+    assert places >= {(60.0, 50.0), (150.0, 60.0), (250.0, 200.0)}
+    with pytest.raises(InputError, match="classifies stamps"):
+        await service(triton).infer(submission(LARGE), model)
 
 
 @pytest.mark.parametrize(("in_flight", "most"), [(1, 1), (2, 2), (3, 3)])
