@@ -10,18 +10,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mlflow
 import msgspec
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature, get_model_info
+from mlflow.models import ModelSignature, get_model_info
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
-from numpy.typing import NDArray
 
 from astrotriton.detection.card import ModelCard
 from astrotriton.detection.card import TensorSpec as CardTensor
@@ -145,26 +143,17 @@ def register(model: "keras.Model", card: ModelCard) -> int:
             # Left out, MLflow loads the model in another process to find them: 20 s.
             needs = [f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"]
             if kept is not None:
-                signature = _signature(model, card)
-                logged = Model.log(
-                    artifact_path=None,
-                    name="model",
-                    flavor=_KERAS_FLAVOR,
-                    model=model,
-                    signature=signature,
-                    input_example=_example(signature),
-                    pip_requirements=needs,
+                logged = mlflow.keras.log_model(
+                    model, name="model", signature=_signature(model, card), pip_requirements=needs
                 )
             else:
                 served = lowering.called(model, card)
                 names = lowering.output_names(served, card)
                 module, serve = keras_files.computation(served, names)
-                signature = _signature(served, card)
                 logged = mlflow.tensorflow.log_model(
                     module,
                     name="model",
-                    signature=signature,
-                    input_example=_example(signature),
+                    signature=_signature(served, card),
                     pip_requirements=needs,
                     saved_model_kwargs={"signatures": {keras_files.SIGNATURE: serve}},
                 )
@@ -619,26 +608,3 @@ def _signature(model: "keras.Model", card: ModelCard) -> ModelSignature:
         inputs=schema(getattr(model, "inputs", ()), card.input),
         outputs=schema(getattr(model, "outputs", ()), card.output),
     )
-
-
-def _save_keras(path: str, **options: Any) -> None:
-    """As `mlflow.keras.save_model`, which does not make the folder for an input example."""
-    import mlflow.keras
-
-    Path(path).mkdir(parents=True)
-    mlflow.keras.save_model(path=path, **options)
-
-
-_KERAS_FLAVOR = SimpleNamespace(__name__="mlflow.keras", save_model=_save_keras)
-
-
-def _example(signature: ModelSignature) -> dict[str, NDArray[np.float32]]:
-    """A tile of noise for each input, float32 (1, H, W, C); where a size is open, 64 pixels."""
-    random = np.random.default_rng(0)
-    made = {}
-    for tensor in signature.inputs.inputs:
-        _, *sizes = (64 if size < 0 else size for size in tensor.shape)
-        noise = random.normal(size=(1, *sizes))
-        # In quarters of a sigma: what is exact in few digits makes a file of a third of the size.
-        made[str(tensor.name)] = (np.round(4.0 * noise) / 4.0).astype(np.float32)
-    return made
