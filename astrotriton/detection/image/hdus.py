@@ -107,8 +107,12 @@ def _read(content: Buffer) -> Iterator[Any]:
     start = 0
     _check_counts(content, start)
     # Stays open: what is chosen reads its pixels from it.
-    hdus = fits.open(
-        _stream(content), memmap=False, lazy_load_hdus=True, disable_image_compression=True
+    hdus = _HDUs.fromfile(
+        _stream(content),
+        memmap=False,
+        lazy_load_hdus=True,
+        uint=True,
+        disable_image_compression=True,
     )
     for index in itertools.count():
         try:
@@ -122,6 +126,13 @@ def _read(content: Buffer) -> Iterator[Any]:
             raise ValueError(f"HDU {index} says that it ends before it begins")
         start = after
         _check_counts(content, start)
+
+
+class _HDUs(fits.HDUList):  # type: ignore[misc]
+    """HDUs of a file that are read one by one."""
+
+    def update_extend(self) -> None:
+        """Nothing: Astropy would read the second HDU here, before its header is looked at."""
 
 
 class _View(io.RawIOBase):

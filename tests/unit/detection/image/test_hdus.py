@@ -66,6 +66,15 @@ def test_no_image_has_more_than_999_axes(card: str, hdus: tuple[fits.ImageHDU, .
     assert card.split("/")[0].strip() in error.detail
 
 
+@pytest.mark.parametrize("extend", ["EXTEND  =                    F", "COMMENT"])
+def test_no_extension_is_read_before_its_counts_are_looked_at(extend: str) -> None:
+    # Astropy reads the first one where the primary header does not announce it.
+    content = changed(written(fits.ImageHDU(IMAGE)), "NAXIS", "NAXIS   =           4294967296")
+    error = refused(changed(content, "EXTEND", extend))
+    assert error.code == "unreadable-fits"
+    assert "4294967296" in error.detail
+
+
 @pytest.mark.parametrize("keyword", ["TFIELDS", "ZNAXIS", "WCSAXES"])
 def test_no_tile_compressed_image_has_more_than_999_columns_or_axes(keyword: str) -> None:
     hdu = fits.CompImageHDU(IMAGE, fits.Header({"WCSAXES": 2}), compression_type="RICE_1")
