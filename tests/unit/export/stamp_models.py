@@ -23,8 +23,6 @@ SIZE = 63
 # Training, calibration, validation and golden stamps use others.
 _SEED = 77_000
 _MIDDLE = 23
-# Of a field, at most: most are residuals of stars.
-_ARTEFACTS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +54,8 @@ def labelled(card: StampModel, fields: int, seed: int = _SEED) -> Labelled:
         exposure, truth = Exposure.from_array(field.difference), transients_of(field)
         candidates = judged_candidates(exposure, card, truth)
         inference = prepare_exposure(exposure, card, candidates)
-        count = min(len(inference), len(truth) + _ARTEFACTS)
-        stamps.append(inference.batch(0, count).transpose(0, 2, 3, 1))
-        real.append(np.arange(count) < len(truth))
+        stamps.append(inference.batch(0, len(inference)).transpose(0, 2, 3, 1))
+        real.append(np.arange(len(inference)) < len(truth))
     return Labelled(np.concatenate(stamps), np.concatenate(real))
 
 
