@@ -59,6 +59,7 @@ ENDPOINTS = [
     ("GET", "/models/x", "read", 404),
     ("GET", "/models/x/performance", "read", 404),
     ("GET", "/models/x/agreement?with=y", "read", 404),
+    ("GET", "/models/x/canary", "read", 404),
     ("GET", "/models/x/validations", "read", 404),
     ("POST", "/models/x/validate", "admin", 422),
     ("GET", "/models/x/drift", "read", 404),
@@ -206,7 +207,8 @@ async def test_every_operation_is_in_the_table(client):
     }
     listed = {
         (method, re.sub(r"[0-9a-f-]{36}|unet_astronomical|\bx(?=/|$)", "{}", path).rstrip("/"))
-        for method, path, _, _ in ENDPOINTS
+        for method, asked, _, _ in ENDPOINTS
+        for path in (asked.partition("?")[0],)
     }
     assert {(method, path.rstrip("/")) for method, path in operations} == listed
     methods = DESCRIPTOR.services_by_name["Detections"].methods_by_name
