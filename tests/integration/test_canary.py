@@ -36,7 +36,8 @@ FRACTIONS = [0.01, 0.05, 0.25, 0.5, 1.0]
 SHORT = {
     "ASTROTRITON_CANARY_PAIRS": "1",
     "ASTROTRITON_CANARY_EXPOSURES": "6",
-    "ASTROTRITON_CANARY_RUNS": "2",
+    # So many the challenger answers in a step only where the test asks it to, until the last one.
+    "ASTROTRITON_CANARY_RUNS": "4",
     "ASTROTRITON_CANARY_LEAST_SECONDS": "0",
     "ASTROTRITON_CANARY_INTERVAL": "0.2",
 }
@@ -181,7 +182,7 @@ async def test_it_goes_through_though_a_gateway_is_killed_at_each_step(site: Sit
 
     killed = []
     await site.begin(4)
-    async with asyncio.timeout(900), asking(ask, clients=1):
+    async with asyncio.timeout(300), asking(ask, clients=1):
         # Any gateway may have it. Both are killed, in turn, and the other one goes on.
         for number, fraction in enumerate(FRACTIONS):
             while (canary := await site.canary())["fraction"] < fraction:
@@ -193,8 +194,7 @@ async def test_it_goes_through_though_a_gateway_is_killed_at_each_step(site: Sit
             site.kill(which)
             assert (await site.canary())["step"] >= number + 1
             site.start(which)
-            for name in EARLY[:3]:
-                assert await site.ask(name) == 4
+            assert await site.ask(EARLY[2]) == 4
             await site.until_live(which)
         while (canary := await site.canary())["status"] == "running":
             await asyncio.sleep(0.1)
@@ -223,7 +223,7 @@ async def test_one_that_is_worse_is_sent_back_and_another_change_ends_it(site: S
         await site.ask(LATE[turn % len(LATE)])
 
     await site.begin(5)
-    async with asyncio.timeout(600), asking(ask, clients=1):
+    async with asyncio.timeout(120), asking(ask, clients=1):
         while (canary := await site.canary())["status"] == "running":
             await asyncio.sleep(0.1)
         assert canary["status"] == "sent-back"
