@@ -215,7 +215,7 @@ def _share(bins: Bins, least: float) -> float | None:
 
 
 def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _table(name: str, title: str, heads: tuple[str, ...], rows: list[Row]) -> list[str]:

@@ -274,7 +274,7 @@ def command_line(site: Site, patch: pytest.MonkeyPatch) -> Callable[..., dict]:
 
     def run(*arguments: str, code: int = 0) -> dict:
         result = CliRunner().invoke(main, [*arguments, "--json"])
-        assert result.exit_code == code, result.output
+        assert result.exit_code == code, (result.output, result.exc_info)
         return json.loads(result.stdout)
 
     return run
