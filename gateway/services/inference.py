@@ -212,6 +212,8 @@ class InferenceService:
     async def _ask(self, tiled: Inference, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
         count, done = len(tiled), 0
+        if count == 0:  # no candidates, for a classifier of their stamps
+            return
         most = await self._triton.largest_batch(model.card.name, model.ref.version)
         size = min(
             self._config.batch_size, most, tiled.together, math.ceil(count / self._in_flight)

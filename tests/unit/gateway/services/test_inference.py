@@ -76,6 +76,13 @@ async def test_a_classifier_is_shown_many_stamps_at_once(triton, models):
     assert (said["60"], said["200"], len(said)) == (1.0, 0.0, 24)
 
 
+async def test_a_classifier_answers_no_candidates_with_no_detections(triton, models):
+    model = classifier(triton, await models.get(3))
+    _, scored = await service(triton).infer(submission(LARGE, candidates=[]), model)
+    assert scored.detections == []
+    assert triton.asked == []
+
+
 async def test_a_classifier_is_judged_on_true_sources_and_on_what_else_is_found(triton, models):
     model = classifier(triton, await models.get(3))
     truth = Transients.of(np.array([(60.0, 50.0), (150.0, 60.0)]), np.array([30.0, 3.0]))
