@@ -7,7 +7,7 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 import difflib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from astrotriton.export import digests, keras_files, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.mlflow_client import mlflow_client as _mlflow
+from astrotriton.mlflow_names import LOGGED_MODEL, all_models, quoted
 from astrotriton.wire.models import served_name
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _URI = re.compile(
     r"(?:/(?P<version>latest|[1-9][0-9]*)|@(?P<alias>[A-Za-z0-9_.-]+))"
 )
 # What a run logged, and a model that MLflow logged by itself; registered versions come of both.
-_LOGGED = re.compile(r"runs:/(?P<run>[0-9a-f]+)/.+|models:/(?P<model>m-[0-9a-f]+)")
+_LOGGED = re.compile(rf"runs:/(?P<run>[0-9a-f]+)/.+|{LOGGED_MODEL.pattern}")
 _log = logging.getLogger(__name__)
 
 
@@ -493,7 +494,7 @@ def load_uri(uri: str) -> "keras.Model":
 
 def _no_such_model(client: MlflowClient, name: str) -> str:
     """That a model is not registered, with the names that were probably meant."""
-    names = [one.name for one in _models(client)]
+    names = [one.name for one in all_models(client)]
     near = difflib.get_close_matches(name, names, n=3) or names[:3]
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "register one"
     return f"MLflow at {mlflow.get_tracking_uri()} has no version of {name!r}: {hint}"
@@ -504,36 +505,27 @@ def _versions(client: MlflowClient, name: str) -> list[RegisteredVersion]:
         return []
     return [
         _registered(found)
-        for found in client.search_model_versions(f"name={_quoted(model.name)}")
+        for found in client.search_model_versions(f"name={quoted(model.name)}")
         if found.status == "READY"
     ]
 
 
 def _model(client: MlflowClient, name: str) -> RegisteredModel | None:
     """A model by its name in MLflow, or by the name under which it is served."""
-    exact = client.search_registered_models(f"name={_quoted(name)}")
+    exact = client.search_registered_models(f"name={quoted(name)}")
     if exact:
         return exact[0]
-    found = [one for one in _models(client) if served_name(one.name) == served_name(name)]
+    found = [one for one in all_models(client) if served_name(one.name) == served_name(name)]
     if len(found) > 1:
         names = " and ".join(repr(one.name) for one in found)
         raise RegistryError(f"{name!r} may be {names} in MLflow: rename one of them")
     return found[0] if found else None
 
 
-def _models(client: MlflowClient) -> Iterator[RegisteredModel]:
-    token = None
-    while True:
-        page = client.search_registered_models(page_token=token)
-        yield from page
-        if not (token := page.token):
-            return
-
-
 def _check_alone(client: MlflowClient, name: str) -> None:
     """Refuse a model that would be served under the name of another one."""
     served = served_name(name)
-    for one in _models(client):
+    for one in all_models(client):
         if one.name != name and served_name(one.name) == served:
             raise RegistryError(
                 f"{name!r} would be served as {served!r}, as {one.name!r} of MLflow is: give it"
@@ -541,14 +533,9 @@ def _check_alone(client: MlflowClient, name: str) -> None:
             )
 
 
-def _quoted(name: str) -> str:
-    """A name in a filter of MLflow's."""
-    return f'"{name}"' if "'" in name else f"'{name}'"
-
-
 def _registered(found: ModelVersion) -> RegisteredVersion:
     name = served_name(found.name)
-    logged = _LOGGED.fullmatch(found.source or "")
+    logged = LOGGED_MODEL.fullmatch(found.source or "")
     return RegisteredVersion(
         name=name,
         registered_as=found.name if found.name != name else "",

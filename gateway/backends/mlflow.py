@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from astrotriton.gateway.errors import DependencyError
+from astrotriton.mlflow_names import LOGGED_MODEL, all_models, quoted
 from astrotriton.objects import is_object_location
 from astrotriton.wire.models import served_name
 
@@ -27,7 +27,6 @@ _VALIDATION_TAG = "astrotriton.validation_id"
 # Of the version in the registry, so that its page leads to the runs.
 _SERVING_RUN, _VALIDATION_RUN = "astrotriton.serving_run", "astrotriton.validation_run"
 _VALIDATED = "astrotriton.validated"
-_LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-f]+)")
 _CANARY_TAG = "astrotriton.canary_id"
 # What MLflow's pages show of a run as its description.
 _NOTE_TAG = "mlflow.note.content"
@@ -254,22 +253,18 @@ class MlflowRuns:
             return None
         for tag, value in tags.items():
             self._client.set_model_version_tag(found.name, found.version, tag, value)
-        logged = _LOGGED_MODEL.fullmatch(found.source or "")
-        return logged[1] if logged else None
+        logged = LOGGED_MODEL.fullmatch(found.source or "")
+        return logged["model"] if logged else None
 
     def _registered(self, name: str, version: int) -> "ModelVersion | None":
         """A version in the registry, by the name under which its model is served."""
         client = self._client
-        models = list(client.search_registered_models(f"name='{name}'"))
-        token = None
-        while not models:
-            page = client.search_registered_models(page_token=token)
-            models = [one for one in page if served_name(one.name) == name]
-            if not (token := page.token):
-                break
-        if not models:
+        exact = client.search_registered_models(f"name={quoted(name)}")
+        served = (one for one in all_models(client) if served_name(one.name) == name)
+        model = next(iter(exact), None) or next(served, None)
+        if model is None:
             return None
-        wanted = f"name={_quoted(models[0].name)}"
+        wanted = f"name={quoted(model.name)}"
         found = (one for one in client.search_model_versions(wanted) if int(one.version) == version)
         return next(found, None)
 
@@ -296,11 +291,6 @@ class MlflowRuns:
         new = [Param(k, str(v)[:6000]) for k, v in params.items() if k not in known]
         if new:
             self._client.log_batch(run_id, params=new)
-
-
-def _quoted(name: str) -> str:
-    """A name in a filter of MLflow's."""
-    return f'"{name}"' if "'" in name else f"'{name}'"
 
 
 @contextmanager

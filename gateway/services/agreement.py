@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from astrotriton.detection.errors import InputError
@@ -97,14 +98,10 @@ class AgreementService:
 
 def _turned(comparison: Comparison) -> Comparison:
     """A comparison as the other one of the two would tell it."""
-    return Comparison(
-        real=comparison.real,
-        matched=comparison.matched,
+    return msgspec.structs.replace(
+        comparison,
         only_champion=comparison.only_challenger,
         only_challenger=comparison.only_champion,
-        verdicts_changed=comparison.verdicts_changed,
-        mean_difference=comparison.mean_difference,
-        largest_difference=comparison.largest_difference,
     )
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Literal
 
+import msgspec
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.quality.canary import TESTS, Evidence, Plan, Tolerances, rate_of_each
@@ -60,13 +61,7 @@ class CanaryBook:
     async def go_on(self, connection: Connection, canary: StoredCanary, reason: str) -> float:
         """Begin the next step; its fraction, to which the caller sets the route."""
         step = canary.step + 1
-        kept = Kept(
-            plan=canary.kept.plan,
-            tolerances=canary.kept.tolerances,
-            evidence=canary.kept.evidence,
-            before=canary.kept.evidence,
-            champions=canary.kept.champions,
-        )
+        kept = msgspec.structs.replace(canary.kept, before=canary.kept.evidence)
         await set_step(connection, canary.id, step, kept)
         fraction = kept.plan.fractions[step]
         await self._tell(connection, _event(canary, _step("went-on", fraction, reason, kept)))

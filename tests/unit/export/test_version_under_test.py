@@ -20,6 +20,23 @@ GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.0
 REGISTERED, REFITTED, CHAMPIONS = 0.5, 0.6, 0.7
 
 
+def version_of(card, champion=None, trial=None):
+    """A version that is not published, and none of whose parts is needed."""
+    return VersionUnderTest(
+        card=card,
+        files={},
+        published=False,
+        source=None,
+        tiles=lambda _: {},
+        precision="fp32",
+        champion=champion,
+        trial=trial,
+        settings=None,
+        profile="cpu",
+        on_progress=lambda _: None,
+    )
+
+
 def under_test(monkeypatch, figures, *, champion=None, softening=3.0, calibrated=True):
     """A version whose figures with each confidence are known."""
     card = msgspec.structs.replace(samples.card(), normalisation=Normalisation(softening=softening))
@@ -33,19 +50,7 @@ def under_test(monkeypatch, figures, *, champion=None, softening=3.0, calibrated
         calibrate=calibrate if calibrated else None,
         limits=GateLimits(),
     )
-    version = VersionUnderTest(
-        card=card,
-        files={},
-        published=False,
-        source=None,
-        tiles=lambda _: {},
-        precision="fp32",
-        champion=champion,
-        trial=trial,
-        settings=None,
-        profile="cpu",
-        on_progress=lambda _: None,
-    )
+    version = version_of(card, champion, trial)
     fields = SimpleNamespace(fields=[None] * 32, description="fields")
     vars(version).update(fields=fields, engine=lambda tiles: tiles / 16.0, _fields_file=b"")
     monkeypatch.setattr(version, "_score", lambda _, card: ([], figures[card.threshold]))
@@ -116,19 +121,7 @@ def test_a_classifier_travels_with_its_fields_and_without_a_baseline():
     """What it would be compared with are the candidates that somebody sent."""
     card = stamp_models.card()
     fields = ValidationSet([samples.field(seed) for seed in (1, 2)], "two fields")
-    version = VersionUnderTest(
-        card=card,
-        files={},
-        published=False,
-        source=None,
-        tiles=lambda _: {},
-        precision="fp32",
-        champion=None,
-        trial=None,
-        settings=None,
-        profile="cpu",
-        on_progress=lambda _: None,
-    )
+    version = version_of(card)
 
     def brightness(stamps):
         middle = stamps[:, :, 30:33, 30:33].mean(axis=(1, 2, 3), keepdims=True)
