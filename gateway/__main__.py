@@ -15,10 +15,8 @@ from astrotriton.detection.errors import InputError
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.errors import GatewayError
 from astrotriton.gateway.fetch import FetchError, Pin, fetch
-from astrotriton.gateway.server import serve
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.migrate import head, migrate
-from astrotriton.gateway.worker import WorkerError, work
 from astrotriton.objects import Location
 from astrotriton.settings import ModelConfig
 
@@ -57,12 +55,16 @@ def main() -> None:
 @main.command("serve")
 def serve_command() -> None:
     """Serve until stopped."""
+    from astrotriton.gateway.server import serve  # imports what takes seconds, as `work` does
+
     serve(_checked(GatewaySettings), _checked(ModelConfig))
 
 
 @main.command("work")
 def work_command() -> None:
     """Make reports on drift and log to MLflow until stopped, for gateways that leave it to this."""
+    from astrotriton.gateway.worker import WorkerError, work
+
     try:
         work(_checked(GatewaySettings), _checked(ModelConfig))
     except WorkerError as error:

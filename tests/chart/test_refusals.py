@@ -53,6 +53,7 @@ def changed(values: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("promote.model", "unet_astronomical/7", "model"),
         ("promote.precision", "fp8", "precision"),
         ("promote.canary", 0, "canary"),
+        ("promote.canary", "automatic", "canary"),
         ("repository.location", "/srv/models", "location"),
         # Nothing is cut off.
         ("triton.drainSeconds", 0, "drainSeconds"),

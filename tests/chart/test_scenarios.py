@@ -243,6 +243,14 @@ def test_a_job_that_is_another_has_another_name():
     assert jobs[2] == jobs[3]
 
 
+@pytest.mark.parametrize("canary", [0.1, "auto"])
+def test_a_promotion_takes_a_share_or_a_canary_that_ends_by_itself(canary):
+    values = scenario("everything")
+    values["promote"]["canary"] = canary
+    (job,) = (one for one in objects(values) if "-promote-" in one["metadata"]["name"])
+    assert f"--canary={canary}" in containers(pod_of(job))[-1]["args"]
+
+
 def test_rules_dashboard_and_flags_are_those_of_the_project():
     rules = find(made("everything"), "PrometheusRule", "demo-astrotriton")
     text = (ROOT / "monitoring" / "prometheus" / "rules.yaml").read_text()

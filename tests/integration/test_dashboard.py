@@ -385,6 +385,7 @@ async def test_pages_say_what_is_away(settings: GatewaySettings):
             assert ("retry-after" in page.headers) == (path != "/system")
 
 
+@pytest.mark.monitoring
 async def test_whatever_became_of_it_has_a_page(settings: GatewaySettings):
     """Merged and unscored detections, a version without calibration, and what has failed."""
     (x, y), *_ = SOURCES

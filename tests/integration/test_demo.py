@@ -24,6 +24,8 @@ README = ROOT / "README.md"
 DECAM = ROOT.parent / "shared/data/difference/decam_difference.fits"
 DIPOLES = [(60.0, 181.0), (3.5, 125.0), (100.0, 72.0), (103.0, 233.0)]
 
+pytestmark = pytest.mark.demo
+
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "astrotriton", *map(str, arguments)]
@@ -42,7 +44,6 @@ def run_demo(data: Path, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("victim", ["demo", "parent"])
-@pytest.mark.demo
 def test_kill_9_half_way_leaves_nothing_running(
     served_data: Path, tmp_path: Path, victim: str
 ) -> None:
@@ -70,7 +71,6 @@ def test_kill_9_half_way_leaves_nothing_running(
         (served_data / "stack.json").unlink(missing_ok=True)
 
 
-@pytest.mark.demo
 def test_the_whole_way_from_nothing(served_data: Path, tmp_path: Path) -> None:
     printed = run_demo(served_data, "--out", tmp_path)
     answer = json.loads((tmp_path / "detections.json").read_text())
@@ -90,7 +90,6 @@ def test_the_whole_way_from_nothing(served_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DECAM.exists(), reason="the DECam sample lies beside a checkout, not in it")
-@pytest.mark.demo
 def test_a_real_transient_ranks_above_the_dipoles(
     served: Addresses, served_data: Path, tmp_path: Path
 ) -> None:

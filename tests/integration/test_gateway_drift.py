@@ -201,6 +201,7 @@ async def test_a_changed_camera_is_found_told_and_reported(gateway, own_settings
     assert summary["drifted"] == again["drifted"]
 
 
+@pytest.mark.monitoring
 async def test_a_person_may_call_a_camera_what_is_to_be_expected(gateway):
     url = f"/models/{MODEL}/drift/baseline"
     few = await gateway.put(url, json={"window": "1h"})
@@ -259,6 +260,7 @@ async def test_a_report_that_fails_is_made_later_and_runs_do_not_wait(gateway, s
     await reported(gateway, check["id"])
 
 
+@pytest.mark.monitoring
 async def test_a_worker_makes_the_reports_of_gateways_that_do_not(own_settings, tmp_path):
     outside = own_settings.model_copy(update={"worker": "outside"})
     async with serve(outside) as client:
@@ -307,6 +309,7 @@ async def test_two_gateways_add_up_and_look_once(own_settings):
         assert checks[0]["exposures"] == 30
 
 
+@pytest.mark.monitoring
 async def test_it_is_looked_for_on_schedule(own_settings):
     often = own_settings.model_copy(update={"drift_interval": 0.5, "report_url": None})
     async with serve(often) as client:

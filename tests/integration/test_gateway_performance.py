@@ -22,6 +22,7 @@ async def performance(client: httpx.AsyncClient, window: str = "1h", model: str 
     return answer.json()
 
 
+@pytest.mark.monitoring
 async def test_two_gateways_add_up_to_exact_percentiles(settings: GatewaySettings) -> None:
     # What each gateway spent on each run, taken where it tells its recorder.
     exact: list[float] = []

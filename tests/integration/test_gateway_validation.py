@@ -136,6 +136,7 @@ async def validated(client: httpx.AsyncClient, model: str, **asked: object) -> d
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.monitoring
 async def test_the_figures_are_those_of_make_evaluate(gateway, store, network, simulated, fields):
     put_fields(store.bucket("labelled"), "evaluate", fields, "as make evaluate has them")
     found = await validated(gateway, GOOD, dataset="s3://labelled/evaluate")
@@ -278,6 +279,7 @@ async def test_what_cannot_be_asked_is_refused(gateway):
     assert (await gateway.get(f"/models/{GOOD}/validations?limit=0")).status_code == 422
 
 
+@pytest.mark.monitoring
 async def test_mlflow_gets_parameters_metrics_figures_and_the_data_set(
     own_settings, mlflow_server, store, fields
 ):

@@ -266,6 +266,7 @@ def test_other_precision_than_the_blessed_one_is_not_taken_for_it(site: Site):
     reset(site, int(copy.version))
 
 
+@pytest.mark.promotion
 def test_challenger_needs_a_champion_and_can_be_withdrawn(site: Site):
     with pytest.raises(ServingError, match="no champion to challenge"):
         site.release(1, Role(mode="shadow"))

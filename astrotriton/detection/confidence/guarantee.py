@@ -62,7 +62,7 @@ class RiskCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 def _p_value(risk: float, level: float, count: int) -> float:
     """Hoeffding-Bentkus p-value of "the true risk exceeds ``level``" for a loss in [0, 1]."""
-    from scipy.stats import binom  # slow to import, and clients import this module for its types
+    from scipy.special import bdtr  # clients import this module for its types, without SciPy
 
     if risk >= level:
         return 1.0
@@ -70,5 +70,5 @@ def _p_value(risk: float, level: float, count: int) -> float:
     if risk > 0.0:
         divergence += risk * math.log(risk / level)
     hoeffding = math.exp(-count * divergence)
-    bentkus = math.e * float(binom.cdf(math.ceil(count * risk), count, level))
+    bentkus = math.e * float(bdtr(math.ceil(count * risk), count, level))
     return min(hoeffding, bentkus, 1.0)

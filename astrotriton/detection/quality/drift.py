@@ -15,7 +15,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.scoring.scored import Scored
@@ -172,6 +171,8 @@ def compare(baseline: Values, live: Values) -> list[Feature]:
 
 
 def _feature(name: str, baseline: Values, live: Values) -> Feature:
+    from scipy.stats import ks_2samp  # takes a second, which no gateway's start need wait for
+
     known, seen = baseline[np.isfinite(baseline)], live[np.isfinite(live)]
     p_value = distance = None
     if min(len(known), len(seen)) >= LEAST_EXPOSURES:

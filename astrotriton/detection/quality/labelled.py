@@ -22,6 +22,8 @@ VALIDATION_FILE = "validation.fits"
 # Of RICE compression: steps of a sixteenth of the noise, with a fixed dither.
 _STEPS = 16.0
 _DITHER = 1
+# Lines that are compressed together: of single ones, the calls cost more than the work.
+_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class ValidationSet:
                 field.image,
                 name="FIELD",
                 compression_type="RICE_1",
+                tile_shape=(min(_ROWS, field.image.shape[0]), field.image.shape[1]),
                 quantize_level=_STEPS,
                 quantize_method=fits.hdu.compressed.SUBTRACTIVE_DITHER_1,
                 dither_seed=_DITHER,

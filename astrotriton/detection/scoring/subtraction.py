@@ -1,7 +1,7 @@
 """Whether an exposure looks like a difference at all, judged by all of its sources together."""
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.sources.spots import Spots
@@ -33,4 +33,4 @@ def subtraction_is_suspect(spots: Spots, confidence: Values, shape: tuple[int, i
     if len(signs) <= _MOST_PER_TILE * tiles:
         return False
     rarer = int(min(np.count_nonzero(signs > 0), np.count_nonzero(signs < 0)))
-    return bool(2.0 * binom.cdf(rarer, len(signs), 0.5) < _LEAST_CHANCE)
+    return bool(2.0 * bdtr(rarer, len(signs), 0.5) < _LEAST_CHANCE)
