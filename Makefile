@@ -11,8 +11,8 @@ export ORT_DISABLE_TELEMETRY := 1
 export NO_MKDOCS_2_WARNING := 1
 CHECKOV := 3.3.30
 PIP_AUDIT := 2.10.1
-# Tests that run at once, each file of them with servers of its own.
-JOBS ?= 2
+# Files of tests that run at once, each with servers of its own: one more than two cores, as all wait now and then.
+JOBS ?= 3
 
 .PHONY: help demo up down test test-system coverage images chart-run chart-test chart-snapshots chart-audit check \
   docs format train evaluate bench gpu-pack lock lock-images release sbom audit clean
@@ -29,7 +29,7 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.stamp ## the tests, on the real servers, in about a quarter of an hour; JOBS=2 at once, ARGS= goes to pytest
+test: .venv/.stamp ## the tests, on the real servers, in about a quarter of an hour; JOBS=3 at once, ARGS= goes to pytest
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)

@@ -145,6 +145,7 @@ async def reported(client: httpx.AsyncClient, check_id: str) -> dict:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.monitoring
 async def test_a_changed_camera_is_found_told_and_reported(gateway, own_settings):
     few = await look(gateway)
     assert few["status"] == "too-little-data"

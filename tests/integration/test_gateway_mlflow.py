@@ -13,6 +13,8 @@ from tests.unit.export import samples
 
 NAME = "served here v1.2"
 
+pytestmark = pytest.mark.monitoring
+
 
 @pytest.fixture(autouse=True)
 def tracking(mlflow_server) -> Iterator[None]:

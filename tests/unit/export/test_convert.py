@@ -149,6 +149,7 @@ def test_graph_other_than_promised_is_refused(converted):
         onnx_graph.check(graph, samples.card())
 
 
+@pytest.mark.export
 def test_the_better_of_both_exporters_is_taken(model, monkeypatch):
     asked = []
 
@@ -341,6 +342,7 @@ def test_saved_files_of_either_kind_are_converted(model, tmp_path, suffix):
     assert_same(model, convert.convert(loaded, samples.card(), ""), samples.card())
 
 
+@pytest.mark.export
 def test_saved_model_is_converted_as_it_is(model, tmp_path):
     model.export(tmp_path / "one", verbose=False)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
