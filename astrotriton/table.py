@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from astrotriton.wire.flags import meaning_of
+
 _WIDTH = 140  # columns that it takes
 _SHOWN = 20
 #: What detections can be sorted by, the largest or first; all but the place by size.
@@ -104,6 +106,11 @@ def table(
             cells.append(truth(detection))
         made.add_row(*cells)
     return made
+
+
+def remarks(answer: dict[str, Any]) -> list[str]:
+    """What a user should know about the exposure of a run: a line for each of its flags."""
+    return [f"{flag}: {meaning_of(flag) or 'see the documents'}" for flag in answer["flags"]]
 
 
 def _number(value: float | None, digits: int) -> str:

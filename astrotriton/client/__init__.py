@@ -8,16 +8,21 @@
 """
 
 from astrotriton.client.asynchronous import AsyncClient
-from astrotriton.client.calls import FORMATS, File, Options, is_reference
+from astrotriton.client.calls import FORMATS, Options, is_reference
+from astrotriton.client.contents import File
 from astrotriton.client.errors import (
     ClientError,
     ProblemError,
     UnfinishedError,
     UnreachableError,
+    UnreadableError,
 )
 from astrotriton.client.exchange import Retries
+from astrotriton.client.lookups import Query
 from astrotriton.client.night import LedgerEntry, Night, NightError, score_night
+from astrotriton.client.results import Cutout, Detection, FoundDetection, Run, RunState
 from astrotriton.client.synchronous import Client
+from astrotriton.client.tables import to_pandas, to_table
 from astrotriton.wire.detections import CandidateIn, ScoredDetection
 from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
 
@@ -27,7 +32,10 @@ __all__ = [
     "CandidateIn",
     "Client",
     "ClientError",
+    "Cutout",
+    "Detection",
     "File",
+    "FoundDetection",
     "InferRequest",
     "InferResponse",
     "LedgerEntry",
@@ -35,11 +43,17 @@ __all__ = [
     "NightError",
     "Options",
     "ProblemError",
+    "Query",
     "Retries",
+    "Run",
+    "RunState",
     "RunStatus",
     "ScoredDetection",
     "UnfinishedError",
     "UnreachableError",
+    "UnreadableError",
     "is_reference",
     "score_night",
+    "to_pandas",
+    "to_table",
 ]

@@ -10,14 +10,16 @@ import httpx
 import msgspec
 
 from astrotriton.client import calls
-from astrotriton.client.calls import FORMATS, File, Options
+from astrotriton.client.asynchronous_lookups import Lookups
+from astrotriton.client.calls import FORMATS, Options
+from astrotriton.client.contents import File
 from astrotriton.client.errors import UnfinishedError
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
-from astrotriton.wire.detections import StoredDetection
-from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
+from astrotriton.client.results import Run, RunState, decoded, joined
+from astrotriton.wire.runs import InferRequest
 
 
-class AsyncClient:
+class AsyncClient(Lookups):
     """A client of one gateway; use it as an asynchronous context manager.
 
     Every call raises `ProblemError` if the gateway answers with an error, and `UnreachableError` if
@@ -53,14 +55,14 @@ class AsyncClient:
         exposure: File,
         request: InferRequest | None = None,
         **options: Unpack[Options],
-    ) -> InferResponse:
+    ) -> Run:
         """Score an exposure, as `Client.score` does."""
         response = await self._call(
             calls.infer(self._http, FORMATS["json"], exposure, request, options)
         )
         if (run_id := calls.accepted(response)) is not None:
-            return await self.wait(run_id)
-        return msgspec.json.decode(response.content, type=InferResponse)
+            return joined(await self.wait(run_id), exposure, None)
+        return joined(decoded(response.content, Run), exposure, None)
 
     async def score_as(
         self,
@@ -89,30 +91,25 @@ class AsyncClient:
         call = calls.infer(self._http, FORMATS["json"], exposure, request, options, background=True)
         return calls.run_of(await self._call(call))
 
-    async def run(self, run_id: UUID | str) -> RunStatus:
+    async def run(self, run_id: UUID | str) -> RunState:
         """A run, and how far it is."""
         response = await self._call(calls.run(self._http, run_id))
-        return msgspec.json.decode(response.content, type=RunStatus)
+        return decoded(response.content, RunState)
 
     async def wait(
         self, run_id: UUID | str, on_progress: Callable[[float], None] = lambda done: None
-    ) -> InferResponse:
+    ) -> Run:
         """Wait for a run, as `Client.wait` does."""
         end = time.monotonic() + self._deadline
         for pause in calls.pauses():
             run = await self.run(run_id)
             on_progress(run.progress)
             if (result := calls.result(run)) is not None:
-                return result
+                return joined(result, None, None)
             if time.monotonic() + pause >= end:
                 break
             await asyncio.sleep(pause)
         raise UnfinishedError(f"run {run_id} has not ended within {self._deadline:g} s")
-
-    async def detection(self, detection_id: UUID | str) -> StoredDetection:
-        """A detection by its id."""
-        response = await self._call(self._http.build_request("GET", f"/detections/{detection_id}"))
-        return msgspec.json.decode(response.content, type=StoredDetection)
 
     async def _call(self, request: httpx.Request) -> httpx.Response:
         steps = exchange(str(request.url), self._retries, self._deadline)

@@ -1,16 +1,17 @@
 """The gateway's calls: what is sent for each, the same for both clients."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal, TypedDict
 from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 
+from astrotriton.client.contents import File, file_of, with_planes
 from astrotriton.client.errors import ProblemError
+from astrotriton.client.results import Run, RunState
 from astrotriton.wire.fields import FieldError
-from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
+from astrotriton.wire.runs import InferRequest
 
 #: Media types that scored detections can be had in, by short name.
 FORMATS = {
@@ -21,9 +22,6 @@ FORMATS = {
     "csv": "text/csv",
     "ds9": "application/x-ds9",
 }
-
-#: A file by its path, or its content; ``s3://bucket/key`` is one that the gateway reads itself.
-File = str | Path | bytes
 
 _PLANES: tuple[Literal["mask", "weight", "psf", "candidates"], ...] = (
     "mask",
@@ -85,11 +83,12 @@ def infer(
         body = _by_reference(str(exposure), request, options)
         headers["Content-Type"] = "application/json"
         return client.build_request("POST", "/detections/infer", content=body, headers=headers)
-    files = {"exposure": _part("exposure", exposure)}
+    files = {"exposure": file_of("exposure", exposure)}
     for name in _PLANES:
         if name in options:
-            files[name] = _part(name, options[name])
-    if request is not None:
+            files[name] = file_of(name, options[name])
+    request = with_planes(exposure, request, set(files))
+    if request != InferRequest():
         files["request"] = ("request.json", msgspec.json.encode(request))
     return client.build_request("POST", "/detections/infer", files=files, headers=headers)
 
@@ -135,7 +134,7 @@ def run_of(response: httpx.Response) -> UUID:
     return msgspec.json.decode(response.content, type=_Reference).run_id
 
 
-def result(run: RunStatus) -> InferResponse | None:
+def result(run: RunState) -> Run | None:
     """What a run ended with; None while it goes on.
 
     Raises
@@ -155,10 +154,3 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(1.5 * pause, 2.0)
-
-
-def _part(name: str, file: File) -> tuple[str, bytes]:
-    if isinstance(file, bytes):
-        return name, file
-    path = Path(file)
-    return path.name, path.read_bytes()

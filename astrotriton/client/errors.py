@@ -16,6 +16,10 @@ class UnreachableError(ClientError):
     """The gateway gave no answer in time, however often it was asked."""
 
 
+class UnreadableError(ClientError, ValueError):
+    """What was given to be sent, or came back, cannot be made a file or a picture."""
+
+
 class UnfinishedError(ClientError):
     """A run in the background has not ended in time; it goes on."""
 

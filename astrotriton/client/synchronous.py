@@ -9,14 +9,16 @@ import httpx
 import msgspec
 
 from astrotriton.client import calls
-from astrotriton.client.calls import FORMATS, File, Options
+from astrotriton.client.calls import FORMATS, Options
+from astrotriton.client.contents import File
 from astrotriton.client.errors import UnfinishedError
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
-from astrotriton.wire.detections import StoredDetection
-from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
+from astrotriton.client.results import Run, RunState, decoded, joined
+from astrotriton.client.synchronous_lookups import Lookups
+from astrotriton.wire.runs import InferRequest
 
 
-class Client:
+class Client(Lookups):
     """A client of one gateway; use it as a context manager.
 
     Every call raises `ProblemError` if the gateway answers with an error, and `UnreachableError` if
@@ -61,7 +63,7 @@ class Client:
         exposure: File,
         request: InferRequest | None = None,
         **options: Unpack[Options],
-    ) -> InferResponse:
+    ) -> Run:
         """Score an exposure, and wait until that is done.
 
         Parameters
@@ -80,8 +82,8 @@ class Client:
         """
         response = self._call(calls.infer(self._http, FORMATS["json"], exposure, request, options))
         if (run_id := calls.accepted(response)) is not None:
-            return self.wait(run_id)
-        return msgspec.json.decode(response.content, type=InferResponse)
+            return joined(self.wait(run_id), exposure, self.cutout)
+        return joined(decoded(response.content, Run), exposure, self.cutout)
 
     def score_as(
         self,
@@ -121,14 +123,14 @@ class Client:
         call = calls.infer(self._http, FORMATS["json"], exposure, request, options, background=True)
         return calls.run_of(self._call(call))
 
-    def run(self, run_id: UUID | str) -> RunStatus:
+    def run(self, run_id: UUID | str) -> RunState:
         """A run, and how far it is."""
         response = self._call(calls.run(self._http, run_id))
-        return msgspec.json.decode(response.content, type=RunStatus)
+        return decoded(response.content, RunState)
 
     def wait(
         self, run_id: UUID | str, on_progress: Callable[[float], None] = lambda done: None
-    ) -> InferResponse:
+    ) -> Run:
         """Wait for a run.
 
         Parameters
@@ -150,16 +152,11 @@ class Client:
             run = self.run(run_id)
             on_progress(run.progress)
             if (result := calls.result(run)) is not None:
-                return result
+                return joined(result, None, self.cutout)
             if time.monotonic() + pause >= end:
                 break
             time.sleep(pause)
         raise UnfinishedError(f"run {run_id} has not ended within {self._deadline:g} s")
-
-    def detection(self, detection_id: UUID | str) -> StoredDetection:
-        """A detection by its id."""
-        response = self._call(self._http.build_request("GET", f"/detections/{detection_id}"))
-        return msgspec.json.decode(response.content, type=StoredDetection)
 
     def _call(self, request: httpx.Request) -> httpx.Response:
         steps = exchange(str(request.url), self._retries, self._deadline)

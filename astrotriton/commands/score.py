@@ -18,7 +18,7 @@ from astrotriton.client import (
 )
 from astrotriton.commands.night import night
 from astrotriton.commands.reaching import gateway_at, gateway_options
-from astrotriton.table import SORTED_BY, Choice, table, wide_console
+from astrotriton.table import SORTED_BY, Choice, remarks, table, wide_console
 from astrotriton.wire.exposures import SeeingUnit, TimeScale, WeightType
 from astrotriton.wire.fields import FieldError
 
@@ -239,5 +239,7 @@ def _number_or_name(given: str | None) -> Any:
 def _print(answer: dict[str, Any], choice: Choice) -> None:
     console = wide_console()
     console.print(table(answer, choice=choice))
+    for line in remarks(answer):
+        console.print(line, style="yellow", markup=False)
     model = answer["model"]
     console.print(f"run {answer['run_id']} by {model['name']} version {model['version']}")

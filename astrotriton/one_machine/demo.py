@@ -28,7 +28,7 @@ from astrotriton.stack import (
     end_with_parent,
     running,
 )
-from astrotriton.table import table, wide_console
+from astrotriton.table import remarks, table, wide_console
 from astrotriton.training.exposures import demo_field, to_fits
 
 _ARTEFACT_RADIUS = 8.0  # pixels; artefacts are larger than transients
@@ -138,6 +138,8 @@ async def _show(
     )
     truth = partial(_truth_at, exposure.truth) if exposure.truth else None
     console.print(table(answer, truth))
+    for line in remarks(answer):
+        console.print(line, style="yellow", markup=False)
     _summary(console, answer, transients)
     console.print(f"database   {rows} rows in detections for run {answer['run_id']}")
     console.print(

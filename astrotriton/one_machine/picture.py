@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from astropy.visualization import ZScaleInterval
 
+from astrotriton.client.pictures import mark, show
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.wire.detections import ScoredDetection
 
-_REAL, _BOGUS, _TRUTH = "#2ca02c", "#d62728", "#1f77b4"
+_TRUTH = "#1f77b4"
 
 
 def draw(
@@ -43,25 +45,8 @@ def draw(
     side = 10.0 / max(height, width)
     figure = Figure(figsize=(max(4.0, width * side), max(4.0, height * side) + 0.6), dpi=120)
     axes = figure.add_subplot()
-    low, high = ZScaleInterval().get_limits(data[~mask])
-    image = np.where(mask, np.nan, data)
-    axes.imshow(image, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    kept = [d for d in detections if d["outcome"] == "kept"]
-    for real, marker, colour, label in (
-        (True, "o", _REAL, "real"),
-        (False, "x", _BOGUS, "not real"),
-    ):
-        chosen = [d for d in kept if d["is_real"] is real]
-        axes.scatter(
-            [d["x"] for d in chosen],
-            [d["y"] for d in chosen],
-            s=140 if real else 25,
-            marker=marker,
-            facecolors="none" if real else colour,
-            edgecolors=colour if real else None,
-            linewidths=1.4,
-            label=f"{label} ({len(chosen)})",
-        )
+    show(axes, np.where(mask, np.nan, data))
+    mark(axes, [msgspec.convert(one, ScoredDetection) for one in detections])
     if truth:
         x, y = zip(*truth, strict=True)
         axes.scatter(
@@ -73,16 +58,6 @@ def draw(
             edgecolors=_TRUTH,
             label=f"true ({len(truth)})",
         )
-    for detection in kept:
-        if detection["is_real"]:
-            axes.annotate(
-                f"{detection['confidence']:.2f}",
-                (detection["x"], detection["y"]),
-                xytext=(7, 7),
-                textcoords="offset points",
-                color=_REAL,
-                fontsize=8,
-            )
     axes.set(xlabel="x (pixels, 0-based)", ylabel="y", title=title)
     axes.legend(loc="upper right", fontsize=8)
     figure.tight_layout()

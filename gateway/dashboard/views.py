@@ -162,6 +162,7 @@ def environment() -> Environment:
         "percent": written.percent,
         "figure": written.figure,
         "words": written.words,
+        "term": written.term,
         "meaning": meaning_of,
         "ref": ref,
         "kind": kind_of,
@@ -169,4 +170,5 @@ def environment() -> Environment:
     found.filters.update(filters)
     found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS, "FLAGS": FLAGS})
     found.globals["UNSCORED_REASONS"] = UNSCORED_REASONS
+    found.globals.update({"sexagesimal": written.sexagesimal, "elsewhere": written.elsewhere})
     return found

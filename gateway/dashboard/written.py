@@ -1,7 +1,9 @@
 """How the pages write times and figures; what there is none of is a dash."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
+from astropy.coordinates import Angle
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
@@ -59,8 +61,70 @@ def figure(one: Figure) -> str:
     if one.unit == "bytes":
         large = one.value >= 2**30
         return f"{one.value / (2**30 if large else 2**20):.3g} {'GiB' if large else 'MiB'}"
+    if one.unit == "1/s" and one.value < 1.0 and one.window.seconds >= 60.0:
+        # Of what is rare, nobody can picture how much of it there is in a second.
+        return f"{one.count} in {_length(one.window.seconds)}"
     unit = {"1": "", "1/s": "/s"}.get(one.unit, f" {one.unit}")
     return f"{one.value:.3g}{unit}"
+
+
+def _length(seconds: float) -> str:
+    """A window as people ask for it."""
+    for unit, name in ((86400.0, "d"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= unit and (unit < 86400.0 or seconds >= 2 * unit):
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} s"
+
+
+def sexagesimal(ra: float, dec: float) -> str:
+    """ICRS degrees as hours, minutes and seconds, and degrees, minutes and seconds."""
+    hours = Angle(ra, "deg").to_string("hour", sep=":", precision=3, pad=True)
+    degrees = Angle(dec, "deg").to_string("deg", sep=":", precision=2, pad=True, alwayssign=True)
+    return f"{hours} {degrees}"
+
+
+def elsewhere(ra: float, dec: float) -> dict[str, str]:
+    """Where else a place in the sky can be looked up: a name, and the address of a page."""
+    place, alpha, delta = f"{ra:.6f} {dec:+.6f}", f"{ra:.6f}", f"{dec:.6f}"
+    pages = {
+        "Aladin": ("aladin.cds.unistra.fr/AladinLite/", {"target": place, "fov": 0.05}),
+        "SIMBAD": (
+            "simbad.cds.unistra.fr/simbad/sim-coo",
+            {"Coord": place, "Radius": 10, "Radius.unit": "arcsec"},
+        ),
+        "TNS": (
+            "www.wis-tns.org/search",
+            {"ra": alpha, "decl": delta, "radius": 10, "coords_unit": "arcsec"},
+        ),
+        "Legacy Survey": (
+            "www.legacysurvey.org/viewer",
+            {"ra": alpha, "dec": delta, "zoom": 16, "mark": f"{alpha},{delta}"},
+        ),
+    }
+    return {name: f"https://{page}?{urlencode(query)}" for name, (page, query) in pages.items()}
+
+
+#: Features of a confidence, by the names that cards have for them.
+TERMS = {
+    "logit_peak": "network, at the peak",
+    "logit_mean": "network, mean",
+    "spread": "spread over views",
+    "log_snr": "SNR",
+    "log_snr_squared": "SNR, squared",
+    "psf_match": "likeness to the PSF",
+    "log_sharpness": "sharpness",
+    "negative_ratio": "negative lobe",
+    "log_elongation": "elongation",
+    "log_trail": "trail",
+    "width": "width by seeing",
+    "masked_fraction": "masked pixels",
+    "near_edge": "near the edge",
+}
+
+
+def term(name: str) -> str:
+    """A feature of a confidence, as people call it."""
+    return TERMS.get(name) or words(name)
 
 
 def words(name: str) -> str:

@@ -1,5 +1,7 @@
 """Every code block of the documents that needs servers, as it stands there."""
 
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -99,6 +101,35 @@ def test_it_runs_on_a_stack(
     )
     if "difference from Keras" in block.text:
         assert float(printed.split()[-1]) < 1e-4
+
+
+def test_the_tutorial_runs(place: Path, served: Addresses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cell of the notebook in its order, and what a notebook would show of it."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    code = "\n".join(map(shown, cells(ROOT / "docs" / "tutorial.ipynb")))
+    block = Block(ROOT / "docs" / "tutorial.ipynb", 1, "python", code, "stack", (), None)
+    printed = run(block, place, {}, GATEWAY=served.gateway_url)
+    assert printed.startswith("'ready'")
+    assert "<Run " in printed
+    assert "labelled real" in printed
+
+
+def cells(notebook: Path) -> list[str]:
+    """The code of a notebook."""
+    found = json.loads(notebook.read_text())["cells"]
+    return ["".join(one["source"]) for one in found if one["cell_type"] == "code"]
+
+
+def shown(cell: str) -> str:
+    """A cell whose last expression is written, as HTML or a picture too where it can be."""
+    *first, last = ast.parse(cell).body
+    if not isinstance(last, ast.Expr):
+        return cell
+    writing = """
+print(repr(_))
+for _form in ("_repr_html_", "_repr_png_"):
+    assert not hasattr(_, _form) or getattr(_, _form)()"""
+    return "\n".join([*map(ast.unparse, first), f"_ = {ast.unparse(last)}", writing])
 
 
 @pytest.fixture(scope="module")

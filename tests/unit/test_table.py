@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from astrotriton.table import Choice
+from astrotriton.table import Choice, remarks
 
 
 def detections(count: int) -> list[dict[str, Any]]:
@@ -41,3 +41,11 @@ def test_what_was_not_scored_is_not_sure() -> None:
     some = detections(3)
     some[1]["confidence"] = None
     assert [one["rank"] for one in Choice(min_confidence=0.0).of(some)[0]] == [1, 3]
+
+
+def test_flags_of_the_exposure_are_told_in_words() -> None:
+    one, other = remarks({"flags": ["subtraction_suspect", "of_a_later_release"]})
+    assert one.startswith("subtraction_suspect: ")
+    assert "or not at all" in one
+    assert other.startswith("of_a_later_release: ")
+    assert remarks({"flags": []}) == []

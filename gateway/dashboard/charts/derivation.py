@@ -4,6 +4,7 @@ import numpy as np
 from scipy.special import expit
 
 from astrotriton.detection.confidence.calibration import apply_calibration
+from astrotriton.gateway.dashboard import written
 from astrotriton.gateway.dashboard.charts.drawing import (
     ROW,
     SHARE,
@@ -28,7 +29,7 @@ def contributions(derivation: Derivation) -> Chart:
     """What speaks for a source, and what against it."""
     terms = sorted(derivation.terms, key=lambda term: -abs(term.contribution))
     values = [*(term.contribution for term in terms), derivation.intercept, derivation.score]
-    names = [*(term.name.replace("_", " ") for term in terms), "intercept", "score"]
+    names = [*(written.term(term.name) for term in terms), "intercept", "score"]
     reach = above([abs(value) for value in values])
     axis = Axis(-reach, reach, WIDE_LEFT, WIDTH - 70.0)
     bars, ticks = [], []

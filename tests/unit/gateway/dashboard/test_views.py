@@ -1,12 +1,15 @@
 """What pages are given, and how they write it."""
 
+import inspect
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
+from astrotriton.detection.confidence.features import features
 from astrotriton.gateway.dashboard import exposure_plot, views
+from astrotriton.gateway.dashboard.written import TERMS, elsewhere, sexagesimal
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.handlers.dashboard.session import _within
 from astrotriton.wire.detections import StoredDetection
@@ -128,6 +131,28 @@ def test_figures_are_written_for_people(name, value, text):
 def test_a_figure_has_its_unit(value, unit, text):
     figure = Figure(value=value, unit=unit, count=1, window=WINDOW, source="gateways")
     assert written("{{ value | figure }}", figure) == text
+
+
+def test_what_is_rare_is_counted():
+    day = Window(since=NOW, until=NOW, seconds=86400.0)
+    rare = Figure(value=34 / 86400, unit="1/s", count=34, window=day, source="gateways")
+    assert written("{{ value | figure }}", rare) == "34 in 24 h"
+    often = msgspec.structs.replace(rare, value=2.0)
+    assert written("{{ value | figure }}", often) == "2/s"
+
+
+def test_a_place_is_written_and_looked_up():
+    assert sexagesimal(318.10823, -0.01572) == "21:12:25.975 -00:00:56.59"
+    found = elsewhere(318.10823, 66.01572)
+    assert list(found) == ["Aladin", "SIMBAD", "TNS", "Legacy Survey"]
+    assert all(address.startswith("https://") for address in found.values())
+    assert "318.108230+%2B66.015720" in found["SIMBAD"]
+
+
+def test_every_feature_of_a_confidence_has_a_name_for_people():
+    given = inspect.getsource(features)
+    assert all(f'"{name}"' in given for name in TERMS)
+    assert written("{{ value | term }}", "of_another_card") == "of another card"
 
 
 def test_what_comes_from_outside_is_escaped():

@@ -1,0 +1,211 @@
+"""What the asynchronous client can ask besides scoring."""
+
+from collections.abc import AsyncIterator
+from typing import TypeVar, Unpack
+from uuid import UUID
+
+import httpx
+
+from astrotriton.client import lookups
+from astrotriton.client.lookups import Call, Model, Page, Place, Query, Radius
+from astrotriton.client.results import Cutout, FoundDetection, decoded
+from astrotriton.wire.agreement import Agreement
+from astrotriton.wire.canary import Canary
+from astrotriton.wire.detections import ConfidenceDerivation, Label
+from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
+from astrotriton.wire.health import Health
+from astrotriton.wire.models import Challenger, ModelInfo, Route, RouteIn
+from astrotriton.wire.performance import Performance
+from astrotriton.wire.validation import ValidateIn, Validation
+
+T = TypeVar("T")
+
+
+class Lookups:
+    """Detections, models, validations and drift; `AsyncClient` has all of it."""
+
+    _http: httpx.AsyncClient
+
+    async def _call(self, request: httpx.Request) -> httpx.Response:
+        raise NotImplementedError
+
+    async def _ask(self, call: Call[T]) -> T:
+        response = await self._call(call.request(self._http))
+        return decoded(response.content, call.answer)
+
+    async def _pages(self, call: Call[Page]) -> AsyncIterator[FoundDetection]:
+        request: httpx.Request | None = call.request(self._http)
+        while request is not None:
+            response = await self._call(request)
+            page = decoded(response.content, Page)
+            for one in page.detections:
+                yield one
+            following = response.links.get("next", {}).get("url")
+            request = self._http.build_request("GET", following) if following else None
+
+    def detections(self, **query: Unpack[Query]) -> AsyncIterator[FoundDetection]:
+        """Every detection that matches, the newest first.
+
+        The next page is asked for when the one before has been gone through, so it costs nothing to
+        stop early.
+
+        Parameters
+        ----------
+        **query
+            See `Query`.
+        """
+        return self._pages(lookups.find(query))
+
+    def cone(
+        self, centre: Place, radius: Radius, **query: Unpack[Query]
+    ) -> AsyncIterator[FoundDetection]:
+        """Every detection around a place in the sky, the newest first.
+
+        Parameters
+        ----------
+        centre
+            A SkyCoord, or ICRS right ascension and declination in degrees.
+        radius
+            A Quantity, or degrees; 10 at most.
+        **query
+            See `Query`.
+        """
+        return self._pages(lookups.find(query, lookups.cone(centre, radius)))
+
+    async def detection(self, detection_id: UUID | str) -> FoundDetection:
+        """A detection by its id."""
+        return await self._ask(lookups.detection(detection_id))
+
+    async def explain(self, detection_id: UUID | str) -> ConfidenceDerivation:
+        """How a confidence came about: every feature, its weight, and the calibration."""
+        return await self._ask(lookups.explain(detection_id))
+
+    async def cutout(self, detection_id: UUID | str) -> Cutout:
+        """What a detection looks like, 63x63 pixels; kept for a run's most confident ones.
+
+        Raises
+        ------
+        ProblemError
+            ``not-found`` if none is kept.
+        """
+        response = await self._call(lookups.cutout(detection_id).request(self._http))
+        return Cutout(response.content)
+
+    async def label(
+        self, detection_id: UUID | str, label: Label | None, comment: str | None = None
+    ) -> FoundDetection:
+        """Store your verdict on a detection; None withdraws it. Needs the scope ``label``.
+
+        Parameters
+        ----------
+        detection_id
+            Of the detection.
+        label
+            ``real``, ``artefact``, ``unsure``, or None.
+        comment
+            For whoever reads the history, 2000 characters at most.
+        """
+        return await self._ask(lookups.label(detection_id, label, comment))
+
+    async def models(self) -> list[ModelInfo]:
+        """The versions that have answered, and those that Triton serves; without their cards."""
+        return await self._ask(lookups.models())
+
+    async def model(self, model: Model) -> ModelInfo:
+        """A version and its card, by UUID, ``NAME:VERSION`` or ``NAME@champion``."""
+        return await self._ask(lookups.model(model))
+
+    async def route(self, name: str) -> Route:
+        """Which versions of a model answer."""
+        return await self._ask(lookups.route(name))
+
+    async def set_route(
+        self, name: str, champion: int, challenger: Challenger | None = None
+    ) -> Route:
+        """Choose which versions of a model answer. Needs the scope ``admin``.
+
+        Parameters
+        ----------
+        name
+            Of the model.
+        champion
+            The version that answers every run that names none.
+        challenger
+            The version that is tried beside it.
+        """
+        return await self._ask(
+            lookups.put_route(name, RouteIn(champion=champion, challenger=challenger))
+        )
+
+    async def canary(self, name: str) -> Canary:
+        """How far the last canary is that was to end by itself."""
+        return await self._ask(lookups.canary(name))
+
+    async def performance(self, model: Model, window: str = "1h") -> Performance:
+        """Speed, errors, memory, accuracy, calibration, labels and drift of a version.
+
+        Parameters
+        ----------
+        model
+            UUID, ``NAME:VERSION`` or ``NAME@alias``.
+        window
+            The time up to now, as ``90m``, ``24h`` or ``7d``.
+        """
+        return await self._ask(lookups.performance(model, window))
+
+    async def agreement(self, model: Model, other: Model, window: str = "24h") -> Agreement:
+        """What two versions made of the exposures that both have scored.
+
+        The parameters are those of `performance`.
+        """
+        return await self._ask(lookups.agreement(model, other, window))
+
+    async def validate(self, model: Model, how: ValidateIn | None = None) -> Validation:
+        """Begin to score labelled exposures with a version, in the background.
+
+        Needs the scope ``admin``. A call whose connection breaks is sent again, and may begin two.
+
+        Parameters
+        ----------
+        model
+            UUID, ``NAME:VERSION`` or ``NAME@alias``.
+        how
+            The data set and what to compare with; without it, those of the version.
+        """
+        return await self._ask(lookups.validate(model, how or ValidateIn()))
+
+    async def validation(self, validation_id: UUID | str) -> Validation:
+        """A validation, and how far it is."""
+        return await self._ask(lookups.validation(validation_id))
+
+    async def validations(self, model: Model, limit: int = 20) -> list[Validation]:
+        """The last validations of a version, the newest first."""
+        return await self._ask(lookups.validations(model, limit))
+
+    async def check_drift(self, model: Model, window: str = "24h") -> DriftCheck:
+        """Compare the exposures of a window with what a version expects; scope ``admin``."""
+        return await self._ask(lookups.check_drift(model, window))
+
+    async def drift(self, check_id: UUID | str) -> DriftCheck:
+        """A look for drift."""
+        return await self._ask(lookups.drift(check_id))
+
+    async def drift_checks(self, model: Model, limit: int = 20) -> list[DriftCheck]:
+        """The last looks for drift of a version, the newest first."""
+        return await self._ask(lookups.drift_checks(model, limit))
+
+    async def accept_drift(self, model: Model, window: str | None) -> DriftBaseline:
+        """Compare a version with the exposures of a window from now on; scope ``admin``.
+
+        Parameters
+        ----------
+        model
+            UUID, ``NAME:VERSION`` or ``NAME@alias``.
+        window
+            As ``7d``; None: again with the exposures that came with the version.
+        """
+        return await self._ask(lookups.accept_drift(model, BaselineIn(window=window)))
+
+    async def dependencies(self) -> Health:
+        """Every part that the service needs, and whether it is ready."""
+        return await self._ask(lookups.dependencies())
