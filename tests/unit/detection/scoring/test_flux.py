@@ -132,7 +132,11 @@ def test_sources_say_that_they_are_gaussian(card: UNetModel) -> None:
 
 @pytest.mark.parametrize(
     "fwhm",
-    [pytest.param(1.5, marks=pytest.mark.science), 4.0, pytest.param(8.0, marks=pytest.mark.science)],
+    [
+        pytest.param(1.5, marks=pytest.mark.science),
+        4.0,
+        pytest.param(8.0, marks=pytest.mark.science),
+    ],
 )
 def test_with_nothing_known_the_error_holds(card: UNetModel, fwhm: float) -> None:
     one = partial(pulls, card, Moffat(fwhm, 3.0), 200, most=2)
