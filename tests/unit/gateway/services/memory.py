@@ -474,10 +474,32 @@ async def find_detection(memory: Memory, detection_id: UUID) -> dict[str, Any] |
     return memory.row(detection_id)
 
 
+@_stands_in_for("listing")
+async def find_place(memory: Memory, detection_id: UUID) -> dict[str, Any] | None:
+    row = memory.row(detection_id)
+    return row and {**row, "committed_in": str(list(memory.runs).index(row["run_id"]))}
+
+
+@_stands_in_for("listing")
+async def find_frontier(memory: Memory) -> dict[str, Any] | None:
+    ids = [one.id for run in memory.runs.values() for one in run.detections]
+    return await find_place(memory, ids[-1]) if ids else None
+
+
 @_stands_in_for("detections")
-async def list_detections(memory: Memory, wanted: Any, after: UUID | None, limit: int) -> list[Any]:
-    ids = sorted((d.id for run in memory.runs.values() for d in run.detections), reverse=True)
-    rows = [memory.row(one) for one in ids if after is None or one < after]
+async def list_detections(
+    memory: Memory,
+    wanted: Any,
+    after: dict[str, Any] | None,
+    limit: int,
+    sort: str = "newest",
+    until: Any = None,
+) -> list[Any]:
+    runs = list(memory.runs.values())
+    if sort == "newest":
+        runs.sort(key=lambda run: run.run_id, reverse=True)
+    ids = [one.id for run in runs for one in run.detections]
+    rows = [memory.row(one) for one in ids[ids.index(after["id"]) + 1 if after else 0 :]]
     found = [row for row in rows if row and wanted.run_id in (None, row["run_id"])]
     return [stored_detection(row) for row in found[:limit]]  # type: ignore[arg-type]
 
