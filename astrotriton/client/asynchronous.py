@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Self, Unpack
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self, Unpack
 from uuid import UUID
 
 import httpx
@@ -13,8 +13,8 @@ from astrotriton.client import calls
 from astrotriton.client.calls import FORMATS, File, Options
 from astrotriton.client.errors import UnfinishedError
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
-from astrotriton.wire.detections import StoredDetection
-from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
+from astrotriton.wire.detections import DetectionPage, StoredDetection
+from astrotriton.wire.runs import InferRequest, InferResponse, RunListed, RunPage, RunStatus
 
 
 class AsyncClient:
@@ -113,6 +113,33 @@ class AsyncClient:
         """A detection by its id."""
         response = await self._call(self._http.build_request("GET", f"/detections/{detection_id}"))
         return msgspec.json.decode(response.content, type=StoredDetection)
+
+    async def detections(self, **query: Any) -> AsyncIterator[StoredDetection]:
+        """All detections that match, as `Client.detections` does."""
+        while True:
+            response = await self._call(calls.listed(self._http, "/detections/", query))
+            page = msgspec.json.decode(response.content, type=DetectionPage)
+            for one in page.detections:
+                yield one
+            if page.next is None or not page.detections:
+                return
+            query["after"] = page.next
+
+    async def runs(self, **query: Any) -> AsyncIterator[RunListed]:
+        """All runs that match, as `Client.runs` does."""
+        while True:
+            response = await self._call(calls.listed(self._http, "/runs/", query))
+            page = msgspec.json.decode(response.content, type=RunPage)
+            for one in page.runs:
+                yield one
+            if page.next is None:
+                return
+            query["after"] = page.next
+
+    async def cancel(self, run_id: UUID | str) -> RunStatus:
+        """End a run in the background, as `Client.cancel` does."""
+        response = await self._call(self._http.build_request("POST", f"/runs/{run_id}/cancel"))
+        return msgspec.json.decode(response.content, type=RunStatus)
 
     async def _call(self, request: httpx.Request) -> httpx.Response:
         steps = exchange(str(request.url), self._retries, self._deadline)

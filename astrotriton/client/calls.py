@@ -1,8 +1,9 @@
 """The gateway's calls: what is sent for each, the same for both clients."""
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 from uuid import UUID, uuid4
 
 import httpx
@@ -24,6 +25,9 @@ FORMATS = {
 
 #: A file by its path, or its content; ``s3://bucket/key`` is one that the gateway reads itself.
 File = str | Path | bytes
+
+#: Parameters of a list: names as the gateway has them, and values; None is left out.
+Query = dict[str, Any]
 
 _PLANES: tuple[Literal["mask", "weight", "psf", "candidates"], ...] = (
     "mask",
@@ -123,6 +127,18 @@ def run(
 ) -> httpx.Request:
     """``GET /runs/{id}``."""
     return client.build_request("GET", f"/runs/{run_id}", headers={"Accept": media_type})
+
+
+def listed(client: httpx.Client | httpx.AsyncClient, path: str, query: Query) -> httpx.Request:
+    """``GET`` of a list; values are written as the gateway reads them."""
+    params = {name: _written(value) for name, value in query.items() if value is not None}
+    return client.build_request("GET", path, params=params)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def accepted(response: httpx.Response) -> UUID | None:

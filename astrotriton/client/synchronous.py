@@ -1,8 +1,8 @@
 """The synchronous client."""
 
 import time
-from collections.abc import Callable
-from typing import Self, Unpack
+from collections.abc import Callable, Iterator
+from typing import Any, Self, Unpack
 from uuid import UUID
 
 import httpx
@@ -12,8 +12,8 @@ from astrotriton.client import calls
 from astrotriton.client.calls import FORMATS, File, Options
 from astrotriton.client.errors import UnfinishedError
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
-from astrotriton.wire.detections import StoredDetection
-from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
+from astrotriton.wire.detections import DetectionPage, StoredDetection
+from astrotriton.wire.runs import InferRequest, InferResponse, RunListed, RunPage, RunStatus
 
 
 class Client:
@@ -160,6 +160,46 @@ class Client:
         """A detection by its id."""
         response = self._call(self._http.build_request("GET", f"/detections/{detection_id}"))
         return msgspec.json.decode(response.content, type=StoredDetection)
+
+    def detections(self, **query: Any) -> Iterator[StoredDetection]:
+        """All detections that match, page by page as they are asked for.
+
+        Parameters
+        ----------
+        **query
+            As ``GET /detections/`` takes them, but ``columns``: ``night="2026-11-24"``,
+            ``sort="-snr"``; times are `datetime` with a zone. ``limit`` is how many come at a time.
+            In the order of commits it ends with what there is now: come back with ``after``, the
+            id of the last one.
+        """
+        while True:
+            response = self._call(calls.listed(self._http, "/detections/", query))
+            page = msgspec.json.decode(response.content, type=DetectionPage)
+            yield from page.detections
+            if page.next is None or not page.detections:
+                return
+            query["after"] = page.next
+
+    def runs(self, **query: Any) -> Iterator[RunListed]:
+        """All runs that match, the newest first, as `detections` does for ``GET /runs/``."""
+        while True:
+            response = self._call(calls.listed(self._http, "/runs/", query))
+            page = msgspec.json.decode(response.content, type=RunPage)
+            yield from page.runs
+            if page.next is None:
+                return
+            query["after"] = page.next
+
+    def cancel(self, run_id: UUID | str) -> RunStatus:
+        """End a run in the background; nothing of it is stored.
+
+        Raises
+        ------
+        ProblemError
+            If it has ended, 409.
+        """
+        response = self._call(self._http.build_request("POST", f"/runs/{run_id}/cancel"))
+        return msgspec.json.decode(response.content, type=RunStatus)
 
     def _call(self, request: httpx.Request) -> httpx.Response:
         steps = exchange(str(request.url), self._retries, self._deadline)

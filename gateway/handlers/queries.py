@@ -46,7 +46,7 @@ Night = Annotated[
         format="date",
     ),
 ]
-Filtername = Annotated[
+FilterName = Annotated[
     str | None,
     QueryParameter(
         name="filter",
@@ -93,7 +93,7 @@ async def wanted_detections(
     observed_since: ObservedSince = None,
     observed_until: ObservedUntil = None,
     night: Night = None,
-    taken_through: Filtername = None,
+    taken_through: FilterName = None,
     ra: Annotated[
         float | None,
         QueryParameter(

@@ -27,6 +27,7 @@ from PIL import Image
 from regions import Regions
 from uuid_utils.compat import uuid7
 
+from astrotriton.client import AsyncClient
 from astrotriton.detection.card import UNetModel
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.gateway.storage.listing import Filter, listing
@@ -132,6 +133,86 @@ async def test_a_run_in_the_background_that_fails_says_why(client, settings):
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
     await connection.close()
+
+
+async def test_runs_are_listed_whether_they_are_done_under_way_or_failed(client, settings):
+    done = (await infer(client, with_wcs(), {"exposure_id": "one", "filter": "r"})).json()
+    background = {"Prefer": "respond-async"}
+    failing = await client.post(
+        "/detections/infer", files={"exposure": ("two.fits", b"no")}, headers=background
+    )
+    await until_ended(client, failing.headers["location"])
+    last = await client.post(
+        "/detections/infer", files={"exposure": ("three.fits", with_wcs())}, headers=background
+    )
+    await until_ended(client, last.headers["location"])
+    under_way = uuid7()
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    # As another gateway's is.
+    await connection.execute(
+        "INSERT INTO jobs (id, status, done, of, caller, exposure_name)"
+        " VALUES ($1, 'running', 1, 4, 'anonymous', 'four')",
+        UUID(str(under_way)),
+    )
+    await connection.close()
+
+    async def listed(**query: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        while True:
+            response = await client.get("/runs/", params={"limit": 1, **query})
+            assert response.status_code == 200, response.text
+            rows += response.json()["runs"]
+            if response.json()["next"] is None:
+                return rows
+            query["after"] = response.json()["next"]
+
+    every = await listed()
+    assert [(run["exposure_name"], run["status"]) for run in every] == [
+        ("four", "running"),
+        ("three.fits", "complete"),
+        ("two.fits", "failed"),
+        ("one", "complete"),
+    ]
+    running, _, failed, one = every
+    assert (running["progress"], running["run_id"]) == (0.25, str(under_way))
+    assert failed["problem"]["type"].endswith("not-fits")
+    assert (one["detections"], one["real"]) == (
+        len(done["detections"]),
+        sum(d["is_real"] for d in done["detections"]),
+    )
+    assert one["exposure"] == done["exposure"]
+    for query, expected in (
+        ({"status": "failed"}, [failed]),
+        ({"status": "complete"}, [every[1], one]),
+        ({"filter": "r"}, [one]),
+        ({"exposure": "four"}, [running]),
+        ({"night": "2020-01-01"}, []),
+        ({"flag": "no_wcs"}, []),
+        ({"since": "2020-01-01T00:00:00Z"}, every),
+    ):
+        assert await listed(**query) == expected, query
+
+    async with AsyncClient(str(client.base_url)) as own:
+        runs = [str(run.run_id) async for run in own.runs(limit=1)]
+        assert runs == [run["run_id"] for run in every]
+        failures = [run.exposure_name async for run in own.runs(status="failed", filter=None)]
+        assert failures == ["two.fits"]
+        real = [str(d.id) async for d in own.detections(is_real=True, filter="r", limit=1)]
+        assert real == [d["id"] for d in done["detections"] if d["is_real"]]
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        assert [d async for d in own.detections(since=tomorrow)] == []
+        stored = [d async for d in own.detections(sort="committed", limit=2)]
+        assert len(stored) == one["detections"] + every[1]["detections"]
+
+    ended = await client.post(f"/runs/{one['run_id']}/cancel")
+    assert (ended.status_code, ended.json()["type"]) == (409, "urn:astrotriton:problem:run-ended")
+    cancelled = await client.post(f"/runs/{under_way}/cancel")
+    assert (cancelled.json()["status"], cancelled.json()["problem"]["title"]) == (
+        "failed",
+        "The run was cancelled",
+    )
+    unknown = await client.post(f"/runs/{uuid4()}/cancel")
+    assert unknown.status_code == 404
 
 
 async def test_large_exposures_are_always_scored_in_the_background(settings: GatewaySettings):

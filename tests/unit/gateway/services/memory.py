@@ -538,7 +538,7 @@ async def beside(memory: Memory, run_id: UUID, rank: int) -> tuple[UUID | None, 
 
 
 @_stands_in_for("jobs")
-async def insert_job(memory: Memory, run_id: UUID, caller: str) -> None:
+async def insert_job(memory: Memory, run_id: UUID, caller: str, name: str | None) -> None:
     memory.callers[run_id] = caller
     memory.jobs[run_id] = {
         **{"id": run_id, "status": "queued", "done": 0, "of": 0, "problem": None},
@@ -562,6 +562,8 @@ async def complete_job(memory: Memory, run_id: UUID) -> bool:
 
 @_stands_in_for("jobs")
 async def fail_job(memory: Memory, run_id: UUID, problem: bytes) -> None:
+    if memory.jobs[run_id]["finished_at"] is not None:
+        return
     ended = {"status": "failed", "finished_at": datetime.now(UTC), "problem": problem.decode()}
     memory.jobs[run_id] = memory.jobs[run_id] | ended
     for key, (_, of) in list(memory.idempotency.items()):
@@ -584,6 +586,11 @@ async def beat(memory: Memory, progress: dict[UUID, tuple[int, int]]) -> None:
     for run_id, (done, of) in progress.items():
         told = {"done": done, "of": of, "heartbeat_at": datetime.now(UTC)}
         memory.jobs[run_id] = memory.jobs[run_id] | told
+
+
+@_stands_in_for("jobs")
+async def find_failed(memory: Memory, run_ids: list[UUID]) -> list[UUID]:
+    return [one for one in run_ids if memory.jobs[one]["status"] == "failed"]
 
 
 @_stands_in_for("jobs")
