@@ -255,6 +255,22 @@ class RunGivenUpError(RetryLaterError):
     title = "The run was given up"
 
 
+class RunCancelledError(GatewayError):
+    """A run that somebody has cancelled. Nothing of it is stored."""
+
+    status = 409
+    code = "run-cancelled"
+    title = "The run was cancelled"
+
+
+class RunEndedError(GatewayError):
+    """A run that cannot be cancelled any more."""
+
+    status = 409
+    code = "run-ended"
+    title = "The run has ended"
+
+
 class BusyError(RetryLaterError):
     """More requests than the service takes at a time."""
 

@@ -34,7 +34,7 @@ class Jobs:
     ) -> None:
         self._kind = kind
         self._store_failure = store_failure
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], UUID] = {}
         self.progress: dict[UUID, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -44,12 +44,18 @@ class Jobs:
         """Begin a job."""
         self.progress[job_id] = (0, 0)
         task = asyncio.create_task(self._run(job_id, work), name=f"{self._kind} {job_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = job_id
+        task.add_done_callback(lambda ended: self._tasks.pop(ended, None) and None)
 
     def tell(self, job_id: UUID, done: int, of: int) -> None:
         """Note how far a job is."""
         self.progress[job_id] = (done, of)
+
+    def end(self, job_id: UUID) -> None:
+        """End a job that has been given up elsewhere, if it is under way here."""
+        for task, own in self._tasks.items():
+            if own == job_id:
+                task.cancel()
 
     async def drain(self, seconds: float) -> None:
         """Wait until no job is under way any more, at most so long."""

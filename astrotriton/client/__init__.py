@@ -18,7 +18,7 @@ from astrotriton.client.errors import (
     UnreadableError,
 )
 from astrotriton.client.exchange import Retries
-from astrotriton.client.lookups import Query
+from astrotriton.client.lookups import Query, RunQuery
 from astrotriton.client.night import LedgerEntry, Night, NightError, score_night
 from astrotriton.client.results import Cutout, Detection, FoundDetection, Run, RunState
 from astrotriton.client.synchronous import Client
@@ -46,6 +46,7 @@ __all__ = [
     "Query",
     "Retries",
     "Run",
+    "RunQuery",
     "RunState",
     "RunStatus",
     "ScoredDetection",

@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx
 
 from astrotriton.client import lookups
-from astrotriton.client.lookups import Call, Model, Page, Place, Query, Radius
+from astrotriton.client.lookups import Call, Model, Page, Place, Query, Radius, RunQuery
 from astrotriton.client.results import Cutout, FoundDetection, decoded
 from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.canary import Canary
@@ -16,6 +16,7 @@ from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.health import Health
 from astrotriton.wire.models import Challenger, ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
+from astrotriton.wire.runs import RunListed, RunStatus
 from astrotriton.wire.validation import ValidateIn, Validation
 
 T = TypeVar("T")
@@ -34,14 +35,14 @@ class Lookups:
         return decoded(response.content, call.answer)
 
     async def _pages(self, call: Call[Page]) -> AsyncIterator[FoundDetection]:
-        request: httpx.Request | None = call.request(self._http)
-        while request is not None:
-            response = await self._call(request)
-            page = decoded(response.content, Page)
+        while True:
+            page = await self._ask(call)
             for one in page.detections:
                 yield one
-            following = response.links.get("next", {}).get("url")
-            request = self._http.build_request("GET", following) if following else None
+            # In the order of commits, a page always has one that follows.
+            if page.next is None or not page.detections:
+                return
+            call = call.after(page.next)
 
     def detections(self, **query: Unpack[Query]) -> AsyncIterator[FoundDetection]:
         """Every detection that matches, the newest first.
@@ -55,6 +56,33 @@ class Lookups:
             See `Query`.
         """
         return self._pages(lookups.find(query))
+
+    async def runs(self, **query: Unpack[RunQuery]) -> AsyncIterator[RunListed]:
+        """Every run that matches, the newest first: complete, or in the background.
+
+        Parameters
+        ----------
+        **query
+            See `RunQuery`.
+        """
+        call = lookups.runs(query)
+        while True:
+            page = await self._ask(call)
+            for one in page.runs:
+                yield one
+            if page.next is None:
+                return
+            call = call.after(page.next)
+
+    async def cancel(self, run_id: UUID | str) -> RunStatus:
+        """End a run in the background; nothing of it is stored.
+
+        Raises
+        ------
+        ProblemError
+            If it has ended, 409.
+        """
+        return await self._ask(lookups.cancel(run_id))
 
     def cone(
         self, centre: Place, radius: Radius, **query: Unpack[Query]

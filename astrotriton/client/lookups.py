@@ -1,7 +1,7 @@
 """What can be asked of a gateway besides scoring: each call and its answer, for both clients."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -17,6 +17,7 @@ from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.health import Health
 from astrotriton.wire.models import ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
+from astrotriton.wire.runs import RunPage, RunState, RunStatus
 from astrotriton.wire.validation import ValidateIn, Validation
 
 if TYPE_CHECKING:
@@ -33,42 +34,90 @@ Radius: TypeAlias = "Quantity | Angle | float"
 Model: TypeAlias = UUID | str
 
 
-class Query(TypedDict, total=False):
-    """Which detections are looked for; what is left out does not matter.
+class Exposures(TypedDict, total=False):
+    """Of which exposures something is looked for; what is left out does not matter.
 
     Attributes
     ----------
-    run_id, exposure, model_version, is_real, outcome, min_confidence, label
-        What they are of, and what is said of them.
+    exposure, filter
+        Its name, and its filter as its header or the request names it.
+    model_version
+        That scored it.
     since, until
-        When they were scored, the end excluded; with a time zone.
+        When it was scored, the end excluded; with a time zone.
     observed_since, observed_until
         Mid-exposure, likewise.
-    filter
-        Of the exposure, as its header or the request names it.
+    night
+        The date of its evening: mid-exposure is within 24 hours from 12:00 UTC of it.
+    flag
+        Names of flags that are raised, with commas between them.
+    after
+        Of what lay before: the ``next`` of a page, or the id of the last one.
     limit
         How many come at a time; all come in the end.
     """
 
-    run_id: UUID | str
     exposure: str
+    filter: str
     model_version: int
-    is_real: bool
-    outcome: Outcome
-    min_confidence: float
-    label: Label
     since: datetime
     until: datetime
     observed_since: datetime
     observed_until: datetime
-    filter: str
+    night: date | str
+    flag: str
+    after: UUID | str
     limit: int
+
+
+class Query(Exposures, total=False):
+    """Which detections are looked for; what is left out does not matter.
+
+    Attributes
+    ----------
+    run_id, is_real, outcome, label
+        What they are of, and what is said of them.
+    min_confidence, max_confidence, min_snr, max_snr, min_mag, max_mag, polarity
+        What was measured.
+    without_flag
+        Names of flags that are not raised, with commas between them.
+    sort
+        As ``-snr``. In the order of commits, ``committed``, it ends with what there is now: come
+        back with ``after``, the id of the last one.
+    """
+
+    run_id: UUID | str
+    is_real: bool
+    outcome: Outcome
+    label: Label | Literal["none"]
+    min_confidence: float
+    max_confidence: float
+    min_snr: float
+    max_snr: float
+    min_mag: float
+    max_mag: float
+    polarity: Literal[1, -1]
+    without_flag: str
+    sort: str
+
+
+class RunQuery(Exposures, total=False):
+    """Which runs are looked for; what is left out does not matter.
+
+    Attributes
+    ----------
+    status
+        How far they are.
+    """
+
+    status: RunState
 
 
 class Page(msgspec.Struct, frozen=True):
     """Some of the detections that match."""
 
     detections: list[FoundDetection]
+    next: UUID | None = None
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -103,15 +152,29 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
             headers={} if content is None else {"Content-Type": "application/json"},
         )
 
+    def after(self, last: UUID) -> "Call[T]":
+        """The call for the page that follows."""
+        return msgspec.structs.replace(self, parameters={**self.parameters, "after": last})
+
 
 def find(query: Query, cone: Mapping[str, float] | None = None) -> Call[Page]:
-    """The first page of detections; ``Link`` of its answer leads to the next."""
+    """The first page of detections."""
     return Call(
         method="GET",
         path="/detections/",
         answer=Page,
         parameters={"limit": 1000, **query, **(cone or {})},
     )
+
+
+def runs(query: RunQuery) -> Call[RunPage]:
+    """The first page of runs."""
+    return Call(method="GET", path="/runs/", answer=RunPage, parameters={"limit": 100, **query})
+
+
+def cancel(run_id: UUID | str) -> Call[RunStatus]:
+    """``POST /runs/{id}/cancel``."""
+    return Call(method="POST", path=f"/runs/{_part(run_id)}/cancel", answer=RunStatus)
 
 
 def cone(centre: Place, radius: Radius) -> dict[str, float]:
@@ -258,6 +321,6 @@ def _text(value: object) -> str:
     match value:
         case bool():
             return str(value).lower()
-        case datetime():
+        case date():
             return value.isoformat()
     return str(value)

@@ -29,6 +29,20 @@ UNSCORED_REASONS: dict[UnscoredReason, str] = {
 
 Label = Literal["real", "artefact", "unsure"]
 
+#: Orders of a list of detections. A minus sign: the largest or latest first.
+Sort = Literal[
+    "newest",
+    "committed",
+    "confidence",
+    "-confidence",
+    "snr",
+    "-snr",
+    "mag",
+    "-mag",
+    "observed_at",
+    "-observed_at",
+]
+
 Id = TypeVar("Id", int, UUID)
 
 
@@ -439,11 +453,16 @@ class StoredDetection(ScoredDetection, frozen=True, kw_only=True):
 
 
 class DetectionPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some of the detections that match, the newest first."""
+    """Some of the detections that match, in the order that was asked for."""
 
     detections: list[StoredDetection]
     next: Annotated[
-        UUID | None, Meta(description="Pass it as `after` for the next page; null on the last.")
+        UUID | None,
+        Meta(
+            description="Pass it as `after` for the next page; null on the last. In the order of "
+            "commits it is never null once there are detections: pass it later, for those that "
+            "have come since."
+        ),
     ]
 
 

@@ -281,11 +281,42 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
     detections: Annotated[list[ScoredDetection], Meta(description="The most confident first.")]
 
 
+RunState = Literal["queued", "running", "complete", "failed"]
+
+
+class RunListed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a list, without its detections."""
+
+    run_id: UUID
+    status: RunState
+    progress: Annotated[
+        Annotated[float, Meta(ge=0.0, le=1.0)], Meta(description="Share of the tiles answered.")
+    ]
+    created_at: datetime
+    finished_at: datetime | None
+    exposure_name: Annotated[str | None, Meta(description="`exposure_id`, or the file's name.")]
+    problem: Annotated[Problem | None, Meta(description="Why it failed.")] = None
+    model: Annotated[ModelRef | None, Meta(description="Once it is complete.")] = None
+    exposure: Annotated[ExposureInfo | None, Meta(description="Once it is complete.")] = None
+    flags: Annotated[tuple[str, ...], Meta(description="Of the exposure.")] = ()
+    detections: Annotated[int | None, Meta(description="How many, once it is complete.")] = None
+    real: Annotated[int | None, Meta(description="How many of them are called real.")] = None
+
+
+class RunPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the runs that match, the newest first."""
+
+    runs: list[RunListed]
+    next: Annotated[
+        UUID | None, Meta(description="Pass it as `after` for the next page; null on the last.")
+    ]
+
+
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A run, and how far it is."""
 
     run_id: UUID
-    status: Literal["queued", "running", "complete", "failed"]
+    status: RunState
     progress: Annotated[
         Annotated[float, Meta(ge=0.0, le=1.0)], Meta(description="Share of the tiles answered.")
     ]

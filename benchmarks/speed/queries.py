@@ -11,8 +11,8 @@ import httpx
 import msgspec
 import numpy as np
 
-from astrotriton.gateway.storage.detections import Filter, listing
 from astrotriton.gateway.storage.healpix import cells
+from astrotriton.gateway.storage.listing import Filter, listing
 from benchmarks.speed.networks import Served
 
 STEPS = (1_000_000, 3_000_000, 10_000_000)

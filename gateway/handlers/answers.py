@@ -8,8 +8,9 @@ from litestar.datastructures.headers import MediaTypeHeader
 
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotAcceptableError
-from astrotriton.gateway.http.formats import WRITERS, Listing
-from astrotriton.wire.detections import ScoredDetection
+from astrotriton.gateway.handlers.queries import names
+from astrotriton.gateway.http.formats import WRITERS, Listing, columns_of_stored
+from astrotriton.wire.detections import DetectionPage, ScoredDetection, StoredDetection
 from astrotriton.wire.runs import InferResponse
 
 _Body = TypeVar("_Body")
@@ -61,6 +62,31 @@ async def detections_as(
         return Response(body)
     written = await compute(WRITERS[kind], Listing(detections, row, run))
     return Response(written, media_type=kind)
+
+
+def shown_columns(kind: str, given: str | None) -> tuple[str, ...] | None:
+    """The fields of stored detections that a caller wants in a format; None: all.
+
+    Raises
+    ------
+    InputError
+        If one is none of them.
+    """
+    if given is None:
+        return None
+    known = StoredDetection.__struct_fields__ if kind == _JSON else columns_of_stored()
+    return names("columns", given, known)
+
+
+async def page_as(kind: str, page: DetectionPage, shown: tuple[str, ...] | None) -> Response[Any]:
+    """A page of detections, with some of their fields alone, or their rows in another format."""
+    if kind == _JSON:
+        if shown is None:
+            return Response(page)
+        rows = [{name: getattr(one, name) for name in shown} for one in page.detections]
+        return Response({"detections": rows, "next": page.next})
+    listing = Listing(page.detections, StoredDetection, shown=shown)
+    return Response(await compute(WRITERS[kind], listing), media_type=kind)
 
 
 def picture(png: bytes) -> Response[bytes]:

@@ -1,22 +1,25 @@
 """Scoring exposures, and looking up what was scored."""
 
 from contextlib import AsyncExitStack
-from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-import msgspec
 from litestar import Controller, Request, Response, get, patch, post
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody, QueryParameter
-from msgspec import Meta
 
-from astrotriton.detection.errors import InputError
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.errors import MediaTypeError
 from astrotriton.gateway.handlers.access import caller_of, requires
-from astrotriton.gateway.handlers.answers import accepted, detections_as, picture
+from astrotriton.gateway.handlers.answers import (
+    accepted,
+    detections_as,
+    page_as,
+    picture,
+    shown_columns,
+)
+from astrotriton.gateway.handlers.queries import wanted_detections
 from astrotriton.gateway.handlers.requests import patience, prefers_async, while_connected
 from astrotriton.gateway.http.forms import read_infer_form
 from astrotriton.gateway.http.openapi import (
@@ -31,15 +34,12 @@ from astrotriton.gateway.services.runs import check_key
 from astrotriton.wire.detections import (
     ConfidenceDerivation,
     DetectionPage,
-    Label,
     LabelIn,
-    Outcome,
     ScoredDetection,
+    Sort,
     StoredDetection,
 )
 from astrotriton.wire.runs import InferResponse
-
-_SMALLEST_CONE, _LARGEST_CONE = 1e-6, 10.0
 
 
 class DetectionController(Controller):
@@ -99,6 +99,7 @@ class DetectionController(Controller):
         "/",
         summary="Detections that match",
         operation_id="list_detections",
+        dependencies={"wanted": Provide(wanted_detections)},
         operation_class=DetectionsOperation,
         responses=problems(401, 403, 406, 429, 503),
         **requires("read"),
@@ -107,84 +108,37 @@ class DetectionController(Controller):
         self,
         request: Request[Any, Any, Any],
         context: NamedDependency[Context],
-        run_id: Annotated[UUID | None, QueryParameter()] = None,
-        exposure: Annotated[
+        wanted: NamedDependency[Filter],
+        sort: Annotated[
+            Sort,
+            QueryParameter(
+                description="Order. `newest`: the run that was asked for last, by rank. "
+                "`committed`: as runs were stored, for those who follow along. By a value, with a "
+                "minus sign the largest or latest first: only those that have it."
+            ),
+        ] = "newest",
+        columns: Annotated[
             str | None,
             QueryParameter(
-                description="Name of the exposure.", max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$"
+                description="Fields of each detection, or columns of a table, with commas between "
+                "them; left out: all."
             ),
-        ] = None,
-        model_version: Annotated[int | None, QueryParameter(ge=1, le=2**31 - 1)] = None,
-        is_real: Annotated[bool | None, QueryParameter()] = None,
-        outcome: Annotated[Outcome | None, QueryParameter()] = None,
-        min_confidence: Annotated[float | None, QueryParameter(ge=0.0, le=1.0)] = None,
-        label: Annotated[Label | None, QueryParameter()] = None,
-        since: Annotated[
-            str | None,
-            QueryParameter(
-                description="Scored at this time or later, RFC 3339.", format="date-time"
-            ),
-        ] = None,
-        until: Annotated[
-            str | None,
-            QueryParameter(description="Scored before this time, RFC 3339.", format="date-time"),
-        ] = None,
-        observed_since: Annotated[
-            str | None,
-            QueryParameter(
-                description="Mid-exposure at this time or later, RFC 3339.", format="date-time"
-            ),
-        ] = None,
-        observed_until: Annotated[
-            str | None,
-            QueryParameter(
-                description="Mid-exposure before this time, RFC 3339.", format="date-time"
-            ),
-        ] = None,
-        taken_through: Annotated[
-            str | None,
-            QueryParameter(
-                name="filter",
-                description="Filter of the exposure, as its header or the request names it.",
-                max_length=200,
-                pattern=r"^[^\x00-\x1f\x7f]*$",
-            ),
-        ] = None,
-        ra: Annotated[
-            float | None,
-            QueryParameter(
-                description="Of a cone, with `dec` and `radius`: ICRS degrees.", ge=0.0, lt=360.0
-            ),
-        ] = None,
-        dec: Annotated[float | None, QueryParameter(ge=-90.0, le=90.0)] = None,
-        radius: Annotated[
-            float | None,
-            QueryParameter(description="Degrees.", ge=_SMALLEST_CONE, le=_LARGEST_CONE),
         ] = None,
         after: Annotated[
             UUID | None, QueryParameter(description="`next` of the page before.")
         ] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     ) -> Response[DetectionPage]:
-        """The newest first. `next` of a page is `after` of the following one."""
+        """A page of them. `next` of a page is `after` of the following one.
+
+        `next` is the id of a detection and stays good. In the order of commits no detection is
+        passed over, whatever is stored meanwhile: those who keep `next` and come back with it see
+        each detection once.
+        """
         kind = accepted(request)
-        wanted = Filter(
-            run_id=run_id,
-            exposure=exposure,
-            model_version=model_version,
-            is_real=is_real,
-            outcome=outcome,
-            min_confidence=min_confidence,
-            label=label,
-            since=_time("since", since),
-            until=_time("until", until),
-            observed_since=_time("observed_since", observed_since),
-            observed_until=_time("observed_until", observed_until),
-            filter=taken_through,
-            cone=_cone(ra, dec, radius),
-        )
-        page = await context.detections.find(wanted, after, limit)
-        answer = await detections_as(kind, page, page.detections, StoredDetection)
+        shown = shown_columns(kind, columns)
+        page = await context.detections.find(wanted, after, limit, sort)
+        answer = await page_as(kind, page, shown)
         if page.next is not None:
             asked = request.query_params.multi_items()
             kept = [(name, value) for name, value in asked if name != "after"]
@@ -278,25 +232,3 @@ async def _infer(request: Request[Any, Any, Any], context: Context) -> Response[
 async def _see_run(context: Context, run_id: UUID) -> Response[Any]:
     status = await context.runs.get(run_id)
     return Response(status, status_code=202, headers={"Location": f"/runs/{run_id}"})
-
-
-def _time(field: str, given: str | None) -> datetime | None:
-    """A time with its zone, which Litestar would take from a number and without a zone too."""
-    try:
-        time: datetime | None = msgspec.convert(given, Annotated[datetime, Meta(tz=True)] | None)
-    except msgspec.ValidationError as error:
-        raise InputError("invalid-request", field, f"{error}; with its zone, as RFC 3339") from None
-    return time
-
-
-def _cone(
-    ra: float | None, dec: float | None, radius: float | None
-) -> tuple[float, float, float] | None:
-    given = {"ra": ra, "dec": dec, "radius": radius}
-    missing = [name for name, value in given.items() if value is None]
-    if ra is not None and dec is not None and radius is not None:
-        # PostgreSQL refuses to square what is too near to 0.
-        return round(ra, 12), round(dec, 12), radius
-    if len(missing) < len(given):
-        raise InputError("invalid-request", missing[0], "a cone needs `ra`, `dec` and `radius`")
-    return None

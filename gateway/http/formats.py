@@ -57,11 +57,14 @@ class Listing(NamedTuple):
         Their type.
     run
         The run that all of them are of; None for those of several.
+    shown
+        The names of the columns that are written, in their order; None: all.
     """
 
     detections: Sequence[ScoredDetection]
     kind: type[ScoredDetection]
     run: InferResponse | None = None
+    shown: tuple[str, ...] | None = None
 
     @property
     def exposures(self) -> list[ExposureInfo]:
@@ -91,7 +94,10 @@ class Listing(NamedTuple):
                 if name == "name":
                     column = msgspec.structs.replace(column, name="exposure", ucd="meta.id;obs")
                 found.append((column, [getattr(one, name) for one in exposures]))
-        return found
+        if self.shown is None:
+            return found
+        by_name = {column.name: (column, values) for column, values in found}
+        return [by_name[name] for name in self.shown]
 
     def parameters(self) -> list[tuple[Column, Any]]:
         """What is known of the run and its model, and said once."""
@@ -141,6 +147,11 @@ class Listing(NamedTuple):
             ),
         ]
         return [(column, value) for column, value in known if value not in (None, "")]
+
+
+def columns_of_stored() -> tuple[str, ...]:
+    """The names of the columns that a table of stored detections has."""
+    return tuple(column.name for column, _ in Listing([], StoredDetection).columns())
 
 
 def _parameter(

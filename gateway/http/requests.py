@@ -46,9 +46,14 @@ async def check_request(request: Request[Any, Any, Any]) -> None:
 
 @cache
 def _query_of(handler: BaseRouteHandler) -> frozenset[str]:
-    """The names of the query parameters that a handler declares."""
+    """The names of the query parameters that a handler declares, or what it depends on."""
+    signatures = [handler.parsed_fn_signature]
+    for name, provider in handler.resolve_dependencies().items():
+        if name in handler.parsed_fn_signature.parameters:
+            signatures.append(provider.parsed_fn_signature)
     return frozenset(
         field.kwarg_definition.name or name
-        for name, field in handler.parsed_fn_signature.parameters.items()
+        for signature in signatures
+        for name, field in signature.parameters.items()
         if isinstance(field.kwarg_definition, QueryParameter)
     )

@@ -8,21 +8,25 @@ from asyncpg import Record
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.card import ModelCard
-from astrotriton.detection.errors import CardError
+from astrotriton.detection.errors import CardError, InputError
 from astrotriton.detection.image.cutouts import png
 from astrotriton.detection.scoring.score import TTA_VIEWS
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.detections import (
-    Filter as Filter,
-)
-from astrotriton.gateway.storage.detections import (
     find_cutout,
     find_detection,
     list_detections,
     set_label,
     stored_detection,
+)
+from astrotriton.gateway.storage.listing import (
+    Filter as Filter,
+)
+from astrotriton.gateway.storage.listing import (
+    find_frontier,
+    find_place,
 )
 from astrotriton.gateway.storage.models import find_card
 from astrotriton.gateway.storage.runs import guarantee_of
@@ -31,6 +35,7 @@ from astrotriton.wire.detections import (
     ConfidenceDerivation,
     DetectionPage,
     LabelIn,
+    Sort,
     StoredDetection,
 )
 
@@ -55,12 +60,46 @@ class DetectionService:
         """
         return stored_detection(await self._row(detection_id))
 
-    async def find(self, wanted: Filter, after: UUID | None, limit: int) -> DetectionPage:
-        """The newest detections that match, a page of them from one on."""
+    async def find(
+        self, wanted: Filter, after: UUID | None, limit: int, sort: Sort = "newest"
+    ) -> DetectionPage:
+        """The detections that match, a page of them from one on.
+
+        Raises
+        ------
+        InputError
+            If no detection has the id of ``after``.
+        """
         async with self._database.transaction() as connection:
-            found = await list_detections(connection, wanted, after, limit + 1)
+            place = None if after is None else await find_place(connection, after)
+            if after is not None and place is None:
+                raise InputError("invalid-request", "after", f"no detection has the id {after}")
+            if sort != "committed":
+                found = await list_detections(connection, wanted, place, limit + 1, sort)
+                page = found[:limit]
+                return DetectionPage(
+                    detections=page, next=page[-1].id if len(found) > limit else None
+                )
+            # Read first: all that is before it has been committed by now.
+            frontier = await find_frontier(connection)
+            if frontier is None:
+                return DetectionPage(detections=[], next=after)
+            found = await list_detections(
+                connection, wanted, place, limit + 1, sort, until=frontier
+            )
         page = found[:limit]
-        return DetectionPage(detections=page, next=page[-1].id if len(found) > limit else None)
+        if len(found) > limit:
+            return DetectionPage(detections=page, next=page[-1].id)
+        # Those that do not match need not be looked at again. An id that the caller has from
+        # elsewhere may be of one that has been committed beyond the frontier.
+        seen = place is not None and _standing(place) > _standing(frontier)
+        return DetectionPage(detections=page, next=after if seen else frontier["id"])
+
+    async def frontier(self) -> UUID | None:
+        """The last detection, in the order of commits, before which none can appear any more."""
+        async with self._database.transaction() as connection:
+            found = await find_frontier(connection)
+        return None if found is None else found["id"]
 
     async def explain(self, detection_id: UUID) -> ConfidenceDerivation:
         """How a detection's confidence came about.
@@ -123,6 +162,10 @@ class DetectionService:
         if row is None:
             raise _unknown(detection_id)
         return row
+
+
+def _standing(place: Record) -> tuple[int, UUID, int]:
+    return int(place["committed_in"]), place["run_id"], place["rank"]
 
 
 def _unknown(detection_id: UUID) -> NotFoundError:

@@ -17,6 +17,8 @@ from astrotriton.gateway.deadline import deadline
 from astrotriton.gateway.errors import (
     ForbiddenError,
     NotFoundError,
+    RunCancelledError,
+    RunEndedError,
     RunGivenUpError,
     problem_of,
 )
@@ -31,15 +33,18 @@ from astrotriton.gateway.storage.jobs import (
     beat,
     fail_job,
     find_abandoned_jobs,
+    find_failed,
     find_job,
     forget,
     insert_job,
     take_key,
 )
 from astrotriton.gateway.storage.outbox import measure_waiting
+from astrotriton.gateway.storage.run_lists import RunFilter as RunFilter
+from astrotriton.gateway.storage.run_lists import list_all_runs
 from astrotriton.gateway.storage.runs import find_caller, find_run
 from astrotriton.wire.problems import Problem
-from astrotriton.wire.runs import InferResponse, RunStatus
+from astrotriton.wire.runs import InferResponse, RunPage, RunStatus
 
 _BEAT = 2.0
 _SILENCE = timedelta(seconds=30)
@@ -148,7 +153,8 @@ class RunService:
             if key is None or await take_key(
                 connection, caller, key, pending.digest, pending.run_id
             ):
-                await insert_job(connection, pending.run_id, caller)
+                name = submission.request.exposure_id or submission.filename
+                await insert_job(connection, pending.run_id, caller, name)
                 run_id = pending.run_id
         if run_id is None:
             return await self._faster(pending)
@@ -209,6 +215,32 @@ class RunService:
             result=run,
         )
 
+    async def find(self, wanted: RunFilter, after: UUID | None, limit: int) -> RunPage:
+        """The newest runs that match, a page of them from one on."""
+        async with self._database.transaction() as connection:
+            found = await list_all_runs(connection, wanted, after, limit + 1)
+        page = found[:limit]
+        return RunPage(runs=page, next=page[-1].run_id if len(found) > limit else None)
+
+    async def cancel(self, run_id: UUID, only_of: str | None = None) -> RunStatus:
+        """End a run in the background: nothing of it is stored, and its key is free again.
+
+        The gateway that works on it notices within 2 s.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenError
+            As `get` does.
+        RunEndedError
+            If it has ended before.
+        """
+        if (await self.get(run_id, only_of)).finished_at is not None:
+            raise RunEndedError(f"the run {run_id} has ended; only one under way can be cancelled")
+        error = RunCancelledError("the run was cancelled before it was complete")
+        await self._fail(run_id, error)
+        self._jobs.end(run_id)
+        return await self.get(run_id, only_of)
+
     @asynccontextmanager
     async def keeping_house(self) -> AsyncIterator[None]:
         """Speak for the runs in the background, and give up those that nobody speaks for."""
@@ -246,6 +278,8 @@ class RunService:
         if self._jobs.progress:
             async with self._database.transaction() as connection:
                 await beat(connection, dict(self._jobs.progress))
+                for run_id in await find_failed(connection, list(self._jobs.progress)):
+                    self._jobs.end(run_id)
 
     async def _sweep(self) -> None:
         async with self._database.transaction() as connection:

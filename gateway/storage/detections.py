@@ -2,49 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
 from asyncpg import Record
 
 from astrotriton.gateway.storage.database import Connection
-from astrotriton.gateway.storage.healpix import cells, cone
-from astrotriton.gateway.storage.runs import EXPOSURE, exposure_of, model_of
-from astrotriton.wire.detections import Label, ScoredDetection, StoredDetection
+from astrotriton.gateway.storage.healpix import cells
+from astrotriton.gateway.storage.listing import JOINS, SELECT, Filter, listing, pick
+from astrotriton.gateway.storage.runs import exposure_of, model_of
+from astrotriton.wire.detections import Label, ScoredDetection, Sort, StoredDetection
 
 # The columns are the answer's fields, by the same names.
 _COLUMNS = ScoredDetection.__struct_fields__
-
-_SELECT = f"""
-    SELECT d.*, r.created_at, r.threshold, r.tta, r.guarantee,
-           {", ".join(f"r.{name}" for name in EXPOSURE)},
-           m.name AS model_name, m.version AS model_version, m.digest AS model_digest, r.model_id
-"""
-_JOINS = "JOIN runs r ON r.id = d.run_id JOIN models m ON m.id = r.model_id"
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which detections are looked for; None: any.
-
-    ``cone`` is a position and a radius in ICRS degrees; ``first_id`` and ``last_id`` bound the ids,
-    which begin with the time that they were made; ``observed_since`` and ``observed_until`` bound
-    mid-exposure.
-    """
-
-    run_id: UUID | None = None
-    exposure: str | None = None
-    model_version: int | None = None
-    is_real: bool | None = None
-    outcome: str | None = None
-    min_confidence: float | None = None
-    label: Label | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    observed_since: datetime | None = None
-    observed_until: datetime | None = None
-    filter: str | None = None
-    cone: tuple[float, float, float] | None = None
 
 
 async def insert_detections(
@@ -84,7 +54,7 @@ async def find_cutout(connection: Connection, detection_id: UUID) -> Record | No
 async def find_detection(connection: Connection, detection_id: UUID) -> Record | None:
     """A detection with what is known of its run; None if there is none of that id."""
     return await connection.fetchrow(
-        f"{_SELECT} FROM detections d {_JOINS} WHERE d.id = $1", detection_id
+        f"{SELECT} FROM detections d {JOINS} WHERE d.id = $1", detection_id
     )
 
 
@@ -96,78 +66,25 @@ def stored_detection(row: Record) -> StoredDetection:
 
 
 async def list_detections(
-    connection: Connection, wanted: Filter, after: UUID | None, limit: int
+    connection: Connection,
+    wanted: Filter,
+    after: Record | None,
+    limit: int,
+    sort: Sort = "newest",
+    until: Record | None = None,
 ) -> list[StoredDetection]:
-    """The newest detections that match, from one on.
+    """The detections that match, in their order, from one on.
 
     Parameters
     ----------
     after
-        The last detection of the page before.
+        The place of the last detection of the page before.
+    until
+        The place of the last one that may be on a page, in the order of commits.
     """
-    statement, values = listing(wanted, after, limit)
+    picked = await pick(connection, wanted, sort)
+    statement, values = listing(wanted, after, limit, sort, picked=picked, until=until)
     return [stored_detection(row) for row in await connection.fetch(statement, *values)]
-
-
-def listing(wanted: Filter, after: UUID | None, limit: int) -> tuple[str, list[Any]]:
-    """The statement of `list_detections` and its values."""
-    values: list[Any] = []
-
-    def place(value: Any) -> str:
-        values.append(value)
-        return f"${len(values)}"
-
-    source, conditions = "detections d", []
-    if wanted.cone is not None:
-        ra, dec, radius = wanted.cone
-        first, last = cone(ra, dec, radius)
-        # Each range by itself (OFFSET sees to it), and before the page is cut. Joined with all of
-        # them, the planner takes them to hold most of the table, and reads all of it.
-        source = f"""
-            (WITH near AS MATERIALIZED (
-                SELECT n.* FROM unnest({place(first)}::bigint[], {place(last)}::bigint[])
-                    AS range (first, last)
-                CROSS JOIN LATERAL (
-                    SELECT * FROM detections WHERE cell BETWEEN range.first AND range.last OFFSET 0
-                ) n
-            ) SELECT * FROM near) d
-        """
-        at_ra, at_dec = place(ra), place(dec)
-        conditions.append(
-            f"power(sind((d.dec - {at_dec}::float8) / 2), 2) + cosd(d.dec) * cosd({at_dec}::float8)"
-            f" * power(sind((d.ra - {at_ra}::float8) / 2), 2)"
-            f" <= power(sind({place(radius)}::float8 / 2), 2)"
-        )
-    for condition, value in (
-        ("d.id < {}", after),
-        ("d.run_id = {}", wanted.run_id),
-        ("r.exposure_name = {}", wanted.exposure),
-        ("m.version = {}", wanted.model_version),
-        ("d.is_real = {}", wanted.is_real),
-        ("d.outcome = {}", wanted.outcome),
-        ("d.confidence >= {}", wanted.min_confidence),
-        ("d.label = {}", wanted.label),
-        ("r.observed_at >= to_timestamp({}::float8)", _seconds(wanted.observed_since)),
-        ("r.observed_at < to_timestamp({}::float8)", _seconds(wanted.observed_until)),
-        ("r.filter = {}", wanted.filter),
-        ("d.id >= {}", wanted.since and _earliest(wanted.since)),
-        ("d.id < {}", wanted.until and _earliest(wanted.until)),
-    ):
-        if value is not None:
-            conditions.append(condition.format(place(value)))
-    where = " AND ".join(conditions) or "true"
-    order = f"ORDER BY d.id DESC LIMIT {place(limit)}"
-    return f"{_SELECT} FROM {source} {_JOINS} WHERE {where} {order}", values
-
-
-def _seconds(time: datetime | None) -> float | None:
-    """Since 1970: the first and the last year overflow in other zones than their own."""
-    return None if time is None else time.timestamp()
-
-
-def _earliest(time: datetime) -> UUID:
-    """The least id that can have been made at a time: version 7 begins with milliseconds."""
-    return UUID(int=max(int(time.timestamp() * 1000), 0) << 80)
 
 
 async def set_label(
@@ -222,7 +139,7 @@ async def list_labels(connection: Connection, detection_id: UUID) -> list[GivenL
 async def first_of_run(connection: Connection, run_id: UUID, limit: int) -> list[StoredDetection]:
     """The most confident detections of a run."""
     rows = await connection.fetch(
-        f"{_SELECT} FROM detections d {_JOINS} WHERE d.run_id = $1 ORDER BY d.rank LIMIT $2",
+        f"{SELECT} FROM detections d {JOINS} WHERE d.run_id = $1 ORDER BY d.rank LIMIT $2",
         *(run_id, limit),
     )
     return [stored_detection(row) for row in rows]

@@ -8,10 +8,13 @@ from asyncpg import Record
 from astrotriton.gateway.storage.database import Connection
 
 
-async def insert_job(connection: Connection, run_id: UUID, caller: str) -> None:
+async def insert_job(
+    connection: Connection, run_id: UUID, caller: str, exposure_name: str | None
+) -> None:
     """Add a run of a caller's that waits for its turn."""
     await connection.execute(
-        "INSERT INTO jobs (id, status, caller) VALUES ($1, 'queued', $2)", run_id, caller
+        "INSERT INTO jobs (id, status, caller, exposure_name) VALUES ($1, 'queued', $2, $3)",
+        *(run_id, caller, exposure_name),
     )
 
 
@@ -59,6 +62,14 @@ async def fail_job(connection: Connection, run_id: UUID, problem: bytes) -> None
         run_id,
         problem.decode(),
     )
+
+
+async def find_failed(connection: Connection, run_ids: list[UUID]) -> list[UUID]:
+    """Those of some runs that have been given up or cancelled."""
+    rows = await connection.fetch(
+        "SELECT id FROM jobs WHERE id = ANY ($1::uuid[]) AND status = 'failed'", run_ids
+    )
+    return [row["id"] for row in rows]
 
 
 async def find_abandoned_jobs(connection: Connection, silence: timedelta) -> list[UUID]:

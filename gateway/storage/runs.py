@@ -7,6 +7,7 @@ import msgspec
 from asyncpg import Record
 
 from astrotriton.gateway.storage.database import Connection
+from astrotriton.gateway.storage.healpix import enclosing
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import ScoredDetection
 from astrotriton.wire.exposures import ExposureInfo, ImageQuality, Observation
@@ -31,6 +32,9 @@ _COLUMNS = (
     "detections",
     "created_at",
     "caller",
+    "sky_ra",
+    "sky_dec",
+    "sky_radius",
 )
 _INSERT = (
     f"INSERT INTO runs ({', '.join(_COLUMNS)}) "
@@ -61,6 +65,8 @@ async def insert_run(
     connection: Connection, model_id: UUID, run: InferResponse, caller: str
 ) -> None:
     """Add a run of a caller's, without its detections."""
+    placed = [(d.ra, d.dec) for d in run.detections if d.ra is not None and d.dec is not None]
+    circle = enclosing([ra for ra, _ in placed], [dec for _, dec in placed])
     await connection.execute(
         _INSERT,
         run.run_id,
@@ -81,6 +87,7 @@ async def insert_run(
         len(run.detections),
         run.created_at,
         caller,
+        *(circle or (None, None, None)),
     )
 
 

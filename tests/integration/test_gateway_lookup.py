@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,16 @@ import pytest
 from astropy.io import fits
 from astropy.io.votable import parse_single_table
 from astropy.table import Table
+from astropy.time import Time
 from astropy.wcs import WCS
 from PIL import Image
 from regions import Regions
 from uuid_utils.compat import uuid7
 
+from astrotriton.client import AsyncClient
 from astrotriton.detection.card import UNetModel
 from astrotriton.gateway.settings import GatewaySettings
-from astrotriton.gateway.storage.detections import Filter, listing
+from astrotriton.gateway.storage.listing import Filter, listing
 from astrotriton.wire.columns import columns_of
 from astrotriton.wire.detections import ScoredDetection
 from tests.integration.gateway_parts import (
@@ -133,6 +135,86 @@ async def test_a_run_in_the_background_that_fails_says_why(client, settings):
     await connection.close()
 
 
+async def test_runs_are_listed_whether_they_are_done_under_way_or_failed(client, settings):
+    done = (await infer(client, with_wcs(), {"exposure_id": "one", "filter": "r"})).json()
+    background = {"Prefer": "respond-async"}
+    failing = await client.post(
+        "/detections/infer", files={"exposure": ("two.fits", b"no")}, headers=background
+    )
+    await until_ended(client, failing.headers["location"])
+    last = await client.post(
+        "/detections/infer", files={"exposure": ("three.fits", with_wcs())}, headers=background
+    )
+    await until_ended(client, last.headers["location"])
+    under_way = uuid7()
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    # As another gateway's is.
+    await connection.execute(
+        "INSERT INTO jobs (id, status, done, of, caller, exposure_name)"
+        " VALUES ($1, 'running', 1, 4, 'anonymous', 'four')",
+        UUID(str(under_way)),
+    )
+    await connection.close()
+
+    async def listed(**query: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        while True:
+            response = await client.get("/runs/", params={"limit": 1, **query})
+            assert response.status_code == 200, response.text
+            rows += response.json()["runs"]
+            if response.json()["next"] is None:
+                return rows
+            query["after"] = response.json()["next"]
+
+    every = await listed()
+    assert [(run["exposure_name"], run["status"]) for run in every] == [
+        ("four", "running"),
+        ("three.fits", "complete"),
+        ("two.fits", "failed"),
+        ("one", "complete"),
+    ]
+    running, _, failed, one = every
+    assert (running["progress"], running["run_id"]) == (0.25, str(under_way))
+    assert failed["problem"]["type"].endswith("not-fits")
+    assert (one["detections"], one["real"]) == (
+        len(done["detections"]),
+        sum(d["is_real"] for d in done["detections"]),
+    )
+    assert one["exposure"] == done["exposure"]
+    for query, expected in (
+        ({"status": "failed"}, [failed]),
+        ({"status": "complete"}, [every[1], one]),
+        ({"filter": "r"}, [one]),
+        ({"exposure": "four"}, [running]),
+        ({"night": "2020-01-01"}, []),
+        ({"flag": "no_wcs"}, []),
+        ({"since": "2020-01-01T00:00:00Z"}, every),
+    ):
+        assert await listed(**query) == expected, query
+
+    async with AsyncClient(str(client.base_url)) as own:
+        runs = [str(run.run_id) async for run in own.runs(limit=1)]
+        assert runs == [run["run_id"] for run in every]
+        failures = [run.exposure_name async for run in own.runs(status="failed", filter=None)]
+        assert failures == ["two.fits"]
+        real = [str(d.id) async for d in own.detections(is_real=True, filter="r", limit=1)]
+        assert real == [d["id"] for d in done["detections"] if d["is_real"]]
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        assert [d async for d in own.detections(since=tomorrow)] == []
+        stored = [d async for d in own.detections(sort="committed", limit=2)]
+        assert len(stored) == one["detections"] + every[1]["detections"]
+
+    ended = await client.post(f"/runs/{one['run_id']}/cancel")
+    assert (ended.status_code, ended.json()["type"]) == (409, "urn:astrotriton:problem:run-ended")
+    cancelled = await client.post(f"/runs/{under_way}/cancel")
+    assert (cancelled.json()["status"], cancelled.json()["problem"]["title"]) == (
+        "failed",
+        "The run was cancelled",
+    )
+    unknown = await client.post(f"/runs/{uuid4()}/cancel")
+    assert unknown.status_code == 404
+
+
 async def test_large_exposures_are_always_scored_in_the_background(settings: GatewaySettings):
     async with serve(settings.model_copy(update={"async_bytes": 1000})) as client:
         response = await infer(client, with_wcs())
@@ -217,7 +299,6 @@ async def test_detections_are_found_by_what_they_are(client):
 async def test_pages_hold_every_detection_once(client):
     named = {"exposure_id": "night&day+.fits"}
     runs = [(await infer(client, with_wcs(), named)).json() for _ in range(3)]
-    ids = {d["id"] for run in runs for d in run["detections"]}
     seen, url = [], "/detections/?limit=4&min_confidence=0&exposure=night%26day%2B.fits"
     while url:
         response = await client.get(url)
@@ -226,7 +307,145 @@ async def test_pages_hold_every_detection_once(client):
         link = response.headers.get("link", "")
         assert bool(link) == (page["next"] is not None)
         url = link.partition(">")[0].strip("<")
-    assert seen == sorted(ids, reverse=True)
+    assert seen == [d["id"] for run in reversed(runs) for d in run["detections"]]
+
+
+_SORTED = [
+    *(("confidence", "confidence", 1), ("-confidence", "confidence", -1)),
+    *(("snr", "snr", 1), ("-snr", "snr", -1), ("mag", "mag", 1), ("-mag", "mag", -1)),
+]
+
+
+async def pages(client: httpx.AsyncClient, **query: Any) -> list[dict[str, Any]]:
+    """All pages of a list, followed by `next`."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = (await client.get("/detections/", params=query)).json()
+        found += page["detections"]
+        if page["next"] is None:
+            return found
+        query["after"] = page["next"]
+
+
+async def test_lists_are_sorted_and_filtered_by_what_was_measured(client):
+    times = ("2026-11-24T11:59:59Z", "2026-11-24T12:00:00Z", "2026-11-25T11:59:59Z")
+    runs = [
+        (
+            await infer(
+                client,
+                with_wcs(),
+                {"mjd_mid": Time(time).mjd, "zero_point": 25.0, "filter": name},
+            )
+        ).json()
+        for time, name in zip(times, ("g", "r", "r"), strict=True)
+    ]
+    every = [d for run in runs for d in run["detections"]]
+    for sort, name, way in _SORTED:
+        known = [d for d in every if d[name] is not None]
+        seen = await pages(client, sort=sort, limit=3)
+        assert sorted(d["id"] for d in seen) == sorted(d["id"] for d in known), sort
+        values = [way * d[name] for d in seen]
+        assert values == sorted(values), sort
+    for sort, ordered in (("observed_at", runs), ("-observed_at", runs[::-1])):
+        seen = await pages(client, sort=sort, limit=3)
+        assert [d["id"] for d in seen] == [d["id"] for run in ordered for d in run["detections"]]
+
+    middle = sorted(d["snr"] for d in every if d["snr"] is not None)[len(every) // 2]
+    bright = sorted(d["mag"] for d in every if d["mag"] is not None)[len(every) // 2]
+    flag = next(flag for d in every for flag in d["flags"])
+    night = {d["id"] for run in runs[1:] for d in run["detections"]}
+    first = every[0]["id"]
+    await client.patch(f"/detections/{first}", json={"label": "unsure"})
+    queries: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
+        ({"min_snr": middle}, lambda d: d["snr"] is not None and d["snr"] >= middle),
+        ({"max_snr": middle}, lambda d: d["snr"] is not None and d["snr"] <= middle),
+        ({"min_mag": bright}, lambda d: d["mag"] is not None and d["mag"] >= bright),
+        ({"max_mag": bright}, lambda d: d["mag"] is not None and d["mag"] <= bright),
+        ({"max_confidence": 0.5}, lambda d: d["confidence"] is not None and d["confidence"] <= 0.5),
+        ({"polarity": 1}, lambda d: d["polarity"] == 1),
+        ({"polarity": -1}, lambda d: d["polarity"] == -1),
+        ({"flag": flag}, lambda d: flag in d["flags"]),
+        ({"flag": f"{flag}, trail"}, lambda d: {flag, "trail"} <= set(d["flags"])),
+        ({"without_flag": flag}, lambda d: flag not in d["flags"]),
+        ({"night": "2026-11-24"}, lambda d: d["id"] in night),
+        ({"night": "2026-11-26"}, lambda d: False),
+        ({"filter": "r"}, lambda d: d["id"] in night),
+        ({"label": "none"}, lambda d: d["id"] != first),
+        ({"label": "unsure"}, lambda d: d["id"] == first),
+    ]
+    for query, matches in queries:
+        wanted = {d["id"] for d in every if matches(d)}
+        assert {d["id"] for d in await pages(client, limit=4, **query)} == wanted, query
+        known = {d["id"] for d in every if matches(d) and d["snr"] is not None}
+        by_snr = await pages(client, limit=4, sort="-snr", **query)
+        assert {d["id"] for d in by_snr} == known, query
+        near = {"ra": RA, "dec": DEC, "radius": 0.1}
+        assert {d["id"] for d in await pages(client, limit=4, **query, **near)} == wanted, query
+
+
+async def test_columns_are_those_that_were_asked_for(client):
+    await infer(client, with_wcs())
+    page = (await client.get("/detections/?columns=id,ra,exposure&limit=1")).json()
+    assert list(page["detections"][0]) == ["id", "ra", "exposure"]
+    table = await client.get(
+        "/detections/?columns=snr,exposure,id&limit=2", headers={"Accept": "text/csv"}
+    )
+    assert table.text.splitlines()[0] == "snr,exposure,id"
+    refused = await client.get("/detections/?columns=id,password")
+    assert (refused.status_code, refused.json()["field"]) == (422, "columns")
+    assert "'password'" in refused.json()["detail"]
+
+
+async def test_who_follows_the_order_of_commits_misses_nothing(client, settings):
+    first = (await infer(client, with_wcs())).json()
+    page = (await client.get("/detections/?sort=committed&limit=1000")).json()
+    assert [d["id"] for d in page["detections"]] == [d["id"] for d in first["detections"]]
+
+    # A transaction that has begun to store is still under way while another one commits.
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("SELECT pg_current_xact_id()")
+    second = (await infer(client, with_wcs())).json()
+    query = {"sort": "committed", "after": page["next"]}
+    held = (await client.get("/detections/", params=query)).json()
+    assert (held["detections"], held["next"]) == ([], page["next"])
+    assert second["detections"][0]["id"] == (await found(client))[0]["id"]
+    early, own = uuid7(), uuid7()
+    for table, names in (
+        ("runs", {"id": f"'{early}'", "committed_in": "pg_current_xact_id()"}),
+        (
+            "detections",
+            {"id": f"'{own}'", "run_id": f"'{early}'", "candidate_id": "'x'", "rank": "1"},
+        ),
+    ):
+        columns = await connection.fetchval(
+            "SELECT array_agg(attname::text) FROM pg_attribute WHERE attnum > 0"
+            f" AND NOT attisdropped AND attrelid = '{table}'::regclass"
+        )
+        values = ", ".join(names.get(name, f'"{name}"') for name in columns)
+        columns = [f'"{name}"' for name in columns]
+        source = "id" if table == "runs" else "rank = 1 AND run_id"
+        await connection.execute(
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM {table}"
+            f" WHERE {source} = '{first['run_id']}'"
+        )
+    await transaction.commit()
+    await connection.close()
+    ids = [d["id"] for d in await committed(client, page["next"])]
+    assert ids == [str(own), *(d["id"] for d in second["detections"])]
+
+
+async def committed(client: httpx.AsyncClient, after: str) -> list[dict[str, Any]]:
+    """What has been committed since, in pages of two."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        query: dict[str, Any] = {"sort": "committed", "after": after, "limit": 2}
+        page = (await client.get("/detections/", params=query)).json()
+        rows += page["detections"]
+        if page["next"] == after or not page["detections"]:
+            return rows
+        after = page["next"]
 
 
 async def test_a_cone_finds_what_lies_in_it_and_nothing_else(client, settings):
@@ -269,6 +488,14 @@ async def test_a_cone_finds_what_lies_in_it_and_nothing_else(client, settings):
         ({"label": "maybe"}, "label"),
         ({"since": "yesterday"}, "since"),
         ({"min_confidence": 2}, "min_confidence"),
+        ({"flag": "edge,bright"}, "flag"),
+        ({"night": "24 November"}, "night"),
+        ({"night": "9999-12-31"}, "night"),
+        ({"polarity": 0}, "polarity"),
+        ({"min_snr": "nan"}, "min_snr"),
+        ({"sort": "name"}, "sort"),
+        ({"columns": ""}, "columns"),
+        ({"after": str(uuid4())}, "after"),
     ],
 )
 async def test_bad_queries_are_named(client, query, field):

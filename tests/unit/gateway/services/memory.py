@@ -474,10 +474,32 @@ async def find_detection(memory: Memory, detection_id: UUID) -> dict[str, Any] |
     return memory.row(detection_id)
 
 
+@_stands_in_for("listing")
+async def find_place(memory: Memory, detection_id: UUID) -> dict[str, Any] | None:
+    row = memory.row(detection_id)
+    return row and {**row, "committed_in": str(list(memory.runs).index(row["run_id"]))}
+
+
+@_stands_in_for("listing")
+async def find_frontier(memory: Memory) -> dict[str, Any] | None:
+    ids = [one.id for run in memory.runs.values() for one in run.detections]
+    return await find_place(memory, ids[-1]) if ids else None
+
+
 @_stands_in_for("detections")
-async def list_detections(memory: Memory, wanted: Any, after: UUID | None, limit: int) -> list[Any]:
-    ids = sorted((d.id for run in memory.runs.values() for d in run.detections), reverse=True)
-    rows = [memory.row(one) for one in ids if after is None or one < after]
+async def list_detections(
+    memory: Memory,
+    wanted: Any,
+    after: dict[str, Any] | None,
+    limit: int,
+    sort: str = "newest",
+    until: Any = None,
+) -> list[Any]:
+    runs = list(memory.runs.values())
+    if sort == "newest":
+        runs.sort(key=lambda run: run.run_id, reverse=True)
+    ids = [one.id for run in runs for one in run.detections]
+    rows = [memory.row(one) for one in ids[ids.index(after["id"]) + 1 if after else 0 :]]
     found = [row for row in rows if row and wanted.run_id in (None, row["run_id"])]
     return [stored_detection(row) for row in found[:limit]]  # type: ignore[arg-type]
 
@@ -516,7 +538,7 @@ async def beside(memory: Memory, run_id: UUID, rank: int) -> tuple[UUID | None, 
 
 
 @_stands_in_for("jobs")
-async def insert_job(memory: Memory, run_id: UUID, caller: str) -> None:
+async def insert_job(memory: Memory, run_id: UUID, caller: str, name: str | None) -> None:
     memory.callers[run_id] = caller
     memory.jobs[run_id] = {
         **{"id": run_id, "status": "queued", "done": 0, "of": 0, "problem": None},
@@ -540,6 +562,8 @@ async def complete_job(memory: Memory, run_id: UUID) -> bool:
 
 @_stands_in_for("jobs")
 async def fail_job(memory: Memory, run_id: UUID, problem: bytes) -> None:
+    if memory.jobs[run_id]["finished_at"] is not None:
+        return
     ended = {"status": "failed", "finished_at": datetime.now(UTC), "problem": problem.decode()}
     memory.jobs[run_id] = memory.jobs[run_id] | ended
     for key, (_, of) in list(memory.idempotency.items()):
@@ -562,6 +586,11 @@ async def beat(memory: Memory, progress: dict[UUID, tuple[int, int]]) -> None:
     for run_id, (done, of) in progress.items():
         told = {"done": done, "of": of, "heartbeat_at": datetime.now(UTC)}
         memory.jobs[run_id] = memory.jobs[run_id] | told
+
+
+@_stands_in_for("jobs")
+async def find_failed(memory: Memory, run_ids: list[UUID]) -> list[UUID]:
+    return [one for one in run_ids if memory.jobs[one]["status"] == "failed"]
 
 
 @_stands_in_for("jobs")

@@ -5,9 +5,10 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
+from astrotriton.detection.errors import InputError
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.services.detections import DetectionService
-from astrotriton.gateway.storage.detections import Filter
+from astrotriton.gateway.storage.listing import Filter
 from astrotriton.training.weights import load_card
 from astrotriton.wire.confidence import Guarantee
 from astrotriton.wire.detections import LabelIn
@@ -58,9 +59,39 @@ async def test_pages_end_where_there_is_no_more(service, scored):
         if page.next is None:
             break
         after = page.next
-    assert seen == sorted((one.id for one in scored.detections), reverse=True)
+    assert seen == [one.id for one in scored.detections]
     exact = await service.find(ANY, None, 5)
     assert (len(exact.detections), exact.next) == (5, None)
+
+
+async def test_those_who_follow_along_come_back_with_where_they_were(service, scored, memory):
+    first = await service.find(ANY, None, 3, "committed")
+    rest = await service.find(ANY, first.next, 3, "committed")
+    ids = [one.id for one in (*first.detections, *rest.detections)]
+    assert ids == [one.id for one in scored.detections]
+    assert rest.next == ids[-1] == await service.frontier()
+    nothing = await service.find(ANY, rest.next, 3, "committed")
+    assert (nothing.detections, nothing.next) == ([], rest.next)
+    later = run(2)
+    renamed = [msgspec.structs.replace(one, id=uuid4()) for one in later.detections]
+    later = msgspec.structs.replace(later, run_id=uuid4(), detections=renamed)
+    memory.runs[later.run_id] = later
+    others = await service.find(Filter(run_id=scored.run_id), rest.next, 3, "committed")
+    assert (others.detections, others.next) == ([], later.detections[-1].id)
+    found = await service.find(ANY, rest.next, 3, "committed")
+    assert [one.id for one in found.detections] == [one.id for one in later.detections]
+
+
+async def test_a_page_begins_after_a_detection_that_there_is(service, scored):
+    with pytest.raises(InputError) as refused:
+        await service.find(ANY, uuid4(), 3)
+    assert refused.value.field == "after"
+
+
+async def test_where_nothing_is_stored_nobody_is_told_to_come_back(service):
+    assert await service.frontier() is None
+    page = await service.find(ANY, None, 3, "committed")
+    assert (page.detections, page.next) == ([], None)
 
 
 async def test_a_confidence_is_derived_from_what_was_stored(service, scored):

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from astrotriton.detection.errors import InputError
-from astrotriton.gateway.errors import ForbiddenError, KeyReusedError, NotFoundError
+from astrotriton.gateway.errors import ForbiddenError, KeyReusedError, NotFoundError, RunEndedError
 from astrotriton.gateway.services import runs as module
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.runs import RunService, check_key
@@ -71,6 +71,26 @@ def test_what_is_no_key_is_refused(key):
     with pytest.raises(InputError) as refused:
         check_key(key)
     assert refused.value.field == "Idempotency-Key"
+
+
+async def test_a_run_in_the_background_is_cancelled_and_its_key_is_free(
+    runs, admission, held_up, memory
+):
+    run_id = await start(runs, admission, key="a")
+    await until(lambda: held_up.asked)
+    with pytest.raises(ForbiddenError):
+        await runs.cancel(run_id, "key:b")
+    cancelled = await runs.cancel(run_id, CALLER)
+    assert (cancelled.status, cancelled.problem.type.rpartition(":")[2]) == (
+        "failed",
+        "run-cancelled",
+    )
+    await runs.drain(5)
+    held_up.set()
+    assert (await runs.get(run_id)).problem == cancelled.problem
+    assert (memory.runs, memory.idempotency) == ({}, {})
+    with pytest.raises(RunEndedError):
+        await runs.cancel(run_id)
 
 
 async def test_a_run_is_answered_and_found_again(runs, admission):

@@ -5,7 +5,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from astrotriton.gateway.storage.healpix import cells, cone
+from astrotriton.gateway.storage.healpix import cells, cone, enclosing
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,21 @@ def test_a_cone_holds_little_else():
     found = np.array(cells(far.ra.deg, far.dec.deg))
     first, last = (np.array(ends) for ends in cone(40.0, 60.0, 0.1))
     assert not ((found[:, None] >= first) & (found[:, None] <= last)).any()
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (359.99, -66.0), (120.0, 90.0), (10.0, -90.0)])
+def test_a_circle_holds_all_positions_and_little_more(ra, dec):
+    rng = np.random.default_rng(1)
+    here = SkyCoord(ra * u.deg, dec * u.deg)
+    places = here.directional_offset_by(
+        rng.uniform(0, 360, 50) * u.deg, rng.uniform(0, 0.1, 50) * u.deg
+    )
+    circle = enclosing(places.ra.deg, places.dec.deg)
+    centre = SkyCoord(circle[0] * u.deg, circle[1] * u.deg)
+    assert centre.separation(places).max().deg <= circle[2] < 0.2
+
+
+def test_positions_on_all_sides_are_in_the_whole_sky():
+    assert enclosing([], []) is None
+    assert enclosing([0.0, 180.0], [0.0, 0.0]) == (0.0, 0.0, 180.0)
+    assert enclosing([5.0], [-5.0]) == pytest.approx((5.0, -5.0, 0.0), abs=1e-8)
