@@ -21,11 +21,11 @@ pytestmark = pytest.mark.hostile
 
 EXAMPLES = 40
 # What a document cannot say of a request, a well-formed one is told with 422: that the file is no
-# exposure, that a cone has three parameters, that a challenger is not the champion, that a
-# bucket is not allowed.
+# exposure, that a cone has three parameters, that a flag has a name, that a challenger is not the
+# champion, that a bucket is not allowed.
 CONFIG = """
 [[operations]]
-include-operation-id = ["list_detections", "put_route", "validate_model"]
+include-operation-id = ["list_detections", "list_runs", "put_route", "validate_model"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422]
 
 # A caller may also ask for a deadline that nothing can keep.
