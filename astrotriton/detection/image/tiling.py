@@ -106,4 +106,3 @@ def undo_view(answer: Image, view: int) -> Image:
 def _turn(image: Image, view: int) -> Image:
     turned = np.rot90(image, view % 4)
     return turned[:, ::-1] if view >= 4 else turned
-

@@ -139,9 +139,7 @@ class Sequel:
 
     def _of(self, start: int, stop: int) -> Iterator[tuple[Inference, int, int]]:
         """The members that inputs belong to, and which of their own these are."""
-        for member, first, end in zip(
-            self._members, self._starts, self._starts[1:], strict=False
-        ):
+        for member, first, end in zip(self._members, self._starts, self._starts[1:], strict=False):
             low, high = max(start, first), min(stop, end)
             if low < high:
                 yield member, low - first, high - first

@@ -410,7 +410,8 @@ def _moffat(width: float, shape: float, radius2: float) -> float:
         return rate / math.pi * math.exp(-rate * radius2)
     alpha2 = width**2 / (4.0 * (2.0**shape - 1.0))
     peak = (1.0 / shape - 1.0) / (math.pi * alpha2)
-    return peak * math.exp(-math.log(1.0 + radius2 / alpha2) / shape)
+    value: float = peak * math.exp(-math.log(1.0 + radius2 / alpha2) / shape)
+    return value
 
 
 @compiled
