@@ -27,6 +27,7 @@ _COMMANDS = {
     "listen": ("models", "Promote each version that gets an alias in MLflow."),
     "compare": ("models", "Two versions side by side, on labelled fields and as they served."),
     "score": ("score", "Score an exposure through a gateway, and print its detections."),
+    "alerts": ("alerts", "Pass alert packets of ZTF and Rubin on, each with a score."),
     "check": ("check", "Have a gateway validate a version, or look whether it has drifted."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),
     "train": ("training", "Train the reference U-Net on simulated fields."),
@@ -35,7 +36,13 @@ _COMMANDS = {
 
 
 # The extra that brings what a module's commands need; the others need nothing more.
-_EXTRAS = {"stack": "stack", "models": "export", "keys": "server", "training": "training"}
+_EXTRAS = {
+    "stack": "stack",
+    "models": "export",
+    "keys": "server",
+    "training": "training",
+    "alerts": "alerts",
+}
 
 
 class _LazyGroup(click.Group):

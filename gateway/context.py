@@ -36,6 +36,7 @@ from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.gateway.services.runs import RunService
 from astrotriton.gateway.services.scoring import ScoringService
 from astrotriton.gateway.services.shadow import ShadowService
+from astrotriton.gateway.services.stamps import StampService
 from astrotriton.gateway.services.tracking import TrackingService
 from astrotriton.gateway.services.validation import ValidationService
 from astrotriton.gateway.settings import GatewaySettings
@@ -54,6 +55,7 @@ class Context:
     objects: ObjectStore
     readers: Readers
     runs: RunService
+    stamps: StampService
     detections: DetectionService
     exposures: ExposureService
     catalogue: CatalogueService
@@ -194,6 +196,20 @@ async def open_context(
             objects=objects,
             readers=readers,
             runs=RunService(scoring, database),
+            stamps=StampService(
+                event_source=event_source,
+                event_detections=settings.event_detections,
+                cutouts=settings.cutouts,
+                limits=settings.limits,
+                inference=inference,
+                models=models,
+                routing=routing,
+                database=database,
+                outbox=outbox,
+                recorder=recorder,
+                sampler=sampler,
+                canary=journal,
+            ),
             detections=DetectionService(database),
             exposures=ExposureService(database),
             catalogue=catalogue,

@@ -25,6 +25,7 @@ from astrotriton.client.synchronous import Client
 from astrotriton.client.tables import to_pandas, to_table
 from astrotriton.wire.detections import CandidateIn, ScoredDetection
 from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
+from astrotriton.wire.stamps import InferStamps, InferStampsResponse, ScoredStamp, StampIn
 
 __all__ = [
     "FORMATS",
@@ -38,6 +39,8 @@ __all__ = [
     "FoundDetection",
     "InferRequest",
     "InferResponse",
+    "InferStamps",
+    "InferStampsResponse",
     "LedgerEntry",
     "Night",
     "NightError",
@@ -50,6 +53,8 @@ __all__ = [
     "RunState",
     "RunStatus",
     "ScoredDetection",
+    "ScoredStamp",
+    "StampIn",
     "UnfinishedError",
     "UnreachableError",
     "UnreadableError",

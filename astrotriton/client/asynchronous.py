@@ -17,6 +17,7 @@ from astrotriton.client.errors import UnfinishedError
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
 from astrotriton.client.results import Run, RunState, decoded, joined
 from astrotriton.wire.runs import InferRequest
+from astrotriton.wire.stamps import InferStamps, InferStampsResponse
 
 
 class AsyncClient(Lookups):
@@ -80,6 +81,18 @@ class AsyncClient(Lookups):
         if form == "json":
             return msgspec.json.encode(run)
         return (await self._call(calls.run(self._http, run_id, media_type))).content
+
+    async def score_stamps(
+        self,
+        stamps: File,
+        request: InferStamps | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> InferStampsResponse:
+        """Score a cube of stamps, as `Client.score_stamps` does."""
+        call = calls.infer_stamps(self._http, stamps, request, idempotency_key)
+        response = await self._call(call)
+        return msgspec.json.decode(response.content, type=InferStampsResponse)
 
     async def submit(
         self,

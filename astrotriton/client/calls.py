@@ -12,6 +12,7 @@ from astrotriton.client.errors import ProblemError
 from astrotriton.client.results import Run, RunState
 from astrotriton.wire.fields import FieldError
 from astrotriton.wire.runs import InferRequest
+from astrotriton.wire.stamps import InferStamps
 
 #: Media types that scored detections can be had in, by short name.
 FORMATS = {
@@ -91,6 +92,20 @@ def infer(
     if request != InferRequest():
         files["request"] = ("request.json", msgspec.json.encode(request))
     return client.build_request("POST", "/detections/infer", files=files, headers=headers)
+
+
+def infer_stamps(
+    client: httpx.Client | httpx.AsyncClient,
+    stamps: File,
+    request: InferStamps | None,
+    idempotency_key: str | None,
+) -> httpx.Request:
+    """``POST /detections/infer-stamps``; however often it is sent, a stamp is scored once."""
+    files = {"stamps": file_of("stamps", stamps)}
+    if request is not None:
+        files["request"] = ("request.json", msgspec.json.encode(request))
+    headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+    return client.build_request("POST", "/detections/infer-stamps", files=files, headers=headers)
 
 
 def is_reference(file: File) -> bool:

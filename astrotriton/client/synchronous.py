@@ -16,6 +16,7 @@ from astrotriton.client.exchange import Outcome, Retries, Send, exchange
 from astrotriton.client.results import Run, RunState, decoded, joined
 from astrotriton.client.synchronous_lookups import Lookups
 from astrotriton.wire.runs import InferRequest
+from astrotriton.wire.stamps import InferStamps, InferStampsResponse
 
 
 class Client(Lookups):
@@ -104,6 +105,33 @@ class Client(Lookups):
         if form == "json":
             return msgspec.json.encode(run)
         return self._call(calls.run(self._http, run_id, media_type)).content
+
+    def score_stamps(
+        self,
+        stamps: File,
+        request: InferStamps | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> InferStampsResponse:
+        """Score a cube of stamps, each as if it were sent alone.
+
+        Parameters
+        ----------
+        stamps
+            A FITS or ``.npy`` file of the axes stamps, rows, columns: its path, or its content.
+        request
+            What is known of each stamp, and how to score; None: each has a candidate in its middle.
+        idempotency_key
+            As of `Options`.
+
+        Returns
+        -------
+        InferStampsResponse
+            The stamps in their order, each with its run, or with the problem that it has.
+        """
+        call = calls.infer_stamps(self._http, stamps, request, idempotency_key)
+        response = self._call(call)
+        return msgspec.json.decode(response.content, type=InferStampsResponse)
 
     def submit(
         self,

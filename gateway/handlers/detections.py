@@ -21,11 +21,12 @@ from astrotriton.gateway.handlers.answers import (
 )
 from astrotriton.gateway.handlers.queries import wanted_detections
 from astrotriton.gateway.handlers.requests import patience, prefers_async, while_connected
-from astrotriton.gateway.http.forms import read_infer_form
+from astrotriton.gateway.http.forms import read_infer_form, read_stamps_form
 from astrotriton.gateway.http.openapi import (
     DetectionsOperation,
     InferByReferenceOperation,
     InferOperation,
+    InferStampsOperation,
     PictureOperation,
     problems,
 )
@@ -40,6 +41,7 @@ from astrotriton.wire.detections import (
     StoredDetection,
 )
 from astrotriton.wire.runs import InferResponse
+from astrotriton.wire.stamps import InferStampsResponse
 
 
 class DetectionController(Controller):
@@ -94,6 +96,37 @@ class DetectionController(Controller):
         if request.content_type[0] != "application/json":
             raise MediaTypeError("send JSON that names the exposure")
         return await _infer(request, context)
+
+    @post(
+        "/infer-stamps",
+        status_code=200,
+        summary="Score a cube of stamps",
+        operation_id="infer_stamps",
+        operation_class=InferStampsOperation,
+        request_max_body_size=None,
+        responses=problems(401, 403, 408, 413, 429, 502, 503, 504),
+        **requires("infer"),
+    )
+    async def infer_stamps(
+        self, request: Request[Any, Any, Any], context: NamedDependency[Context]
+    ) -> InferStampsResponse:
+        """Scores many stamps at once, as those of alerts: each as if it were sent alone.
+
+        The stamps share tiles of the network, and nothing else: each has its own background, noise
+        and normalisation, a run of its own and an event `detection.scored`. All runs of a request
+        are stored in one transaction. A stamp that cannot be scored comes back with the problem,
+        and does not hold up the others. With an `Idempotency-Key`, the same request sent again gets
+        the same runs.
+        """
+        key, caller = check_key(request.headers.get("idempotency-key")), caller_of(request)
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(context.access.working(caller))
+            place = await held.enter_async_context(context.admission.arrive(caller.subject))
+            async with patience(request, context.settings.request_timeout):
+                form = await read_stamps_form(request, context.settings, place)
+                place.take()
+                async with while_connected(request):
+                    return await context.stamps.score(form, place, caller.subject, key)
 
     @get(
         "/",

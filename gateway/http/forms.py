@@ -4,6 +4,7 @@ import asyncio
 import io
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,11 +24,13 @@ from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, Uploa
 from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.inference import Submission
+from astrotriton.gateway.services.stamps import StampSubmission
 from astrotriton.gateway.settings import GatewaySettings
 from astrotriton.wire.fields import FieldError, printable
 from astrotriton.wire.runs import InferByReference, InferRequest
+from astrotriton.wire.stamps import InferStamps
 
-_Request = TypeVar("_Request", InferRequest, InferByReference)
+_Request = TypeVar("_Request", InferRequest, InferByReference, InferStamps)
 
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<name>\w+)`")
@@ -79,21 +82,12 @@ async def read_infer_form(
         "request": settings.max_request_part,
         "candidates": settings.max_request_part,
     }
-    try:
-        async with asyncio.timeout(settings.upload_timeout):
-            stream = _holding(request, settings, place)
-            if kind == "application/json":
-                body = await _read_whole(stream, settings.max_request_part)
-            else:
-                parts = await _read_parts(stream, options.get("boundary", ""), bounds)
-    except TimeoutError:
-        raise UploadTimeoutError(f"the body took over {settings.upload_timeout:g} s") from None
-    except RequestEntityTooLarge:
-        raise TooLargeError("exposure", f"the body has over {settings.max_body} bytes") from None
-    except MultipartError as error:
-        raise MalformedBodyError(f"not a multipart form: {error}") from error
-    except InternalServerException as error:
-        raise MalformedBodyError(f"the body broke off: {error.detail}") from error
+    async with _arriving(settings):
+        stream = _holding(request, settings, place)
+        if kind == "application/json":
+            body = await _read_whole(stream, settings.max_request_part)
+        else:
+            parts = await _read_parts(stream, options.get("boundary", ""), bounds)
     if kind == "application/json":
         by_reference = _decode(body, InferByReference)
         return await _fetch(by_reference, settings, objects, readers, place)
@@ -118,6 +112,51 @@ async def read_infer_form(
         psf=planes["psf"],
         request=how,
     )
+
+
+async def read_stamps_form(
+    request: Request[Any, Any, Any], settings: GatewaySettings, place: Place
+) -> StampSubmission:
+    """What a form wants scored: a cube of stamps.
+
+    Raises
+    ------
+    BusyError, LimitError, MediaTypeError, MalformedBodyError, UploadTimeoutError, InputError
+        As `read_infer_form` does.
+    """
+    kind, options = request.content_type
+    if kind != "multipart/form-data":
+        raise MediaTypeError("send multipart/form-data with the cube as the part `stamps`")
+    bounds = {"stamps": settings.max_bytes, "request": settings.max_request_part}
+    async with _arriving(settings):
+        stream = _holding(request, settings, place)
+        parts = await _read_parts(stream, options.get("boundary", ""), bounds)
+    if "stamps" not in parts:
+        raise InputError(
+            "missing-part",
+            "stamps",
+            "send a cube as the part `stamps`: FITS or .npy, of the axes stamps, rows, columns",
+        )
+    how = InferStamps()
+    if "request" in parts:
+        how = _decode(parts["request"].body.getvalue(), InferStamps)
+    return StampSubmission(content=parts["stamps"].body.getvalue(), request=how)
+
+
+@asynccontextmanager
+async def _arriving(settings: GatewaySettings) -> AsyncIterator[None]:
+    """Bound the time of a body's arrival, and say what is wrong with one."""
+    try:
+        async with asyncio.timeout(settings.upload_timeout):
+            yield
+    except TimeoutError:
+        raise UploadTimeoutError(f"the body took over {settings.upload_timeout:g} s") from None
+    except RequestEntityTooLarge:
+        raise TooLargeError("exposure", f"the body has over {settings.max_body} bytes") from None
+    except MultipartError as error:
+        raise MalformedBodyError(f"not a multipart form: {error}") from error
+    except InternalServerException as error:
+        raise MalformedBodyError(f"the body broke off: {error.detail}") from error
 
 
 async def with_candidates_of(

@@ -38,6 +38,7 @@ from astrotriton.wire.drift import BaselineIn
 from astrotriton.wire.models import RouteIn
 from astrotriton.wire.problems import Problem
 from astrotriton.wire.runs import InferByReference, InferRequest, RunStatus
+from astrotriton.wire.stamps import InferStamps
 from astrotriton.wire.validation import ValidateIn
 
 _DESCRIPTION = """\
@@ -178,6 +179,39 @@ class InferByReferenceOperation(Operation):
         _add_answers(self)
 
 
+@dataclass
+class InferStampsOperation(Operation):
+    """``POST /detections/infer-stamps``, whose handler reads the form itself."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            required=True,
+            content={
+                "multipart/form-data": OpenAPIMediaType(
+                    schema=Schema(
+                        type=OpenAPIType.OBJECT,
+                        required=["stamps"],
+                        properties={
+                            "stamps": _file(
+                                "A cube of difference stamps of one size, FITS or NumPy `.npy`, "
+                                "also `.gz`: its axes are stamps, rows, columns, in NumPy's order. "
+                                "NaN pixels are masked."
+                            ),
+                            "request": Reference(ref="#/components/schemas/InferStamps"),
+                        },
+                    ),
+                    encoding={
+                        "stamps": Encoding(content_type="application/octet-stream"),
+                        "request": Encoding(content_type="application/json"),
+                    },
+                ),
+            },
+        )
+        kept = ("Idempotency-Key", "Request-Timeout")
+        headers = [one for one in _INFER_HEADERS if one.name in kept]
+        self.parameters = [*(self.parameters or []), *headers]
+
+
 def _add_answers(operation: Operation) -> None:
     """Add what both ways to score an exposure have in common."""
     operation.parameters = [*(operation.parameters or []), *_INFER_HEADERS]
@@ -263,7 +297,16 @@ def complete(document: OpenAPI) -> None:
     These are schemas. Those of other bodies it sees, but not that they allow no further fields.
     """
     _, schemas = msgspec.json.schema_components(
-        [InferRequest, InferByReference, RunStatus, LabelIn, RouteIn, ValidateIn, BaselineIn],
+        [
+            InferRequest,
+            InferByReference,
+            InferStamps,
+            RunStatus,
+            LabelIn,
+            RouteIn,
+            ValidateIn,
+            BaselineIn,
+        ],
         ref_template="#/components/schemas/{name}",
     )
     document.components.schemas.update(schemas)

@@ -47,6 +47,7 @@ class ReadImage(_Request, frozen=True, kw_only=True, tag=True):
     psf_hdu: int | str | None = None
     observation: Observation | None = None
     limits: Limits
+    cube: bool = False
 
 
 class ReadTable(_Request, frozen=True, kw_only=True, tag=True):

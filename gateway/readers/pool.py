@@ -293,6 +293,7 @@ class ReaderSession:
         planes: Planes,
         observation: Observation | None,
         limits: Limits,
+        cube: bool = False,
     ) -> tuple[Exposure, OpenPlanes]:
         """As the function of that name; the exposure is of use while the session lasts.
 
@@ -317,6 +318,7 @@ class ReaderSession:
                 psf_hdu=planes.psf_hdu,
                 observation=observation,
                 limits=limits,
+                cube=cube,
             )
             answer, kept = self._ask(None)
             if not isinstance(answer, ImageRead):

@@ -132,6 +132,7 @@ class Reader:
             ),
             observation=request.observation,
             limits=request.limits,
+            cube=request.cube,
             # Of one file alone it is known what ended its reader.
             begin=self._begin if len(files) > 1 else lambda field: None,
         )

@@ -5,12 +5,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from astrotriton.detection.image.exposure import Limits
+from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.cubes import cube_images
+from astrotriton.detection.image.exposure import Exposure, Limits
 from astrotriton.detection.image.planes import Planes
 from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
 from astrotriton.detection.scoring.inference import Inference
+from astrotriton.detection.scoring.mosaic import Inputs, joined
 from astrotriton.detection.scoring.score import (
     finish,
     guarantee_of,
@@ -205,11 +208,51 @@ class InferenceService:
             await self._ask(tiled, other, lambda done, of: None)
         return await compute(finish, tiled)
 
-    async def _look(self, tiled: Inference, start: int, stop: int) -> None:
+    async def read_cube(self, content: bytes, hdu: int | str | None) -> list[Exposure]:
+        """The images of a cube, FITS or ``.npy``, each an exposure of its own.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read as one; the field is ``stamps``.
+        """
+        async with self._readers.session() as session:
+            try:
+                cube, _ = await session.read_image(
+                    content,
+                    hdu=hdu,
+                    planes=Planes(),
+                    observation=None,
+                    limits=self._limits,
+                    cube=True,
+                )
+            except InputError as error:
+                error.field = error.field.replace("exposure", "stamps", 1)
+                raise
+        return cube_images(cube)
+
+    async def infer_together(self, prepared: Sequence[Inference], model: ServedModel) -> None:
+        """Have a version answer several exposures, small ones in tiles that they share.
+
+        Raises
+        ------
+        GatewayError
+            If the model or Triton does not do its part.
+        """
+        with stage("infer"):
+            for inputs in joined(prepared):
+                await self._ask(inputs, model, lambda done, of: None)
+
+    @property
+    def threshold(self) -> float:
+        """The service's own least confidence of what is called real."""
+        return self._config.confidence_threshold
+
+    async def _look(self, tiled: Inputs, start: int, stop: int) -> None:
         await asyncio.sleep(_HEAD_START)
         await compute(tiled.look, start, stop)
 
-    async def _ask(self, tiled: Inference, model: ServedModel, progress: Progress) -> None:
+    async def _ask(self, tiled: Inputs, model: ServedModel, progress: Progress) -> None:
         """Let Triton see every tile, in batches that its instances can share."""
         count, done = len(tiled), 0
         if count == 0:  # no candidates, for a classifier of their stamps

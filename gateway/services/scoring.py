@@ -146,7 +146,7 @@ class ScoringService:
     async def pending(self, submission: Submission, caller: str, key: str | None) -> PendingRun:
         """A new run, not yet scored."""
         began, parts = time.perf_counter(), measure_parts()
-        exposure = asyncio.create_task(compute(_sha256, submission.content))
+        exposure = asyncio.create_task(compute(sha256_of, submission.content))
         digest = "" if key is None else await compute(_digest_of, submission, await exposure)
         return PendingRun(
             run_id=uuid7(),
@@ -252,7 +252,7 @@ class ScoringService:
         if not stored:
             return None
         run = record.run
-        await compute(_count, run)
+        await compute(count_run, run)
         request = time.perf_counter() - pending.began
         self._recorder.run_stored(run, pending.parts | {"request": request})
         self._sampler.offer(run, scored)
@@ -282,11 +282,11 @@ class ScoringService:
         run_id: UUID,
         exposure_digest: str,
     ) -> _RunRecord:
-        run, event_id = _answer(submission, scored, model, run_id, exposure_digest), uuid7()
+        run, event_id = answer_of(submission, scored, model, run_id, exposure_digest), uuid7()
         return _RunRecord(
             run=run,
             features=scored.features,
-            pictures=_pictures(tiled, run, self._cutouts),
+            pictures=pictures_of(tiled, run, self._cutouts),
             event_id=event_id,
             event=scored_event(run, event_id, self._event_source, self._event_detections),
         )
@@ -314,7 +314,8 @@ class ScoringService:
         return True
 
 
-def _count(run: InferResponse) -> None:
+def count_run(run: InferResponse) -> None:
+    """Count a stored run and its detections."""
     RUNS.labels(run.model.version).inc()
     kinds = Counter((one.outcome, str(one.is_real).lower()) for one in run.detections)
     for kind, count in kinds.items():
@@ -324,7 +325,8 @@ def _count(run: InferResponse) -> None:
             CONFIDENCES.observe(detection.confidence)
 
 
-def _sha256(content: bytes) -> str:
+def sha256_of(content: bytes) -> str:
+    """The digest of a file, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -338,7 +340,8 @@ def _digest_of(submission: Submission, exposure: str) -> str:
     return whole.hexdigest()
 
 
-def _pictures(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, bytes]:
+def pictures_of(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, bytes]:
+    """The cut-outs that are kept of a run's most confident detections, by their ids."""
     places = {
         d.id: (d.x, d.y)
         for d in run.detections[:most]
@@ -349,13 +352,14 @@ def _pictures(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, byt
     return {name: pixels.tobytes() for name, pixels in zip(places, found, strict=True)}
 
 
-def _answer(
+def answer_of(
     submission: Submission,
     scored: Scored,
     model: ServedModel,
     run_id: UUID,
     exposure_digest: str,
 ) -> InferResponse:
+    """What is answered of a scored exposure; its detections get ids."""
     ids = [uuid7() for _ in scored.detections]
 
     def identified(detection: Detection) -> ScoredDetection:

@@ -1,6 +1,6 @@
 """The tables `detections`, `cutouts` and `labels`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -24,7 +24,20 @@ async def insert_detections(
     features: Sequence[list[float] | None],
 ) -> None:
     """Add the detections of a run and what their confidence was made of, by COPY."""
-    placed = [d for d in detections if d.ra is not None]
+    await insert_detections_of(connection, [(run_id, detections, features)])
+
+
+async def insert_detections_of(
+    connection: Connection,
+    runs: Iterable[tuple[UUID, Sequence[ScoredDetection], Sequence[list[float] | None]]],
+) -> None:
+    """Add the detections of several runs, with their features, by one COPY."""
+    rows = [
+        (run_id, detection, values)
+        for run_id, detections, features in runs
+        for detection, values in zip(detections, features, strict=True)
+    ]
+    placed = [d for _, d, _ in rows if d.ra is not None]
     found = cells([d.ra or 0.0 for d in placed], [d.dec or 0.0 for d in placed])
     cell = {d.id: c for d, c in zip(placed, found, strict=True)}
     await connection.copy_records_to_table(
@@ -32,7 +45,7 @@ async def insert_detections(
         columns=["run_id", "cell", "features", *_COLUMNS],
         records=(
             (run_id, cell.get(detection.id), values, *msgspec.structs.astuple(detection))
-            for detection, values in zip(detections, features, strict=True)
+            for run_id, detection, values in rows
         ),
     )
 

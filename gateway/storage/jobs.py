@@ -1,5 +1,6 @@
 """The tables `jobs` and `idempotency_keys`: runs that are under way, and what they answer for."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -107,6 +108,29 @@ async def take_key(
         run_id,
     )
     return bool(status == "INSERT 0 1")
+
+
+async def take_places(
+    connection: Connection, caller: str, key: str, digest: str, runs: Mapping[int, UUID]
+) -> None:
+    """Note which runs a key that was taken stands for, by their places in its request.
+
+    No caller's own key has a blank in it.
+    """
+    await connection.executemany(
+        "INSERT INTO idempotency_keys (caller, key, digest, run_id) VALUES ($1, $2, $3, $4)",
+        [(caller, f"{key} {place}", digest, run_id) for place, run_id in runs.items()],
+    )
+
+
+async def find_places(connection: Connection, caller: str, key: str) -> dict[int, UUID]:
+    """The runs that a key stands for, by their places."""
+    rows = await connection.fetch(
+        "SELECT key, run_id FROM idempotency_keys WHERE caller = $1 AND starts_with(key, $2)",
+        caller,
+        f"{key} ",
+    )
+    return {int(row["key"].rpartition(" ")[2]): row["run_id"] for row in rows}
 
 
 async def forget(connection: Connection, keys: timedelta, events: timedelta) -> None:

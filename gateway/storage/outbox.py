@@ -1,5 +1,6 @@
 """The table `outbox`: events that were committed with what they tell of."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -29,6 +30,16 @@ async def insert_event(connection: Connection, event_id: UUID, subject: str, eve
         event_id,
         subject,
         event.decode(),
+    )
+
+
+async def insert_events(
+    connection: Connection, subject: str, events: Iterable[tuple[UUID, bytes]]
+) -> None:
+    """Add several events of one subject."""
+    await connection.executemany(
+        "INSERT INTO outbox (id, subject, event) VALUES ($1, $2, $3)",
+        [(event_id, subject, event.decode()) for event_id, event in events],
     )
 
 

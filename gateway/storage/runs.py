@@ -1,5 +1,6 @@
 """The table `runs`: one row for each exposure scored."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -65,10 +66,20 @@ async def insert_run(
     connection: Connection, model_id: UUID, run: InferResponse, caller: str
 ) -> None:
     """Add a run of a caller's, without its detections."""
+    await insert_runs(connection, model_id, [run], caller)
+
+
+async def insert_runs(
+    connection: Connection, model_id: UUID, runs: Iterable[InferResponse], caller: str
+) -> None:
+    """Add runs of a caller's by one version, without their detections."""
+    await connection.executemany(_INSERT, [_values(model_id, run, caller) for run in runs])
+
+
+def _values(model_id: UUID, run: InferResponse, caller: str) -> tuple[object, ...]:
     placed = [(d.ra, d.dec) for d in run.detections if d.ra is not None and d.dec is not None]
     circle = enclosing([ra for ra, _ in placed], [dec for _, dec in placed])
-    await connection.execute(
-        _INSERT,
+    return (
         run.run_id,
         model_id,
         run.exposure.name,

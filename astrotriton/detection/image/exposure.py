@@ -71,6 +71,8 @@ class Exposure:
         `Normalised`.
     psf
         An image of the PSF, float32, if there is one.
+    images
+        Of a cube, how many images of the same rows lie one below the other; otherwise 1.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Exposure:
         seeing: Seeing | None = None,
         observation: Observation | None = None,
         weight_type: WeightType | None = None,
+        images: int = 1,
     ) -> None:
         self._planes: list[Callable[[slice, slice], Mask]] = []
         self.stored = stored
@@ -102,6 +105,7 @@ class Exposure:
             self.weight_type = weight_type
         self.spread: Callable[[slice, slice], Image] | None = None
         self.psf: Image | None = None
+        self.images = images
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":
@@ -172,7 +176,11 @@ def mute_astropy() -> None:
 
 
 def read_exposure(
-    content: Buffer, *, hdu: int | str | None = None, limits: Limits | None = None
+    content: Buffer,
+    *,
+    hdu: int | str | None = None,
+    limits: Limits | None = None,
+    cube: bool = False,
 ) -> Exposure:
     """Read a FITS file or a NumPy ``.npy`` file, also as ``.gz`` or ``.bz2``.
 
@@ -188,6 +196,9 @@ def read_exposure(
         that has data. FITS only.
     limits
         Bounds on the bytes, also once decompressed, and on the pixels.
+    cube
+        Whether the image has three axes, of which the first (the last in a FITS header) counts
+        images; ``cube_images`` takes the exposure apart.
 
     Raises
     ------
@@ -200,7 +211,7 @@ def read_exposure(
         raise TooLargeError(_FIELD, f"{len(content)} bytes; at most {limits.max_bytes} are taken")
     content = decompressed(content, limits.max_bytes)
     if content[: len(_NPY)] == _NPY:
-        return _of_array(_read_npy(content, limits), "npy")
+        return _of_array(_read_npy(content, limits), "npy", cube)
     if content[: len(_FITS)] != _FITS:
         raise InputError(
             "not-fits",
@@ -208,7 +219,7 @@ def read_exposure(
             "neither a FITS file (it does not begin with 'SIMPLE  =') nor a NumPy .npy file, plain"
             " or compressed by gzip or bzip2",
         )
-    return _read_fits(content, hdu, limits)
+    return _read_fits(content, hdu, limits, cube)
 
 
 def _unreadable(error: Exception) -> InputError:
@@ -229,13 +240,28 @@ def _two_dimensional(shape: tuple[int, ...], name: str) -> tuple[int, int]:
     return shape[-2], shape[-1]
 
 
-def _of_array(values: NDArray[Any], name: str) -> Exposure:
-    image = values.reshape(_two_dimensional(values.shape, name))
+def _stacked(shape: tuple[int, ...], name: str) -> tuple[tuple[int, int], int]:
+    """Rows of all images of a cube and columns, and how many images there are."""
+    *kept, images, rows, columns = shape if len(shape) > 2 else (0, 0, 0)
+    if any(n != 1 for n in kept) or min(images, rows, columns) < 1:
+        raise InputError(
+            "wrong-dimensions",
+            _FIELD,
+            f"{name} has the shape {shape}; send a cube of three axes: stamps, rows, columns",
+        )
+    return (images * rows, columns), images
+
+
+def _of_array(values: NDArray[Any], name: str, cube: bool = False) -> Exposure:
+    shape, images = (
+        _stacked(values.shape, name) if cube else (_two_dimensional(values.shape, name), 1)
+    )
     return Exposure(
-        StoredPixels(image),
+        StoredPixels(values.reshape(shape)),
         sky_of=None,
         name=name,
         flags=frozenset({Flag.NO_WCS}),
+        images=images,
     )
 
 
@@ -272,12 +298,14 @@ def _read_npy(content: Buffer, limits: Limits) -> NDArray[Any]:
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _read_fits(content: Buffer, hdu: int | str | None, limits: Limits) -> Exposure:
+def _read_fits(content: Buffer, hdu: int | str | None, limits: Limits, cube: bool) -> Exposure:
     try:
         chosen, headers = hdus.find_image(content, hdu, limits.max_pixels)
         name, header = hdus.name(chosen), chosen.header
         _check_pixels(chosen.shape, limits)
-        shape = _two_dimensional(chosen.shape, name)
+        shape, images = (
+            _stacked(chosen.shape, name) if cube else (_two_dimensional(chosen.shape, name), 1)
+        )
         place = chosen.fileinfo()
         plain = hdus.is_plain(chosen)
         cards = bytes(content[place["hdrLoc"] : place["datLoc"]]) if plain else None
@@ -286,7 +314,10 @@ def _read_fits(content: Buffer, hdu: int | str | None, limits: Limits) -> Exposu
         raise
     except Exception as error:  # astropy raises almost anything on a broken file
         raise _unreadable(error) from error
-    wcs, flags = read_wcs(header, cards)
+    if cube:  # one WCS is not that of every image
+        wcs, flags = None, frozenset({Flag.NO_WCS})
+    else:
+        wcs, flags = read_wcs(header, cards)
     sky_of = None if wcs is None else SkyOfWcs(wcs)
     return Exposure(
         stored,
@@ -296,6 +327,7 @@ def _read_fits(content: Buffer, hdu: int | str | None, limits: Limits) -> Exposu
         saturation=_saturation(header),
         headers=headers,
         seeing=seeing_of_header(header, None if sky_of is None else sky_of.pixel_scale),
+        images=images,
     )
 
 

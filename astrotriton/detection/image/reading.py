@@ -62,6 +62,7 @@ class Description(msgspec.Struct, frozen=True):
     weight_type: WeightType
     has_sky: bool
     pixel_scale: float | None
+    images: int = 1
 
 
 def read_image(
@@ -71,6 +72,7 @@ def read_image(
     planes: Planes | None = None,
     observation: Observation | None = None,
     limits: Limits | None = None,
+    cube: bool = False,
     begin: Callable[[str], None] = lambda field: None,
 ) -> tuple[Exposure, OpenPlanes]:
     """Read an exposure and its planes, which are not applied yet.
@@ -87,6 +89,8 @@ def read_image(
         What the sender says of how it was taken; the headers say the rest.
     limits
         Bounds on each file.
+    cube
+        Whether the exposure is a cube of images; see `read_exposure`.
     begin
         Told of what is read next: ``exposure``, ``mask``, ``weight`` or ``psf``.
 
@@ -97,7 +101,7 @@ def read_image(
     """
     limits = limits or Limits()
     begin("exposure")
-    exposure = read_exposure(content, hdu=hdu, limits=limits)
+    exposure = read_exposure(content, hdu=hdu, limits=limits, cube=cube)
     if observation is not None:
         exposure.observation = observation_of(exposure.headers, observation)
     return exposure, open_planes(planes or Planes(), content, limits, begin)
@@ -136,6 +140,7 @@ def described(
         weight_type=exposure.weight_type,
         has_sky=exposure.sky_of is not None,
         pixel_scale=exposure.pixel_scale,
+        images=exposure.images,
     )
 
 
@@ -163,6 +168,8 @@ def rebuilt(
         raise ValueError(f"pixels of the type {place.dtype}")
     if min(place.shape) < 1 or place.shape[0] * place.shape[1] > limits.max_pixels:
         raise ValueError(f"an image of {place.shape} pixels")
+    if description.images < 1 or place.shape[0] % description.images:
+        raise ValueError(f"{description.images} images in {place.shape} pixels")
     memory = kept if place.file is None else files[place.file]
     # NumPy checks that every pixel lies within.
     array: NDArray[np.generic] = np.ndarray(
@@ -178,6 +185,7 @@ def rebuilt(
         seeing=description.seeing,
         observation=description.observation,
         weight_type=description.weight_type,
+        images=description.images,
     )
 
 

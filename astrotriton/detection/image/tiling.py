@@ -7,7 +7,6 @@ grid of 8: with an overlap of at least twice that, and a stride that is a multip
 a seam gets the very answer that it would get in the middle of a tile.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -98,16 +97,12 @@ def views_of(tile: Image, count: int) -> list[Image]:
     return [_turn(tile, view) for view in range(count)]
 
 
-def undo_views(answers: Iterable[Image]) -> list[Image]:
-    """Answers to `views_of`, float32 (..., H, W) each, turned back."""
-    return [_turn_back(answer, view) for view, answer in enumerate(answers)]
+def undo_view(answer: Image, view: int) -> Image:
+    """The answer to one of `views_of`, float32 (..., H, W), turned back."""
+    upright = answer[..., ::-1] if view >= 4 else answer
+    return np.rot90(upright, -(view % 4), axes=(-2, -1))
 
 
 def _turn(image: Image, view: int) -> Image:
     turned = np.rot90(image, view % 4)
     return turned[:, ::-1] if view >= 4 else turned
-
-
-def _turn_back(image: Image, view: int) -> Image:
-    upright = image[..., ::-1] if view >= 4 else image
-    return np.rot90(upright, -(view % 4), axes=(-2, -1))

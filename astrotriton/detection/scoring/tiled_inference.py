@@ -11,7 +11,7 @@ from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.resize import resize
-from astrotriton.detection.image.tiling import Tile, padded, plan, undo_views, views_of
+from astrotriton.detection.image.tiling import Tile, padded, plan, undo_view, views_of
 from astrotriton.detection.scoring.inference import Harvest, Inference, Seen, answered_by
 from astrotriton.detection.sources.candidates import Unplaced
 from astrotriton.detection.sources.centroids import centroids
@@ -65,6 +65,9 @@ class TiledInference(Inference):
         self._channels = [card.polarities.index(self._sign * one) for one in self.polarities]
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)
+        self.margin = margin_of(card, exposure.shape)
+        # Row and column of the network's tile at which a piece of the exposure begins.
+        self._place = (self.margin, self.margin)
         # A network without padding sees this much around what it answers for.
         self._border = tuple(
             (seen - answered) // 2
@@ -98,36 +101,64 @@ class TiledInference(Inference):
 
     def accept(self, start: int, probabilities: Image) -> None:
         """See `Inference`."""
-        for number, answer in enumerate(probabilities[:, self._channels], start):
+        top, left = self._place
+        for number, answer in enumerate(probabilities, start):
             index, view = divmod(number, self.views)
+            upright = undo_view(answer, view)
+            if self.card.normalisation.resize != 1.0:
+                upright = np.stack([resize(one, self._answered) for one in upright])
+            self.take(index, view, upright[:, top:, left:])
+
+    def take(self, index: int, view: int, answer: Image) -> None:
+        """Take what the network answers to a view of a tile, turned back, float32 (P, H, W).
+
+        It begins where the exposure does in the tile, and may go on beyond it.
+        """
+        with self._lock:
+            pending = self._pending[index]
+        height, width = pending.surroundings.mask.shape
+        pending.answers[view] = answer[self._channels, :height, :width]
+        with self._lock:
+            pending.missing -= 1
+            complete = pending.missing == 0
+        if complete:
+            harvest = self._harvest(pending)
             with self._lock:
-                pending = self._pending[index]
-                pending.answers[view] = answer
-                pending.missing -= 1
-                complete = pending.missing == 0
-            if complete:
-                harvest = self._harvest(pending)
-                with self._lock:
-                    self._harvests[index] = harvest
-                    del self._pending[index]
+                self._harvests[index] = harvest
+                del self._pending[index]
+
+    def piece(self, index: int) -> Image:
+        """What the network sees of a tile, without what it is filled up with, float32 (h, w)."""
+        image = self.normalised.view(self._read(index))
+        return np.negative(image, out=image) if self._sign < 0 else image
 
     def _show(self, index: int) -> list[Image]:
         """The views of one tile, each float32 (H, W)."""
-        tile = self.tiles[index]
-        border, shape = self._border, self.exposure.shape
-        rows = tile.rows.around(border[0], shape[0])
-        columns = tile.columns.around(border[1], shape[1])
+        tile, (rows, columns) = self.tiles[index], self._reach(index)
+        # What lies outside the exposure, before its beginning.
+        place = (
+            self._place[0] + self._border[0] + rows.start - tile.rows.start,
+            self._place[1] + self._border[1] + columns.start - tile.columns.start,
+        )
+        if self.card.normalisation.resize == 1.0:
+            return views_of(padded(self.piece(index), self._seen, place), self.views)
+        image = self.normalised.view(padded(self._read(index), self._seen, place))
+        return views_of(-image if self._sign < 0 else image, self.views)
+
+    def _reach(self, index: int) -> tuple[slice, slice]:
+        """Rows and columns of the exposure that the network sees in a tile."""
+        tile, (height, width) = self.tiles[index], self.exposure.shape
+        return (
+            tile.rows.around(self._border[0], height),
+            tile.columns.around(self._border[1], width),
+        )
+
+    def _read(self, index: int) -> Image:
+        """The significance of what the network sees in a tile; the tile waits for its answers."""
+        tile, (rows, columns) = self.tiles[index], self._reach(index)
         significance, mask, saturated = self.normalised.piece(
             rows, columns, self.exposure.saturation
         )
-        # What lies outside the exposure, before its beginning.
-        place = (
-            border[0] + rows.start - tile.rows.start,
-            border[1] + columns.start - tile.columns.start,
-        )
-        image = self.normalised.view(padded(significance, self._seen, place))
-        if self._sign < 0:
-            np.negative(image, out=image)
         answered = np.s_[
             tile.rows.start - rows.start : tile.rows.stop - rows.start,
             tile.columns.start - columns.start : tile.columns.stop - columns.start,
@@ -135,24 +166,19 @@ class TiledInference(Inference):
         with self._lock:
             if index not in self._pending:
                 _, noise = self.normalised.maps(rows, columns)
-                channels = len(self._channels)
-                answers = np.empty((self.views, channels, *self.card.answer_size), np.float32)
                 around = self._surroundings(
                     significance[answered], mask[answered], saturated[answered], noise[answered]
                 )
+                shape = around.mask.shape
+                answers = np.empty((self.views, len(self._channels), *shape), np.float32)
                 self._pending[index] = _Pending(tile, around, answers, self.views)
-        return views_of(image, self.views)
+        return significance
 
     def _harvest(self, pending: _Pending) -> Harvest:
         """Read off a tile what it answers for."""
         around, tile = pending.surroundings, pending.tile
         seen = pending.seen or self._see(pending.tile, pending.surroundings)
-        height, width = around.mask.shape
-        whole = [
-            np.stack([resize(channel, self._answered) for channel in answer])
-            for answer in undo_views(pending.answers)
-        ]
-        answers = np.stack(whole)[..., :height, :width]
+        answers = pending.answers
         mean = answers[0] if self.views == 1 else answers.mean(axis=0)
 
         found = [
@@ -192,3 +218,18 @@ class TiledInference(Inference):
             responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
         )
+
+
+def margin_of(card: UNetModel, shape: tuple[int, int]) -> int:
+    """Empty pixels that lie around an exposure in the network's tile; 0 if it fills the tile.
+
+    Half of the card's overlap is as far as its network sees. So one that is small enough is
+    answered as it would be anywhere in a tile, and beside others (`Mosaic`). A network that resizes
+    its input, or answers for its middle alone, has no margin.
+    """
+    margin = card.overlap // 2
+    small = all(
+        length + 2 * margin <= side for length, side in zip(shape, card.tile_size, strict=True)
+    )
+    whole = card.normalisation.resize == 1.0 and card.answer_size == card.tile_size
+    return margin if small and whole else 0
