@@ -23,7 +23,7 @@ from astrotriton.detection.image.seeing import Seeing, seeing_of_header
 from astrotriton.detection.image.stored import StoredPixels
 from astrotriton.detection.image.wcs import Sky, SkyOfWcs, read_wcs
 from astrotriton.detection.image.weights import weight_type_of
-from astrotriton.wire.exposures import Observation, WeightType
+from astrotriton.wire.exposures import Companion, Observation, WeightType
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
@@ -71,6 +71,8 @@ class Exposure:
         `Normalised`.
     psf
         An image of the PSF, float32, if there is one.
+    companions
+        The science and the template image that it is the difference of, as far as they were sent.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Exposure:
             self.weight_type = weight_type
         self.spread: Callable[[slice, slice], Image] | None = None
         self.psf: Image | None = None
+        self.companions: dict[Companion, Exposure] = {}
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":

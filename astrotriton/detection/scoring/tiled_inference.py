@@ -11,13 +11,15 @@ from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.resize import resize
-from astrotriton.detection.image.tiling import Tile, padded, plan, undo_views, views_of
+from astrotriton.detection.image.tiling import Tile, padded, plan, undo_views
+from astrotriton.detection.scoring.channels import Shown, fill
 from astrotriton.detection.scoring.inference import Harvest, Inference, Seen, answered_by
 from astrotriton.detection.sources.candidates import Unplaced
 from astrotriton.detection.sources.centroids import centroids
 from astrotriton.detection.sources.peaks import find_peaks
 from astrotriton.detection.sources.spots import Surroundings
 from astrotriton.wire.detections import Candidate
+from astrotriton.wire.exposures import Companion
 
 # A peak this close to what a tile answers for is taken too: its centroid may lie on the other side.
 _MARGIN = 2
@@ -83,7 +85,7 @@ class TiledInference(Inference):
         shown = itertools.islice(views, start - first * self.views, stop - first * self.views)
         batch = np.empty((stop - start, *self.card.input.shape[1:]), np.float32)
         for channels, view in zip(batch, shown, strict=True):
-            channels[:] = view
+            fill(channels, view)
         return batch
 
     def look(self, start: int, stop: int) -> None:
@@ -111,8 +113,8 @@ class TiledInference(Inference):
                     self._harvests[index] = harvest
                     del self._pending[index]
 
-    def _show(self, index: int) -> list[Image]:
-        """The views of one tile, each float32 (H, W)."""
+    def _show(self, index: int) -> list[Sequence[Shown]]:
+        """The views of one tile, each with what every channel shows."""
         tile = self.tiles[index]
         border, shape = self._border, self.exposure.shape
         rows = tile.rows.around(border[0], shape[0])
@@ -141,7 +143,13 @@ class TiledInference(Inference):
                     significance[answered], mask[answered], saturated[answered], noise[answered]
                 )
                 self._pending[index] = _Pending(tile, around, answers, self.views)
-        return views_of(image, self.views)
+
+        def read(plane: Companion) -> Image:
+            prepared = self.normalised_images[plane]
+            seen, _, _ = prepared.piece(rows, columns)
+            return prepared.view(padded(seen, self._seen, place))
+
+        return self.channels.views(image, read, self.views)
 
     def _harvest(self, pending: _Pending) -> Harvest:
         """Read off a tile what it answers for."""
