@@ -15,6 +15,7 @@ from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.score import finish, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.sources.matching import nearest
+from astrotriton.export.errors import ExportError
 from astrotriton.wire.detections import Detection
 
 __all__ = [
@@ -34,7 +35,19 @@ _SAME_CONFIDENCE = 1e-3
 
 
 def score(field: LabelledField, card: ModelCard, predict: Predict) -> Scored:
-    """A field as the gateway would answer it; a classifier is sent `judged_candidates`."""
+    """A field as the gateway would answer it; a classifier is sent `judged_candidates`.
+
+    Raises
+    ------
+    ExportError
+        If the network needs images that labelled fields do not hold.
+    """
+    if needed := card.required_planes:
+        raise ExportError(
+            f"{card.name} needs {' and '.join(needed)} beside the difference, and labelled fields"
+            " hold the difference alone: name them in optional_planes, if the network can do"
+            " without them, or export it without a trial"
+        )
     exposure = Exposure.from_array(field.image)
     tiled = prepare_exposure(exposure, card, judged_candidates(exposure, card, field.transients))
     return finish(tiled.answer(predict, _BATCH), threshold=0.5)

@@ -9,8 +9,10 @@ import msgspec
 
 from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
+from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.export import lowering
 from astrotriton.export.errors import ExportError
+from astrotriton.wire.exposures import COMPANIONS
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 _ANSWERS = ("sigmoid", "softmax", "hard_sigmoid")
 # Of the default overlap and the default tile, for tiles of other sizes.
 _OVERLAP, _TILE = 96, 512
+#: How a science or template image is prepared where a card does not say: bright stars and galaxies,
+#: which a difference has not, keep their light (the mesh) and their contrast (the stretch).
+PLANE_NORMALISATION = Normalisation(mesh=128, softening=10.0, clip=10.0)
+#: What to do about channels that a card does not name.
+UNNAMED_CHANNELS = (
+    'let the card say what each shows, as planes = ["difference", "science", "template"], or'
+    ' "has_science" and "has_template", whether an image that may be left out was sent; channels'
+    ' that all show the difference are planes = ["difference", "difference", ...]'
+)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -65,7 +76,7 @@ def completed(
     ----------
     given
         Fields as a person wrote them. ``input`` and ``output`` may say their name alone, or
-        nothing.
+        nothing. Of ``plane_normalisations`` it may say some, or none.
     model
         Takes (N, H, W, C) and answers (N, H, W, channels), or, if it classifies stamps, (N, 1) or
         (N, classes); several inputs are the channels of one.
@@ -78,7 +89,7 @@ def completed(
     ------
     ExportError
         If the card contradicts itself, or does not say what has to be said of such a model: that
-        it classifies stamps, what the channels of a stamp show, what its classes are, or what makes
+        it classifies stamps, what its channels show, what its classes are, or what makes
         probabilities of what may be logits.
     """
     fields: dict[str, Any] = {"name": model.name, "trained_at": trained_at, **given}
@@ -110,6 +121,10 @@ def completed(
         }
         least = min(fields["output"]["shape"][2:])
         fields.setdefault("overlap", min(_OVERLAP, _OVERLAP * least // _TILE))
+    channels = fields.get("input", {}).get("shape", (-1, 1))[1]
+    if seen and channels > 1 and "planes" not in fields:
+        raise ExportError(f"{model.name} takes {channels} channels: {UNNAMED_CHANNELS}")
+    _complete_planes(fields)
     if "activation" not in fields and _may_answer_logits(model):
         raise ExportError(
             f"the last layer of {model.name} has no activation, so it seems to answer logits: let"
@@ -140,18 +155,28 @@ def _complete_stamps(
         "shape": (-1, 1, 1, 1),
         **fields.get("output", {}),
     }
-    channels = fields["input"]["shape"][1]
-    if channels > 1 and "planes" not in fields:
-        raise ExportError(
-            f"{model.name} takes stamps of {channels} channels: let the card say what each shows,"
-            ' as planes = ["science", "template", "difference"]'
-        )
     if len(answered) > 1 and (answered[-1] or 1) > 1 and not fields.get("classes"):
         raise ExportError(
             f"{model.name} answers {answered[-1]} numbers for a stamp: let the card name the"
             ' classes that they stand for, and the one that is served, as classes = ["bogus",'
             ' "real"], positive_class = "real"'
         )
+
+
+def _complete_planes(fields: dict[str, Any]) -> None:
+    """Fill in how science and template are normalised, where the network has them normalised."""
+    shown = [one for one in COMPANIONS if one in fields.get("planes", ())]
+    if not shown or fields.get("scaling", "asinh") != "asinh":
+        return
+    usual = msgspec.to_builtins(PLANE_NORMALISATION)
+    own = fields.get("normalisation", {})
+    if "resize" in own:
+        usual["resize"] = own["resize"]
+    said = fields.get("plane_normalisations", {})
+    fields["plane_normalisations"] = {
+        **said,
+        **{plane: {**usual, **said.get(plane, {})} for plane in shown},
+    }
 
 
 def _may_answer_logits(model: "keras.Model") -> bool:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from astrotriton.detection.card import SENT_PLANES, ModelCard, StampModel
+from astrotriton.detection.card import ModelCard
 from astrotriton.export import exporters
+from astrotriton.export.cards import UNNAMED_CHANNELS
 from astrotriton.export.errors import ConversionError
 from astrotriton.export.exporters import OPSET
 from astrotriton.export.lowering import Servable, servable
@@ -45,8 +46,8 @@ def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
     Raises
     ------
     ConversionError
-        If the model is of another kind or shape, takes planes that no request brings, or the graph
-        comes out other than promised.
+        If the model is of another kind or shape, has channels that the card does not name, or the
+        graph comes out other than promised.
     """
     _check_planes(card)
     source = servable(model, card)
@@ -73,15 +74,12 @@ def convert(model: "keras.Model", card: ModelCard, source_digest: str) -> bytes:
 
 
 def _check_planes(card: ModelCard) -> None:
-    if not isinstance(card, StampModel) or not (unsent := card.unsent_planes):
+    channels = card.input.shape[1]
+    if len(card.planes) == channels:
         return
-    channels = [
-        f"{number} ({plane})" for number, plane in enumerate(card.planes) if plane in unsent
-    ]
     raise ConversionError(
-        f"{card.name}: nobody sends what the channels {', '.join(channels)} of its stamps show: a"
-        f" request brings the {' and the '.join(SENT_PLANES)} image alone; train the network on"
-        ' that, planes = ["difference"]'
+        f"{card.name} takes {channels} channels, and its card says planes = {list(card.planes)}:"
+        f" {UNNAMED_CHANNELS}"
     )
 
 

@@ -24,10 +24,12 @@ FORMATS = {
     "ds9": "application/x-ds9",
 }
 
-_PLANES: tuple[Literal["mask", "weight", "psf", "candidates"], ...] = (
+_PLANES: tuple[Literal["mask", "weight", "psf", "science", "template", "candidates"], ...] = (
     "mask",
     "weight",
     "psf",
+    "science",
+    "template",
     "candidates",
 )
 
@@ -49,6 +51,9 @@ class Options(TypedDict, total=False):
     mask, weight, psf
         Files with a data-quality plane, a weight map or an image of the PSF, if the exposure does
         not hold them.
+    science, template
+        The images that the exposure is the difference of, on its pixels, for versions that use
+        them.
     candidates
         A table of candidates, in place of those in the request: CSV, ECSV, VOTable, FITS or a
         catalogue of SExtractor.
@@ -61,6 +66,8 @@ class Options(TypedDict, total=False):
     weight: File
     candidates: File
     psf: File
+    science: File
+    template: File
     idempotency_key: str
 
 

@@ -22,6 +22,7 @@ import msgspec
 from astrotriton.client.asynchronous import AsyncClient
 from astrotriton.client.calls import Options, is_reference
 from astrotriton.client.errors import ClientError
+from astrotriton.wire.exposures import COMPANIONS
 from astrotriton.wire.runs import InferRequest, InferResponse
 
 LEDGER = "night.jsonl"
@@ -202,8 +203,9 @@ async def score_night(
     jobs
         How many are on their way at once.
     planes
-        Where the ``mask``, ``weight``, ``psf`` or ``candidates`` of an exposure lie: paths, in
-        which ``{folder}``, ``{stem}`` and ``{name}`` stand for those of the exposure.
+        Where the ``mask``, ``weight``, ``psf``, ``science``, ``template`` or ``candidates`` of an
+        exposure lie: paths, in which ``{folder}``, ``{stem}`` and ``{name}`` stand for those of the
+        exposure.
     on_end
         Is told of each exposure that has ended.
     night
@@ -307,7 +309,9 @@ def _options(exposure: str, planes: dict[str, str]) -> Options:
 def _digest(exposure: str, options: Options, request: InferRequest | None) -> str:
     """SHA-256 of the content of all files, of a URI its name, and of the request."""
     whole = hashlib.sha256(msgspec.json.encode(request))
-    for file in (exposure, *map(str, options.values())):
+    for name, file in [("exposure", exposure), *((one, str(at)) for one, at in options.items())]:
+        if name in COMPANIONS:  # The others are told apart by their order.
+            whole.update(name.encode())
         if is_reference(file):
             part = file.encode()
         else:

@@ -51,6 +51,14 @@ _PLANE = click.Path(dir_okay=False)
 @click.option("--psf", type=_PLANE, help="Image of the PSF on the exposure's pixels, FITS or .npy.")
 @click.option("--psf-hdu", help="Its HDU, in --psf or, without that, in the exposure.")
 @click.option(
+    "--science",
+    type=_PLANE,
+    help="Science image on the exposure's pixels, FITS or .npy, for versions that use it.",
+)
+@click.option("--science-hdu", help="Its HDU, in --science or, without that, in the exposure.")
+@click.option("--template", type=_PLANE, help="Template image on the same pixels, FITS or .npy.")
+@click.option("--template-hdu", help="Its HDU, in --template or, without that, in the exposure.")
+@click.option(
     "--seeing-fwhm",
     type=click.FloatRange(0, min_open=True),
     help="Full width at half maximum of point sources; without it, that of the PSF's image or of "
@@ -132,6 +140,10 @@ def score(
     weight_type: WeightType | None,
     psf: str | None,
     psf_hdu: str | None,
+    science: str | None,
+    science_hdu: str | None,
+    template: str | None,
+    template_hdu: str | None,
     seeing_fwhm: float | None,
     seeing_unit: SeeingUnit | None,
     threshold: float | None,
@@ -160,8 +172,8 @@ def score(
     A PATH is a FITS or .npy file, a folder, a pattern, @LIST (a text file with a PATH a line), or
     s3://bucket/key, which the gateway reads itself. Several exposures need --out.
 
-    With several exposures, --mask, --weight, --psf and --candidates are patterns: {folder}, {stem}
-    and {name} in them stand for the exposure's own.
+    With several exposures, --mask, --weight, --psf, --science, --template and --candidates are
+    patterns: {folder}, {stem} and {name} in them stand for the exposure's own.
     """
     if threshold is not None and max_false_discovery_rate is not None:
         fail("score", "leave out --threshold or --max-false-discovery-rate, which chooses it")
@@ -175,6 +187,8 @@ def score(
             weight_hdu=_number_or_name(weight_hdu),
             weight_type=weight_type,
             psf_hdu=_number_or_name(psf_hdu),
+            science_hdu=_number_or_name(science_hdu),
+            template_hdu=_number_or_name(template_hdu),
             seeing_fwhm=seeing_fwhm,
             seeing_unit=seeing_unit,
             confidence_threshold=threshold,
@@ -192,7 +206,14 @@ def score(
         )
     except FieldError as error:
         fail("score", error)
-    planes = {"mask": mask, "weight": weight, "psf": psf, "candidates": candidates}
+    planes = {
+        "mask": mask,
+        "weight": weight,
+        "psf": psf,
+        "science": science,
+        "template": template,
+        "candidates": candidates,
+    }
     given = {name: path for name, path in planes.items() if path is not None}
     gateway = gateway_at(url, "score")
     if out is not None or watch is not None or len(paths) > 1:

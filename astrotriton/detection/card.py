@@ -12,18 +12,18 @@ import msgspec
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.errors import CardError
 from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.wire.exposures import COMPANIONS, Companion
 
 Check = Callable[[bool, str], None]
 """Takes whether something is as it should be, and the problem in words if it is not."""
 
-Plane = Literal["science", "template", "difference"]
-#: The planes that a request brings: the exposure is the difference image.
-SENT_PLANES: tuple[Plane, ...] = ("difference",)
+#: What a channel may show: an image, or whether one was sent, as a constant 1 or 0.
+Channel = Literal["difference", "science", "template", "has_science", "has_template"]
 
 # Fields that cards did not have at first. They are left out where they say nothing, so that a card
-# keeps the digest that it had. For the same reason a family's own fields come after this one.
-_LATER = ("activation", "classes", "positive_class")
-_BEFORE_OWN = "normalisation"
+# keeps the digest that it had. For the same reason a family's own fields come before this one.
+_LATER = ("activation", "classes", "positive_class", "optional_planes", "plane_normalisations")
+_AFTER_OWN = "nms_radius"
 _UNKNOWN = re.compile(
     r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$(?P<at>[^`]*)`)?"
 )
@@ -91,6 +91,16 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         themselves. Export fills it in.
     normalisation
         How an exposure is prepared for the network.
+    planes
+        What each channel of the input shows: ``difference``, ``science`` or ``template``, an image;
+        ``has_science`` or ``has_template``, 1 everywhere if that image was sent and 0 if not. Of a
+        U-Net's card that does not say it, every channel shows the difference.
+    optional_planes
+        Those of ``science`` and ``template`` that a request may leave out. All pixels of a plane
+        that was left out are 0. The others that ``planes`` has are required.
+    plane_normalisations
+        How the science and the template image are prepared for the network, by plane. Each has a
+        background and a noise of its own.
     nms_radius
         Two sources closer than this are one, pixels of the exposure.
     domain
@@ -121,6 +131,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     positive_class: str | None = None
     further_outputs: dict[str, tuple[int, ...]] = {}
     normalisation: Normalisation = Normalisation()
+    planes: tuple[Channel, ...] = ("difference",)
+    optional_planes: tuple[Companion, ...] = ()
+    plane_normalisations: dict[Companion, Normalisation] = {}
     nms_radius: float = 4.0
     domain: Domain | None = None
     confidence: ConfidenceModel | None = None
@@ -146,6 +159,22 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """What only cards of its family say, by name."""
         common = ModelCard.__struct_fields__
         return {one: getattr(self, one) for one in self.__struct_fields__ if one not in common}
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What each channel of the input shows, as many as there are."""
+        count = self.input.shape[1]
+        return self.planes * count if len(self.planes) == 1 else self.planes
+
+    @property
+    def companions(self) -> tuple[Companion, ...]:
+        """The images beside the difference that it uses."""
+        return tuple(one for one in COMPANIONS if {one, f"has_{one}"}.intersection(self.planes))
+
+    @property
+    def required_planes(self) -> tuple[Companion, ...]:
+        """The images beside the difference that it needs."""
+        return tuple(one for one in self.companions if one not in self.optional_planes)
 
     def confidence_for(self, views: int) -> ConfidenceModel | None:
         """The confidence model for so many views of each image."""
@@ -186,6 +215,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.activation != "softmax" or bool(self.classes),
             "activation is softmax, which needs classes: name them, and the positive_class",
         )
+        self._check_planes(check)
         self.check_family(check)
         for name in ("seeing_fwhm", "snr"):
             low, high = (0.0, 1.0) if self.domain is None else getattr(self.domain, name)
@@ -199,6 +229,55 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         check(self.normalisation.clip > 0.0, "normalisation clip is not above 0")
         return found
 
+    def _check_planes(self, check: Check) -> None:
+        channels, shown = self.input.shape[1], set(self.planes)
+        unnamed = self.planes == ("difference",) and isinstance(self, UNetModel)
+        check(
+            len(self.planes) == channels or unnamed,
+            f"planes are {list(self.planes)}, the input has {channels} channels: name what each of"
+            " them shows, as science, template, difference",
+        )
+        check(
+            "difference" in shown,
+            f"planes are {list(self.planes)}: one of them has to be the difference, which is the"
+            " exposure",
+        )
+        for one in COMPANIONS:
+            optional = one in self.optional_planes
+            check(
+                one in shown or (f"has_{one}" not in shown and not optional),
+                f"has_{one} or optional_planes speaks of the {one} image, which is none of the"
+                " planes: add it to them, or leave this out",
+            )
+            check(
+                optional or f"has_{one}" not in shown,
+                f"planes have has_{one}, and {one} is required, so that it would always be 1: add"
+                f" {one} to optional_planes, or leave has_{one} out",
+            )
+            how = self.plane_normalisations.get(one)
+            check(
+                (one in shown) == (how is not None) or not self._normalises,
+                f"plane_normalisations has {sorted(self.plane_normalisations)}, planes are"
+                f" {list(self.planes)}: say how each of science and template that it shows is"
+                " normalised",
+            )
+            if how is not None:
+                check(
+                    how.resize == self.normalisation.resize,
+                    f"plane_normalisations.{one}.resize is {how.resize}, that of the difference"
+                    f" {self.normalisation.resize}: give both the same",
+                )
+                check(
+                    how.mesh >= 8 and how.softening > 0.0 and how.clip > 0.0,
+                    f"plane_normalisations.{one} needs a mesh of at least 8 px, and softening and"
+                    " clip above 0",
+                )
+
+    @property
+    def _normalises(self) -> bool:
+        """Whether its inputs are normalised, and are not pixels as they are."""
+        return True
+
     def check_family(self, check: Check) -> None:
         """Check what is true of cards of its family alone."""
         raise NotImplementedError
@@ -207,16 +286,18 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The card as indented JSON; a U-Net's does not say its kind, as none did at first."""
         said = msgspec.to_builtins(self)
         for field in msgspec.structs.fields(self):
-            if field.name in _LATER and getattr(self, field.name) == field.default:
+            if field.name in _LATER and getattr(self, field.name) in (field.default, {}):
                 del said[field.name]
         own = {name: said.pop(name) for name in self.own_fields}
         ordered: dict[str, Any] = {}
         for name, value in said.items():
-            ordered[name] = value
-            if name == _BEFORE_OWN:
+            if name == _AFTER_OWN:
                 ordered |= own
+            ordered[name] = value
         if isinstance(self, UNetModel):
             del ordered["kind"]
+            if self.planes == ("difference",):
+                del ordered["planes"]
         return msgspec.json.format(msgspec.json.encode(ordered))
 
     @classmethod
@@ -326,36 +407,26 @@ class StampModel(
 
     Attributes
     ----------
-    planes
-        What each channel of a stamp shows. Served are those of `SENT_PLANES` alone.
     scaling
-        How the pixels of a stamp are scaled. ``asinh``: the significance, stretched and clipped by
-        ``normalisation``, as a U-Net sees it. ``l2``: the exposure's own pixels, background and
-        all, divided by their L2 norm over the stamp, each channel by itself (braai, Duev et al.
-        2019, MNRAS 489, 3582). ``none``: those pixels as they are. Masked pixels, and what lies
-        beyond the exposure, are 0 in all of them.
+        How the pixels of a stamp are scaled, in each channel by itself. ``asinh``: the
+        significance, stretched and clipped by the plane's normalisation, as a U-Net sees it.
+        ``l2``: the image's own pixels, background and all, divided by their L2 norm over the stamp
+        (braai, Duev et al. 2019, MNRAS 489, 3582). ``none``: those pixels as they are. Masked
+        pixels, and what lies beyond the exposure, are 0 in all of them.
     """
 
-    planes: tuple[Plane, ...] = ("difference",)
     scaling: Literal["asinh", "l2", "none"] = "asinh"
 
     @property
-    def unsent_planes(self) -> list[Plane]:
-        """Those of its planes that no request brings, each once."""
-        return [one for one in dict.fromkeys(self.planes) if one not in SENT_PLANES]
+    def _normalises(self) -> bool:
+        return self.scaling == "asinh"
 
     def check_family(self, check: Check) -> None:
         """See `ModelCard`."""
-        channels = self.input.shape[1]
         check(
             self.output.shape[1:] == (1, 1, 1),
             f"output is {self.output.shape}: a classifier of stamps gives one probability for each,"
             " (-1, 1, 1, 1)",
-        )
-        check(
-            len(self.planes) == channels,
-            f"planes are {list(self.planes)}, the input has {channels} channels: name what each of"
-            " them shows, as science, template, difference",
         )
         check(
             self.tile_size[0] == self.tile_size[1],

@@ -24,6 +24,7 @@ from astrotriton.simulation.truth import Source
 
 Image = NDArray[np.float32]
 
+_SKY = 100.0  # level of either epoch, in units of the new one's sky noise
 _FWHM = (1.1, 12.0)  # of the old epoch, pixels
 
 
@@ -37,6 +38,10 @@ class Field:
         float32 (H, W), counts; NaN in gaps.
     science
         float32 (H, W), the new epoch, counts.
+    template
+        float32 (H, W), the old epoch, counts of the same scale: on the pixels of the new one but
+        for the misregistration, with a PSF and a noise of its own; NaN in gaps, as science has
+        them.
     truth
         Everything that was put in.
     fwhm
@@ -45,6 +50,7 @@ class Field:
 
     difference: Image
     science: Image
+    template: Image
     fwhm: float
     truth: list[Source] = field(default_factory=list)
 
@@ -102,7 +108,7 @@ def simulate(
     # Another night's sky and exposure time: another level.
     saturated |= artefacts.saturate(old.image, full_well * float(rng.uniform(0.7, 1.5)), truth)
     truth = [_marked(source, saturated) for source in truth]
-    science = new.image.copy()
+    science, template = new.image.copy(), old.image.copy()
 
     difference = new.image - old.image
     if matched:
@@ -121,10 +127,18 @@ def simulate(
     counts = log_uniform(rng, (0.01, 100.0))
     return Field(
         difference=(difference * counts).astype(np.float32),
-        science=((science + 100.0) * counts).astype(np.float32),
+        science=_epoch(science, difference, counts),
+        template=_epoch(template, difference, counts),
         fwhm=wide.fwhm,
         truth=truth,
     )
+
+
+def _epoch(image: FloatArray, difference: FloatArray, counts: float) -> Image:
+    """An epoch with its sky, in counts, without the pixels that the difference lacks."""
+    seen = ((image + _SKY) * counts).astype(np.float32)
+    seen[np.isnan(difference)] = np.nan
+    return seen
 
 
 def _snr_per_flux(new: Psf, old: Psf, noise: Noise, shape: tuple[int, int]) -> float:

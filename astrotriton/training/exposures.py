@@ -1,7 +1,7 @@
 """Exposures for the demo and for golden tiles: simulated FITS files, and a real one."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import numpy as np
@@ -10,6 +10,7 @@ from astropy.wcs import WCS
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import ModelCard
+from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
@@ -18,6 +19,7 @@ from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
 from astrotriton.training.calibrate import transients_of
+from astrotriton.wire.exposures import COMPANIONS, Companion
 
 DEMO_SEED = 20_260_003
 DEMO_RECIPE = Recipe(
@@ -72,23 +74,36 @@ def golden_tiles(card: ModelCard) -> Mapping[str, Image]:
     Returns
     -------
     mapping of str to float32 (N, C, H, W)
-        By kind: ``simulated`` fields, and ``real``: a plate of M13 from the Digitized Sky Survey,
-        which astropy's wheel carries.
+        By kind: ``simulated`` fields, with their science image and template where the card names
+        them; the same ``without_optional_planes`` where it has such; and, unless it needs planes,
+        ``real``: a plate of M13 from the Digitized Sky Survey, which astropy's wheel carries.
     """
-    fields = [
-        simulate(_GOLDEN_SEEDS + i, recipe) for i, recipe in enumerate((ARTEFACTS, NOISE_ONLY))
-    ]
-    simulated = [(to_fits(field), transients_of(field)) for field in fields]
-    m13 = resources.files("astropy.io.fits.hdu.compressed.tests") / "data" / "m13_rice.fits"
-    real = [(m13.read_bytes(), Transients.of(np.empty((0, 2)), np.empty(0)))]
-    return {
-        kind: np.concatenate([_sample(content, card, truth) for content, truth in contents])
-        for kind, contents in (("simulated", simulated), ("real", real))
-    }
+    # Where nothing was subtracted there is no template.
+    recipes = (ARTEFACTS, ARTEFACTS if card.companions else NOISE_ONLY)
+    fields = [simulate(_GOLDEN_SEEDS + i, recipe) for i, recipe in enumerate(recipes)]
+    found = {"simulated": [_sample(to_fits(one), card, one) for one in fields]}
+    if not card.required_planes:
+        m13 = resources.files("astropy.io.fits.hdu.compressed.tests") / "data" / "m13_rice.fits"
+        found["real"] = [_sample(m13.read_bytes(), card, None)]
+    if card.optional_planes:
+        found["without_optional_planes"] = [
+            _sample(to_fits(one), card, one, card.required_planes) for one in fields
+        ]
+    return {kind: np.concatenate(tiles) for kind, tiles in found.items()}
 
 
-def _sample(content: bytes, card: ModelCard, truth: Transients) -> Image:
+def _sample(
+    content: bytes,
+    card: ModelCard,
+    field: Field | None,
+    sent: Sequence[Companion] = COMPANIONS,
+) -> Image:
     exposure, _ = read_image(content)
+    truth = Transients.of(np.empty((0, 2)), np.empty(0))
+    if field is not None:
+        truth = transients_of(field)
+        for plane in sent:
+            exposure.companions[plane] = Exposure.from_array(getattr(field, plane))
     candidates = judged_candidates(exposure, card, truth)
     most = _MOST if candidates is None else _MOST_STAMPS
     return prepare_exposure(exposure, card, candidates or []).sample(most)

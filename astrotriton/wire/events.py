@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from astrotriton.wire.canary import CanaryStep
-from astrotriton.wire.exposures import ExposureInfo
+from astrotriton.wire.exposures import ExposureInfo, Plane
 from astrotriton.wire.models import ModelRef
 
 
@@ -45,12 +45,16 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of ``detection.scored``; ``truncated`` if it does not list every detection."""
+    """The data of ``detection.scored``; ``truncated`` if it does not list every detection.
+
+    ``planes`` are the images that the version was shown.
+    """
 
     run_id: UUID
     model: ModelRef
     exposure: ExposureInfo
     limiting_magnitude: float | None
+    planes: tuple[Plane, ...]
     threshold: float
     extracted: bool
     counts: Counts

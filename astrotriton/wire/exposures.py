@@ -14,6 +14,11 @@ SeeingSource = Literal["request", "psf", "header", "measured", "assumed"]
 SeeingUnit = Literal["px", "arcsec"]
 #: What the values of a weight map are.
 WeightType = Literal["inverse_variance", "variance", "standard_deviation"]
+#: Images that a request may send beside the difference image.
+Companion = Literal["science", "template"]
+COMPANIONS: tuple[Companion, ...] = ("science", "template")
+#: What a network may be shown.
+Plane = Literal["difference", "science", "template"]
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +132,9 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
         Share of pixels from the header's ``SATURATE`` on; None without it.
     limiting_magnitude
         ``depth`` as a magnitude: of a point source of SNR 5. None without a zero point.
+    planes
+        What the version was shown: the ``difference`` image, and those of ``science`` and
+        ``template`` that were sent and that it uses.
     """
 
     background: float
@@ -138,3 +146,4 @@ class ImageQuality(msgspec.Struct, frozen=True, kw_only=True):
     masked_fraction: float
     saturated_fraction: float | None
     limiting_magnitude: float | None = None
+    planes: tuple[Plane, ...] = ("difference",)

@@ -129,6 +129,22 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "exposure. Fluxes are fitted with it."
         ),
     ] = None
+    science_hdu: Annotated[
+        Hdu | None,
+        Meta(
+            description="HDU of the science image, in the part `science` or, without one, in the "
+            "exposure: the new image, before the template was subtracted. Versions whose card "
+            "names it look at it, others leave it alone; the answer's `planes` says which images "
+            "were looked at."
+        ),
+    ] = None
+    template_hdu: Annotated[
+        Hdu | None,
+        Meta(
+            description="HDU of the template (reference) image, in the part `template` or, without "
+            "one, in the exposure, aligned with it."
+        ),
+    ] = None
     exposure_id: Annotated[
         Name | None,
         Meta(
@@ -238,6 +254,14 @@ class InferByReference(InferRequest, frozen=True, kw_only=True, forbid_unknown_f
     psf: Annotated[
         Annotated[str, Meta(max_length=1024)] | None,
         Meta(description="`s3://bucket/key` of an image of the PSF."),
+    ] = None
+    science: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(description="`s3://bucket/key` of the science image."),
+    ] = None
+    template: Annotated[
+        Annotated[str, Meta(max_length=1024)] | None,
+        Meta(description="`s3://bucket/key` of the template image."),
     ] = None
     candidates_table: Annotated[
         Annotated[str, Meta(max_length=1024)] | None,

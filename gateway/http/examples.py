@@ -65,6 +65,7 @@ RESPONSE: dict[str, Any] = {
         "seeing_source": "measured",
         "depth": 190.0,
         "masked_fraction": 0.0,
+        "planes": ["difference"],
         "saturated_fraction": None,
         "limiting_magnitude": 24.503,
     },

@@ -19,6 +19,7 @@ from multipart import (  # type: ignore[import-untyped]
 )
 
 from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.detection.image.planes import PLANE_FIELDS
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.errors import MalformedBodyError, MediaTypeError, UploadTimeoutError
 from astrotriton.gateway.readers.pool import Readers
@@ -75,10 +76,7 @@ async def read_infer_form(
             "send multipart/form-data with the file as the part `exposure`, or JSON that names it"
         )
     bounds = {
-        "exposure": settings.max_bytes,
-        "mask": settings.max_bytes,
-        "weight": settings.max_bytes,
-        "psf": settings.max_bytes,
+        **dict.fromkeys(("exposure", *PLANE_FIELDS), settings.max_bytes),
         "request": settings.max_request_part,
         "candidates": settings.max_request_part,
     }
@@ -94,10 +92,7 @@ async def read_infer_form(
 
     if "exposure" not in parts:
         raise InputError("missing-part", "exposure", "send the file as the part `exposure`")
-    planes = {
-        name: parts[name].body.getvalue() if name in parts else None
-        for name in ("mask", "weight", "psf")
-    }
+    planes = {name: parts[name].body.getvalue() if name in parts else None for name in PLANE_FIELDS}
     how = InferRequest()
     if "request" in parts:
         how = decode_request(parts["request"].body.getvalue())
@@ -107,9 +102,7 @@ async def read_infer_form(
     return Submission(
         content=parts["exposure"].body.getvalue(),
         filename=printable(parts["exposure"].filename),
-        mask=planes["mask"],
-        weight=planes["weight"],
-        psf=planes["psf"],
+        **planes,
         request=how,
     )
 
@@ -222,9 +215,11 @@ async def _fetch(
     return Submission(
         content=await read("exposure", given.exposure),
         filename=printable(given.exposure.rpartition("/")[2]),
-        mask=None if given.mask is None else await read("mask", given.mask),
-        weight=None if given.weight is None else await read("weight", given.weight),
-        psf=None if given.psf is None else await read("psf", given.psf),
+        **{
+            field: await read(field, url)
+            for field in PLANE_FIELDS
+            if (url := getattr(given, field)) is not None
+        },
         request=how,
     )
 

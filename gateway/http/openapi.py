@@ -135,6 +135,14 @@ class InferOperation(Operation):
                                 "The PSF on the exposure's pixels, FITS or `.npy`, in "
                                 "the middle of an image of odd sides; its sum is the whole flux.",
                             ),
+                            "science": _file(
+                                "The science image on the exposure's pixels, FITS or `.npy`: the "
+                                "new image, before the template was subtracted.",
+                            ),
+                            "template": _file(
+                                "The template (reference) image on the exposure's pixels, FITS or "
+                                "`.npy`.",
+                            ),
                             "candidates": _file(
                                 "A table of candidates, in place of those in the "
                                 "request: CSV, ECSV, VOTable, FITS or a catalogue of SExtractor. "

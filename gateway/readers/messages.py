@@ -45,6 +45,8 @@ class ReadImage(_Request, frozen=True, kw_only=True, tag=True):
     mask_hdu: int | str | None = None
     weight_hdu: int | str | None = None
     psf_hdu: int | str | None = None
+    science_hdu: int | str | None = None
+    template_hdu: int | str | None = None
     observation: Observation | None = None
     limits: Limits
     cube: bool = False

@@ -17,7 +17,7 @@ import numpy as np
 from astrotriton.detection.arrays import Buffer, Values
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image.exposure import Exposure, Limits
-from astrotriton.detection.image.planes import OpenPlanes, Planes
+from astrotriton.detection.image.planes import PLANE_FIELDS, OpenPlanes, Planes
 from astrotriton.detection.image.reading import rebuilt
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.quality.transients import Transients
@@ -303,7 +303,7 @@ class ReaderSession:
             If the exposure or a plane cannot be read, or reading it ends the reader.
         """
         files: dict[str, Buffer] = {"exposure": content}
-        for name in ("mask", "weight", "psf"):
+        for name in PLANE_FIELDS:
             if (plane := getattr(planes, name)) is not None:
                 files[name] = plane
 
@@ -313,9 +313,7 @@ class ReaderSession:
                 seconds=self._allowed(sum(map(len, files.values()))),
                 files={},
                 hdu=hdu,
-                mask_hdu=planes.mask_hdu,
-                weight_hdu=planes.weight_hdu,
-                psf_hdu=planes.psf_hdu,
+                **{f"{field}_hdu": getattr(planes, f"{field}_hdu") for field in PLANE_FIELDS},
                 observation=observation,
                 limits=limits,
                 cube=cube,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from astrotriton.detection.arrays import Buffer
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image.exposure import Exposure, read_exposure
-from astrotriton.detection.image.planes import Planes
+from astrotriton.detection.image.planes import PLANE_FIELDS, Planes
 from astrotriton.detection.image.reading import Place, described, read_image
 from astrotriton.detection.quality.labelled import ValidationSet
 from astrotriton.detection.sources.candidate_tables import read_candidates
@@ -126,9 +126,13 @@ class Reader:
                 mask=files.get("mask"),
                 weight=files.get("weight"),
                 psf=files.get("psf"),
+                science=files.get("science"),
+                template=files.get("template"),
                 mask_hdu=request.mask_hdu,
                 weight_hdu=request.weight_hdu,
                 psf_hdu=request.psf_hdu,
+                science_hdu=request.science_hdu,
+                template_hdu=request.template_hdu,
             ),
             observation=request.observation,
             limits=request.limits,
@@ -137,7 +141,7 @@ class Reader:
             begin=self._begin if len(files) > 1 else lambda field: None,
         )
         images = {"exposure": self._exposure}
-        for name in ("mask", "weight", "psf"):
+        for name in PLANE_FIELDS:
             if (plane := getattr(opened, name)) is not None:
                 images[name] = plane
         found = {name: described(image, files, kept.put) for name, image in images.items()}

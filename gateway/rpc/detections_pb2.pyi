@@ -46,7 +46,7 @@ class Model(_message.Message):
     def __init__(self, version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "polarity", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter")
+    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "polarity", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter", "science", "science_hdu", "template", "template_hdu")
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,10 @@ class InferRequest(_message.Message):
     TIME_SCALE_FIELD_NUMBER: _ClassVar[int]
     EXPOSURE_TIME_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    SCIENCE_FIELD_NUMBER: _ClassVar[int]
+    SCIENCE_HDU_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_HDU_FIELD_NUMBER: _ClassVar[int]
     exposure: bytes
     filename: str
     mask: bytes
@@ -101,7 +105,11 @@ class InferRequest(_message.Message):
     time_scale: str
     exposure_time: float
     filter: str
-    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., polarity: _Optional[int] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ...) -> None: ...
+    science: bytes
+    science_hdu: Hdu
+    template: bytes
+    template_hdu: Hdu
+    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., polarity: _Optional[int] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ..., science: _Optional[bytes] = ..., science_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., template: _Optional[bytes] = ..., template_hdu: _Optional[_Union[Hdu, _Mapping]] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -146,7 +154,7 @@ class ExposureInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., hdu: _Optional[str] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., digest: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., time_source: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ..., flux_unit: _Optional[str] = ..., zero_point: _Optional[float] = ..., zero_point_source: _Optional[str] = ...) -> None: ...
 
 class ImageQuality(_message.Message):
-    __slots__ = ("background", "background_gradient", "noise", "depth", "seeing_fwhm", "masked_fraction", "saturated_fraction", "seeing_source", "limiting_magnitude")
+    __slots__ = ("background", "background_gradient", "noise", "depth", "seeing_fwhm", "masked_fraction", "saturated_fraction", "seeing_source", "limiting_magnitude", "planes")
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     NOISE_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +164,7 @@ class ImageQuality(_message.Message):
     SATURATED_FRACTION_FIELD_NUMBER: _ClassVar[int]
     SEEING_SOURCE_FIELD_NUMBER: _ClassVar[int]
     LIMITING_MAGNITUDE_FIELD_NUMBER: _ClassVar[int]
+    PLANES_FIELD_NUMBER: _ClassVar[int]
     background: float
     background_gradient: float
     noise: float
@@ -165,7 +174,8 @@ class ImageQuality(_message.Message):
     saturated_fraction: float
     seeing_source: str
     limiting_magnitude: float
-    def __init__(self, background: _Optional[float] = ..., background_gradient: _Optional[float] = ..., noise: _Optional[float] = ..., depth: _Optional[float] = ..., seeing_fwhm: _Optional[float] = ..., masked_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., seeing_source: _Optional[str] = ..., limiting_magnitude: _Optional[float] = ...) -> None: ...
+    planes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, background: _Optional[float] = ..., background_gradient: _Optional[float] = ..., noise: _Optional[float] = ..., depth: _Optional[float] = ..., seeing_fwhm: _Optional[float] = ..., masked_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., seeing_source: _Optional[str] = ..., limiting_magnitude: _Optional[float] = ..., planes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Guarantee(_message.Message):
     __slots__ = ("max_false_discovery_rate", "threshold", "confidence_level", "exposures", "assumption")

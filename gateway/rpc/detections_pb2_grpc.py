@@ -81,8 +81,8 @@ class DetectionsServicer:
     def InferUpload(self, request_iterator, context):
         """The same for exposures that are larger than a message may be, 32 MiB unless the gateway's
         settings say otherwise: the first message is a request of which files may end early, and each
-        further one has nothing but what follows of `exposure`, `mask`, `weight`, `psf` or
-        `candidates_table`. Send pieces of 64 KiB to 1 MiB; each must arrive within the gateway's
+        further one has nothing but what follows of `exposure`, `mask`, `weight`, `psf`,
+        `science`, `template` or `candidates_table`. Send pieces of 64 KiB to 1 MiB; each must arrive within the gateway's
         ASTROTRITON_UPLOAD_GRACE, 10 s unless its settings say otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

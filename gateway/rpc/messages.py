@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]
 
 from astrotriton.detection.errors import InputError, TooLargeError
+from astrotriton.detection.image.planes import PLANE_FIELDS
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.http.forms import validated, with_candidates_of
 from astrotriton.gateway.readers.pool import Readers
@@ -22,9 +23,9 @@ from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferRequest as Request
 from astrotriton.wire.runs import InferResponse
 
-_FILES = ("exposure", "mask", "weight", "psf")
+_FILES = ("exposure", *PLANE_FIELDS)
 _TABLE = "candidates_table"
-_CHOICES = ("hdu", "mask_hdu", "weight_hdu", "psf_hdu", "model_version")
+_CHOICES = ("hdu", *(f"{field}_hdu" for field in PLANE_FIELDS), "model_version")
 
 
 async def to_submission(
@@ -85,9 +86,7 @@ def _decoded(pieces: list[bytes], settings: GatewaySettings) -> tuple[Submission
     submission = Submission(
         content=content.get("exposure", b""),
         filename=printable(first.filename),
-        mask=content.get("mask"),
-        weight=content.get("weight"),
-        psf=content.get("psf"),
+        **{field: content.get(field) for field in PLANE_FIELDS},
         request=how,
     )
     return submission, content.get(_TABLE)

@@ -63,6 +63,7 @@ def scored_event(run: InferResponse, event_id: UUID, source: EventSource, most: 
         model=run.model,
         exposure=run.exposure,
         limiting_magnitude=run.image.limiting_magnitude,
+        planes=run.image.planes,
         threshold=run.threshold,
         extracted=run.extracted,
         counts=Counts(

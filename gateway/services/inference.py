@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.cubes import cube_images
 from astrotriton.detection.image.exposure import Exposure, Limits
-from astrotriton.detection.image.planes import Planes
+from astrotriton.detection.image.planes import PLANE_FIELDS, Planes
 from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.scoring.channels import needs_more
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
 from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.mosaic import Inputs, joined
@@ -45,7 +46,7 @@ class Submission:
     ----------
     content, filename
         The file, FITS or ``.npy``, and its name.
-    mask, weight, psf
+    mask, weight, psf, science, template
         Files of its planes and of its PSF.
     request
         How to score it.
@@ -56,12 +57,15 @@ class Submission:
     mask: bytes | None = None
     weight: bytes | None = None
     psf: bytes | None = None
+    science: bytes | None = None
+    template: bytes | None = None
     request: InferRequest
 
     @property
     def size(self) -> int:
         """Bytes of its files."""
-        return sum(len(file or b"") for file in (self.content, self.mask, self.weight, self.psf))
+        planes = (getattr(self, field) for field in PLANE_FIELDS)
+        return sum(len(file or b"") for file in (self.content, *planes))
 
     @property
     def planes(self) -> Planes:
@@ -72,9 +76,13 @@ class Submission:
             weight=self.weight,
             weight_type=self.request.weight_type,
             psf=self.psf,
+            science=self.science,
+            template=self.template,
             mask_hdu=self.request.mask_hdu,
             weight_hdu=self.request.weight_hdu,
             psf_hdu=self.request.psf_hdu,
+            science_hdu=self.request.science_hdu,
+            template_hdu=self.request.template_hdu,
         )
 
     @property
@@ -136,7 +144,8 @@ class InferenceService:
         progress
             Told of every batch answered.
         others
-            Further versions, whose spread about the sources is measured.
+            Further versions, whose spread about the sources is measured; those that need a plane
+            which was not sent are not asked.
         truth
             The exposure's transients, where they are known and the version is judged by them: a
             classifier is then sent `judged_candidates`.
@@ -198,7 +207,11 @@ class InferenceService:
                 guarantee=guarantee,
                 limits=self._limits,
             )
-        opinions = [await self._opinion(tiled, other, scored) for other in others]
+        opinions = [
+            await self._opinion(tiled, other, scored)
+            for other in others
+            if not needs_more(other.card, exposure, None)
+        ]
         return tiled, with_ensemble_std(scored, opinions)
 
     async def _opinion(self, asked: Inference, other: ServedModel, scored: Scored) -> Scored:

@@ -14,6 +14,7 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from astrotriton.detection.image.cutouts import cut_out
+from astrotriton.detection.image.planes import PLANE_FIELDS
 from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
@@ -333,7 +334,8 @@ def sha256_of(content: bytes) -> str:
 def _digest_of(submission: Submission, exposure: str) -> str:
     """SHA-256 of everything, given that of the exposure."""
     whole = hashlib.sha256(exposure.encode())
-    for plane in (submission.mask, submission.weight, submission.psf):
+    for field in PLANE_FIELDS:
+        plane = getattr(submission, field)
         whole.update(b"-" if plane is None else hashlib.sha256(plane).digest())
     whole.update((submission.filename or "").encode() + b"\0")
     whole.update(msgspec.json.encode(submission.request))

@@ -76,7 +76,7 @@ def test_several_inputs_and_outputs_are_exported_and_served(tmp_path):
     quality = layers.Dense(3, name="quality")(layers.GlobalAveragePooling2D()(flux))
     model = keras.Model(two.inputs, [flux, two.output, quality])
     channels = TensorSpec(name="image", shape=(-1, 3, samples.SIZE, samples.SIZE))
-    card = msgspec.structs.replace(samples.card(), input=channels)
+    card = msgspec.structs.replace(samples.card(), input=channels, planes=("difference",) * 3)
     tiles = np.random.default_rng(1).normal(size=(3, *channels.shape[1:])).astype(np.float32)
 
     before = mlflow.get_tracking_uri()

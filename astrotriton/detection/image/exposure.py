@@ -23,7 +23,7 @@ from astrotriton.detection.image.seeing import Seeing, seeing_of_header
 from astrotriton.detection.image.stored import StoredPixels
 from astrotriton.detection.image.wcs import Sky, SkyOfWcs, read_wcs
 from astrotriton.detection.image.weights import weight_type_of
-from astrotriton.wire.exposures import Observation, WeightType
+from astrotriton.wire.exposures import Companion, Observation, WeightType
 from astrotriton.wire.flags import Flag
 
 _FIELD = "exposure"
@@ -73,6 +73,8 @@ class Exposure:
         An image of the PSF, float32, if there is one.
     images
         Of a cube, how many images of the same rows lie one below the other; otherwise 1.
+    companions
+        The science and the template image that it is the difference of, as far as they were sent.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Exposure:
         self.spread: Callable[[slice, slice], Image] | None = None
         self.psf: Image | None = None
         self.images = images
+        self.companions: dict[Companion, Exposure] = {}
 
     @classmethod
     def from_array(cls, values: NDArray[Any]) -> "Exposure":

@@ -1,4 +1,4 @@
-"""Further images of an exposure: which of its pixels are unusable, how noisy each is, its PSF."""
+"""Further images of an exposure: what is unusable, how noisy each pixel is, its PSF, its epochs."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,12 @@ import numpy as np
 
 from astrotriton.detection.arrays import Buffer, Image, Mask
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.alignment import check_aligned, check_shape
 from astrotriton.detection.image.exposure import Exposure, Limits, read_exposure
-from astrotriton.wire.exposures import WeightType
+from astrotriton.wire.exposures import COMPANIONS, WeightType
+
+#: What may come with an exposure, by the field of a request that brings it.
+PLANE_FIELDS = ("mask", "weight", "psf", *COMPANIONS)
 
 _MOST_PSF = 511  # rows or columns
 
@@ -28,7 +32,9 @@ class Planes(msgspec.Struct, frozen=True, kw_only=True):
         What its values are; None: what its HDU's name or header says, or else inverse variances.
     psf
         The PSF on the exposure's pixels, in the middle of an image of odd sides.
-    mask_hdu, weight_hdu, psf_hdu
+    science, template
+        The images that the exposure is the difference of, on its pixels.
+    mask_hdu, weight_hdu, psf_hdu, science_hdu, template_hdu
         Index or EXTNAME, in the plane's file or, without one, in the exposure's.
     """
 
@@ -37,9 +43,13 @@ class Planes(msgspec.Struct, frozen=True, kw_only=True):
     weight: Buffer | None = None
     weight_type: WeightType | None = None
     psf: Buffer | None = None
+    science: Buffer | None = None
+    template: Buffer | None = None
     mask_hdu: int | str | None = None
     weight_hdu: int | str | None = None
     psf_hdu: int | str | None = None
+    science_hdu: int | str | None = None
+    template_hdu: int | str | None = None
 
 
 class OpenPlanes(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +58,14 @@ class OpenPlanes(msgspec.Struct, frozen=True, kw_only=True):
     mask: Exposure | None = None
     weight: Exposure | None = None
     psf: Exposure | None = None
+    science: Exposure | None = None
+    template: Exposure | None = None
 
 
 def open_planes(
     planes: Planes,
     content: Buffer,
+    exposure: Exposure,
     limits: Limits,
     begin: Callable[[str], None] = lambda field: None,
 ) -> OpenPlanes:
@@ -62,16 +75,19 @@ def open_planes(
     ----------
     content
         The exposure's file, for planes that are HDUs of it.
+    exposure
+        Read from it: science and template must lie on its pixels.
     begin
         Told of the field of the plane that is read next.
 
     Raises
     ------
     InputError
-        If one cannot be read; the field is ``mask``, ``weight`` or ``psf``.
+        If one cannot be read, or is not aligned (see `check_aligned`); the field is one of
+        `PLANE_FIELDS`.
     """
     found: dict[str, Exposure] = {}
-    for field in ("mask", "weight", "psf"):
+    for field in PLANE_FIELDS:
         file, hdu = getattr(planes, field), getattr(planes, f"{field}_hdu")
         if file is None and hdu is None:
             continue
@@ -81,11 +97,14 @@ def open_planes(
         except InputError as error:
             error.field = field
             raise
+    for companion in COMPANIONS:
+        if companion in found:
+            check_aligned(companion, found[companion], exposure)
     return OpenPlanes(**found)
 
 
 def apply_planes(exposure: Exposure, opened: OpenPlanes, planes: Planes) -> None:
-    """Give an exposure what its planes say: unusable pixels, the noise of each, and the PSF.
+    """Give an exposure its planes: unusable pixels, the noise of each, PSF, science and template.
 
     Raises
     ------
@@ -93,10 +112,10 @@ def apply_planes(exposure: Exposure, opened: OpenPlanes, planes: Planes) -> None
         ``plane-shape`` if a plane has another shape than the exposure; the field is the plane.
     """
     if opened.mask is not None:
-        _check_shape("mask", opened.mask, exposure)
+        check_shape("mask", opened.mask, exposure)
         exposure.exclude(_nonzero(opened.mask, planes.mask_bits))
     if opened.weight is not None:
-        _check_shape("weight", opened.weight, exposure)
+        check_shape("weight", opened.weight, exposure)
         kind = planes.weight_type or opened.weight.weight_type
         spread = _spread(opened.weight, kind)
         exposure.exclude(lambda rows, columns: ~(spread(rows, columns) > 0.0))
@@ -112,16 +131,11 @@ def apply_planes(exposure: Exposure, opened: OpenPlanes, planes: Planes) -> None
             )
         exposure.psf, missing = opened.psf.image()
         exposure.psf[missing] = 0.0
-
-
-def _check_shape(field: str, plane: Exposure, exposure: Exposure) -> None:
-    if plane.shape != exposure.shape:
-        raise InputError(
-            "plane-shape",
-            field,
-            f"has {plane.shape[0]} rows and {plane.shape[1]} columns, the exposure"
-            f" {exposure.shape[0]} and {exposure.shape[1]}: send one of the same shape",
-        )
+    for field in COMPANIONS:
+        if (plane := getattr(opened, field)) is not None:
+            # What read it may have said anything of it.
+            check_shape(field, plane, exposure)
+            exposure.companions[field] = plane
 
 
 def _nonzero(plane: Exposure, bits: int | None) -> Callable[[slice, slice], Mask]:

@@ -92,19 +92,20 @@ def read_image(
     cube
         Whether the exposure is a cube of images; see `read_exposure`.
     begin
-        Told of what is read next: ``exposure``, ``mask``, ``weight`` or ``psf``.
+        Told of what is read next: ``exposure``, or one of `PLANE_FIELDS`.
 
     Raises
     ------
     InputError
-        If the exposure or a plane cannot be read; the field says which.
+        If the exposure or a plane cannot be read, or science or template is not on the exposure's
+        pixels; the field says which.
     """
     limits = limits or Limits()
     begin("exposure")
     exposure = read_exposure(content, hdu=hdu, limits=limits, cube=cube)
     if observation is not None:
         exposure.observation = observation_of(exposure.headers, observation)
-    return exposure, open_planes(planes or Planes(), content, limits, begin)
+    return exposure, open_planes(planes or Planes(), content, exposure, limits, begin)
 
 
 def described(

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image, Mask, Polarities, Positions, Stamps, Values
 from astrotriton.detection.card import ModelCard
+from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.tiling import Tile
+from astrotriton.detection.scoring.channels import Channels, is_negative
 from astrotriton.detection.sources.candidates import Unplaced, extract
 from astrotriton.detection.sources.centroids import DEFAULT_FWHM, centroids
 from astrotriton.detection.sources.measurements import filter_responses
 from astrotriton.detection.sources.psf import psf_of_image
 from astrotriton.detection.sources.spots import NOISE_RADIUS, Spots, Surroundings
 from astrotriton.wire.detections import Candidate
+from astrotriton.wire.exposures import Companion
 
 Predict = Callable[[Image], Image]
 """What answers images: float32 (N, C, H, W) normalised pixels to (N, P, H, W) probabilities.
@@ -98,6 +101,11 @@ class Inference(ABC):
         What the exposure is read in.
     normalised
         The exposure's significance, and what a U-Net sees of it.
+    channels
+        What the channels of an input show.
+    normalised_images
+        The same of the science and the template image, where the network uses them, by plane; none
+        for one that sees their pixels as they are.
     polarities
         What is looked for: 1, sources that brighten, -1, sources that fade.
     psf
@@ -110,7 +118,8 @@ class Inference(ABC):
     Raises
     ------
     InputError
-        If the exposure has no noise, or the image of the PSF shows none.
+        If the exposure has no noise, the image of the PSF shows none, or the network needs an image
+        that was not sent (see `Channels`).
     """
 
     together: ClassVar[int]
@@ -132,13 +141,19 @@ class Inference(ABC):
         self.candidates = candidates
         self.views = views
         # What fades brightens in the negative.
-        self._sign = -1 if polarity is not None and polarity not in card.polarities else 1
+        self._sign = -1 if is_negative(card, polarity) else 1
+        self.channels = Channels(card, exposure, negative=self._sign < 0)
         looked_for = [self._sign * one for one in card.polarities]
         self.polarities = [one for one in looked_for if polarity in (None, one)]
         self.unplaced = unplaced
         self.normalised = Normalised(
             exposure.pixels, exposure.shape, card.normalisation, exposure.spread
         )
+        self.normalised_images = {
+            plane: _normalised(plane, image, card)
+            for plane, image in self.channels.images.items()
+            if plane in card.plane_normalisations
+        }
         self.psf = None if exposure.psf is None else psf_of_image(exposure.psf)
         self._asked = np.array(
             [(one.x, one.y) for one in candidates or ()], dtype=np.float64
@@ -152,7 +167,7 @@ class Inference(ABC):
 
     @abstractmethod
     def batch(self, start: int, stop: int) -> Image:
-        """Inputs ``start`` to ``stop``, float32 (N, C, H, W); all channels show the same."""
+        """Inputs ``start`` to ``stop``, float32 (N, C, H, W)."""
 
     @abstractmethod
     def look(self, start: int, stop: int) -> None:
@@ -298,6 +313,14 @@ class Inference(ABC):
         x, y = (grid.ravel() for grid in np.meshgrid(columns, rows))
         usable = ~mask[y.astype(int), x.astype(int)]
         return np.stack([x[usable], y[usable]], axis=1)
+
+
+def _normalised(plane: Companion, image: Exposure, card: ModelCard) -> Normalised:
+    try:
+        return Normalised(image.pixels, image.shape, card.plane_normalisations[plane])
+    except InputError as error:
+        error.field = plane
+        raise
 
 
 def answered_by(positions: Positions, tile: Tile, margin: int) -> Mask:

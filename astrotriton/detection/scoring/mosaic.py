@@ -9,9 +9,11 @@ import numpy as np
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import ModelCard, UNetModel
-from astrotriton.detection.image.tiling import undo_view, views_of
+from astrotriton.detection.image.tiling import undo_view
+from astrotriton.detection.scoring.channels import Shown, fill
 from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.tiled_inference import TiledInference
+from astrotriton.wire.exposures import Companion
 
 
 class Inputs(Protocol):
@@ -53,8 +55,8 @@ class Mosaic:
     Parameters
     ----------
     members
-        On their way through the same version, with the same ``views``; each of one tile with a
-        `TiledInference.margin`.
+        On their way through the same version, with the same ``views`` and no image but the
+        difference; each of one tile with a `TiledInference.margin`.
     """
 
     together = TiledInference.together
@@ -62,6 +64,7 @@ class Mosaic:
     def __init__(self, members: Sequence[TiledInference]) -> None:
         self.card: UNetModel = members[0].card
         self.views = members[0].views
+        self._channels = members[0].channels
         self._tiles = list(_packed(members, self.card))
 
     def __len__(self) -> int:
@@ -75,15 +78,15 @@ class Mosaic:
         shown = itertools.islice(views, start - first * self.views, stop - first * self.views)
         batch = np.empty((stop - start, *self.card.input.shape[1:]), np.float32)
         for channels, view in zip(batch, shown, strict=True):
-            channels[:] = view
+            fill(channels, view)
         return batch
 
-    def _show(self, index: int) -> list[Image]:
+    def _show(self, index: int) -> list[Sequence[Shown]]:
         tile = np.zeros(self.card.tile_size, np.float32)
         for member, top, left in self._tiles[index]:
             piece = member.piece(0)
             tile[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
-        return views_of(tile, self.views)
+        return self._channels.views(tile, _no_image, self.views)
 
     def look(self, start: int, stop: int) -> None:
         """See `Inference`."""
@@ -150,7 +153,7 @@ def joined(members: Sequence[Inference]) -> list[Inputs]:
     small: list[TiledInference] = []
     others: list[Inference] = []
     for one in members:
-        if isinstance(one, TiledInference) and one.margin > 0:
+        if isinstance(one, TiledInference) and one.margin > 0 and not one.channels.images:
             small.append(one)
         elif len(one) > 0:
             others.append(one)
@@ -160,6 +163,10 @@ def joined(members: Sequence[Inference]) -> list[Inputs]:
     if others:
         found.append(Sequel(others))
     return found
+
+
+def _no_image(plane: Companion) -> Image:
+    raise ValueError(f"a shared tile shows no {plane} image")
 
 
 def _packed(

@@ -57,7 +57,8 @@ def prepare(
     hdu
         Index or EXTNAME of the image, FITS only.
     planes
-        Further images that say which pixels are unusable, how noisy each is, and what the PSF is.
+        Further images: which pixels are unusable, how noisy each is, what the PSF is, and science
+        and template.
     seeing
         Full width at half maximum of point sources, and its unit; it goes before the header's.
     tta
@@ -73,8 +74,8 @@ def prepare(
     Raises
     ------
     InputError
-        If the exposure or a plane cannot be scored, an id is used twice, or a classifier of stamps
-        is given no candidates; the field says which.
+        If the exposure or a plane cannot be scored, the model needs a plane that was not sent, an
+        id is used twice, or a classifier of stamps is given no candidates; the field says which.
         A candidate that lies nowhere on the exposure is answered as ``unscored``.
     """
     limits = limits or Limits()
@@ -217,6 +218,7 @@ def finish(
             limiting_magnitude=magnitude(
                 measured.depth * image.noise, tiled.exposure.observation.zero_point
             ),
+            planes=tiled.channels.planes,
         ),
         observation=tiled.exposure.observation,
         hdu=tiled.exposure.name,

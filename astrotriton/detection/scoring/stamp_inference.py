@@ -9,8 +9,10 @@ import numpy as np
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import StampModel
 from astrotriton.detection.image.exposure import Exposure
-from astrotriton.detection.image.tiling import padded, plan, views_of
+from astrotriton.detection.image.preprocess import Normalised
+from astrotriton.detection.image.tiling import padded, plan
 from astrotriton.detection.logits import logit
+from astrotriton.detection.scoring.channels import Shown, fill
 from astrotriton.detection.scoring.inference import Harvest, Inference
 from astrotriton.detection.sources.candidates import Unplaced
 from astrotriton.detection.sources.spots import Spots
@@ -56,12 +58,12 @@ class StampInference(Inference):
     def batch(self, start: int, stop: int) -> Image:
         """See `Inference`."""
         batch = np.empty((stop - start, *self.card.input.shape[1:]), np.float32)
-        views: list[Image] = []
+        views: list[Sequence[Shown]] = []
         for channels, number in zip(batch, range(start, stop), strict=True):
             index, view = divmod(number, self.views)
             if view == 0 or not views:
-                views = views_of(self._stamp(index), self.views)
-            channels[:] = views[view]
+                views = self._show(index)
+            fill(channels, views[view])
         return batch
 
     def look(self, start: int, stop: int) -> None:
@@ -101,8 +103,19 @@ class StampInference(Inference):
                 self._keep(index)
         return super()._complete()
 
-    def _stamp(self, index: int) -> Image:
-        """What the network sees around a candidate, float32 (H, W)."""
+    def _show(self, index: int) -> list[Sequence[Shown]]:
+        """The views of the stamp around a candidate, each with what every channel shows."""
+        stamp = self._stamp(index, self.exposure, self.normalised)
+        return self.channels.views(
+            stamp if self._sign > 0 else -stamp,
+            lambda plane: self._stamp(
+                index, self.channels.images[plane], self.normalised_images.get(plane)
+            ),
+            self.views,
+        )
+
+    def _stamp(self, index: int, image: Exposure, normalised: Normalised | None) -> Image:
+        """What the network sees of an image around a candidate, float32 (H, W)."""
         size, shape = self.card.tile_size, self.exposure.shape
         corner = [
             int(np.clip(np.rint(place), 0, length - 1)) - side // 2
@@ -114,17 +127,18 @@ class StampInference(Inference):
         )
         place = (rows.start - corner[0], columns.start - corner[1])
         if self.card.scaling == "asinh":
-            significance, _, _ = self.normalised.piece(rows, columns)
-            stamp = self.normalised.view(padded(significance, size, place))
+            assert normalised is not None
+            significance, _, _ = normalised.piece(rows, columns)
+            stamp = normalised.view(padded(significance, size, place))
         else:
-            pixels, mask = self.exposure.pixels(rows, columns)
+            pixels, mask = image.pixels(rows, columns)
             pixels[mask] = 0.0
             stamp = padded(pixels, size, place)
             # As float64, since the squares of large pixels are beyond a float32.
             norm = np.linalg.norm(stamp.astype(np.float64))
             if self.card.scaling == "l2" and norm > 0.0:
                 stamp = (stamp / norm).astype(np.float32)
-        return stamp if self._sign > 0 else -stamp
+        return stamp
 
     def _keep(self, index: int) -> None:
         """Read off a tile everything but what the network answers."""

@@ -10,14 +10,17 @@ import numpy as np
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.detection.image.preprocess import Normalised
 from astrotriton.detection.image.resize import resize
-from astrotriton.detection.image.tiling import Tile, padded, plan, undo_view, views_of
+from astrotriton.detection.image.tiling import Tile, padded, plan, undo_view
+from astrotriton.detection.scoring.channels import Shown, fill
 from astrotriton.detection.scoring.inference import Harvest, Inference, Seen, answered_by
 from astrotriton.detection.sources.candidates import Unplaced
 from astrotriton.detection.sources.centroids import centroids
 from astrotriton.detection.sources.peaks import find_peaks
 from astrotriton.detection.sources.spots import Surroundings
 from astrotriton.wire.detections import Candidate
+from astrotriton.wire.exposures import Companion
 
 # A peak this close to what a tile answers for is taken too: its centroid may lie on the other side.
 _MARGIN = 2
@@ -86,7 +89,7 @@ class TiledInference(Inference):
         shown = itertools.islice(views, start - first * self.views, stop - first * self.views)
         batch = np.empty((stop - start, *self.card.input.shape[1:]), np.float32)
         for channels, view in zip(batch, shown, strict=True):
-            channels[:] = view
+            fill(channels, view)
         return batch
 
     def look(self, start: int, stop: int) -> None:
@@ -132,18 +135,28 @@ class TiledInference(Inference):
         image = self.normalised.view(self._read(index))
         return np.negative(image, out=image) if self._sign < 0 else image
 
-    def _show(self, index: int) -> list[Image]:
-        """The views of one tile, each float32 (H, W)."""
+    def _show(self, index: int) -> list[Sequence[Shown]]:
+        """The views of one tile, each with what every channel shows."""
         tile, (rows, columns) = self.tiles[index], self._reach(index)
         # What lies outside the exposure, before its beginning.
         place = (
             self._place[0] + self._border[0] + rows.start - tile.rows.start,
             self._place[1] + self._border[1] + columns.start - tile.columns.start,
         )
-        if self.card.normalisation.resize == 1.0:
-            return views_of(padded(self.piece(index), self._seen, place), self.views)
-        image = self.normalised.view(padded(self._read(index), self._seen, place))
-        return views_of(-image if self._sign < 0 else image, self.views)
+
+        def shown(prepared: Normalised, significance: Image) -> Image:
+            if self.card.normalisation.resize == 1.0:
+                return padded(prepared.view(significance), self._seen, place)
+            return prepared.view(padded(significance, self._seen, place))
+
+        def read(plane: Companion) -> Image:
+            prepared = self.normalised_images[plane]
+            return shown(prepared, prepared.piece(rows, columns)[0])
+
+        image = shown(self.normalised, self._read(index))
+        if self._sign < 0:
+            np.negative(image, out=image)
+        return self.channels.views(image, read, self.views)
 
     def _reach(self, index: int) -> tuple[slice, slice]:
         """Rows and columns of the exposure that the network sees in a tile."""

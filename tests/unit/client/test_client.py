@@ -266,9 +266,10 @@ def test_candidates_are_sent(server: Server) -> None:
     server.answers = [OK]
     request = InferRequest(candidates=[CandidateIn(x=1.5, y=2.0, id="a")])
     with Client(server.url) as client:
-        client.score(b"SIMPLE  =", request, mask=b"mask", psf=b"psf")
+        client.score(b"SIMPLE  =", request, mask=b"mask", psf=b"psf", template=b"ref")
     _, body = server.seen[0]
     assert b'name="psf"' in body
+    assert b'name="template"' in body
     assert b'"x":1.5' in body
     assert b'name="mask"' in body
 

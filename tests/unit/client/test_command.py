@@ -56,6 +56,14 @@ def test_seeing_psf_and_weights(sent: list[tuple[Any, dict[str, Any]]], tmp_path
     assert files == {"psf": str(psf), "weight": str(weight)}
 
 
+def test_science_and_template(sent: list[tuple[Any, dict[str, Any]]], tmp_path: Path) -> None:
+    science = tmp_path / "science.fits"
+    science.touch()
+    answer = run(tmp_path, "--science", str(science), "--template-hdu", "REF")
+    assert answer.exit_code == 0, answer.output
+    assert sent == [(InferRequest(template_hdu="REF"), {"science": str(science)})]
+
+
 def test_a_unit_without_a_seeing_is_refused(tmp_path: Path) -> None:
     answer = run(tmp_path, "--seeing-unit", "px")
     assert answer.exit_code != 0

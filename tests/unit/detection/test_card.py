@@ -6,6 +6,7 @@ import pytest
 
 from astrotriton.detection.card import Domain, ModelCard, StampModel, TensorSpec, UNetModel
 from astrotriton.detection.errors import CardError
+from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.settings import ModelConfig, _warn_of_no_gpu
 from astrotriton.training.weights import CARD_FILE, WEIGHTS
 
@@ -178,8 +179,66 @@ def test_a_card_of_another_family_is_not_read_as_this_one() -> None:
         UNetModel.from_json(stamps().to_json())
 
 
-def test_planes_that_no_request_brings_are_known() -> None:
-    assert stamps().unsent_planes == []
-    triplet = TensorSpec(name="triplet", shape=(-1, 3, 63, 63))
-    card = stamps(input=triplet, planes=("science", "template", "difference"))
-    assert card.unsent_planes == ["science", "template"]
+TRIPLET = TensorSpec(name="triplet", shape=(-1, 3, 256, 256))
+WIDE = Normalisation(mesh=128, softening=10.0)
+
+
+def three_planes(card: UNetModel, **changes: object) -> UNetModel:
+    how: dict[str, object] = {
+        "input": TRIPLET,
+        "planes": ("science", "template", "difference"),
+        "plane_normalisations": {"science": WIDE, "template": WIDE},
+    }
+    return msgspec.structs.replace(card, **how | changes)
+
+
+def test_a_card_names_the_planes_that_channels_show(card: UNetModel) -> None:
+    assert (card.channels, card.companions, card.required_planes) == (("difference",), (), ())
+    assert (
+        not {"planes", "optional_planes", "plane_normalisations"}
+        & json.loads(card.to_json()).keys()
+    )
+    three = three_planes(card)
+    assert three.companions == three.required_planes == ("science", "template")
+    assert ModelCard.from_json(three.to_json()) == three
+    told = three_planes(
+        card,
+        input=TensorSpec(name="image", shape=(-1, 5, 256, 256)),
+        planes=("difference", "science", "template", "has_science", "has_template"),
+        optional_planes=("science", "template"),
+    )
+    assert (told.companions, told.required_planes) == (("science", "template"), ())
+    assert ModelCard.from_json(told.to_json()) == told
+
+
+def test_channels_that_a_published_card_does_not_name_show_the_difference(card: UNetModel) -> None:
+    assert msgspec.structs.replace(card, input=TRIPLET).channels == ("difference",) * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"planes": ("science", "difference")}, "the input has 3 channels: name what each of them"),
+        ({"planes": ("science", "template", "template")}, "one of them has to be the difference"),
+        ({"planes": ("science", "has_template", "difference")}, "has_template or optional_planes"),
+        (
+            {"planes": ("science", "has_science", "difference")},
+            "science is required, so that it would always be 1",
+        ),
+        ({"plane_normalisations": {"science": WIDE}}, "say how each of science and template"),
+        (
+            {"plane_normalisations": {"science": WIDE, "template": Normalisation(resize=2.0)}},
+            "plane_normalisations.template.resize is 2.0",
+        ),
+        (
+            {"plane_normalisations": {"science": WIDE, "template": Normalisation(mesh=4)}},
+            "plane_normalisations.template needs a mesh of at least 8 px",
+        ),
+    ],
+)
+def test_planes_that_contradict_each_other(
+    card: UNetModel, change: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(CardError) as caught:
+        three_planes(card, **change)
+    assert problem in str(caught.value)

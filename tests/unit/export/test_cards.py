@@ -23,10 +23,10 @@ def unet():
     return samples.unet()
 
 
-def ending_in(activation, channels=1, size=64):
+def ending_in(activation, channels=1, size=64, planes=1):
     import keras
 
-    image = keras.Input((size, size, 2))
+    image = keras.Input((size, size, planes))
     answer = keras.layers.Conv2D(channels, 3, padding="same", activation=activation)(image)
     return keras.Model(image, answer, name="net")
 
@@ -78,7 +78,7 @@ def test_channels_are_counted_and_a_class_is_one():
     assert completed({}, ending_in("sigmoid", 2)).output.shape[1] == 2
     classes = {"classes": ["bogus", "real"], "positive_class": "real"}
     made = completed(classes, ending_in("softmax", 2))
-    assert made.input.shape[1] == 2
+    assert made.input.shape[1] == 1
     assert made.output.shape[1] == 1
 
 
@@ -111,3 +111,22 @@ def test_what_two_cards_say_differently():
 def test_what_is_shown_of_a_card_is_a_card_again():
     shown = json.loads(samples.card().to_json())
     assert cards.checked(shown) == samples.card()
+
+
+def test_channels_are_named_and_their_normalisation_is_filled_in():
+    model = ending_in("sigmoid", planes=3)
+    with pytest.raises(ExportError, match="net takes 3 channels: let the card say what each"):
+        completed({}, model)
+    three = {"planes": ["difference", "science", "template"]}
+    usual = cards.PLANE_NORMALISATION
+    made = completed({**three, "plane_normalisations": {"template": {"mesh": 32}}}, model)
+    assert made.plane_normalisations == {
+        "science": usual,
+        "template": msgspec.structs.replace(usual, mesh=32),
+    }
+    fine = completed({**three, "normalisation": {"resize": 2.0}}, model)
+    assert fine.plane_normalisations["science"].resize == 2.0
+    same = completed({"planes": ["difference"] * 3}, model)
+    assert (same.companions, same.plane_normalisations) == ((), {})
+    with pytest.raises(ExportError, match="plane_normalisations has \\['science'\\]"):
+        completed({"planes": ["difference"] * 3, "plane_normalisations": {"science": {}}}, model)

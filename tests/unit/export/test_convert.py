@@ -188,7 +188,8 @@ def test_importing_export_does_not_import_tensorflow():
 
 def with_card(**shapes):
     specs = {role: TensorSpec(name=name, shape=shape) for role, (name, shape) in shapes.items()}
-    return msgspec.structs.replace(samples.card(), overlap=8, **specs)
+    card = msgspec.structs.replace(samples.card(), overlap=8, **specs)
+    return msgspec.structs.replace(card, planes=card.channels)
 
 
 def assert_same(model, content, card, channels=1, size=samples.SIZE):
@@ -281,6 +282,14 @@ def test_other_output_than_the_cards():
     other = with_card(output=("mask", (-1, 1, 64, 64)))
     with pytest.raises(ConversionError, match=r"'probability', 'quality'\] is the card's"):
         convert.convert(model, other, "")
+
+
+def test_channels_that_nobody_names_are_refused():
+    unnamed = msgspec.structs.replace(
+        with_card(input=("image", (-1, 3, 64, 64))), planes=("difference",)
+    )
+    with pytest.raises(ConversionError, match="takes 3 channels, and its card says planes"):
+        convert.convert(samples.two_inputs(False), unnamed, "")
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["list", "dict"])
