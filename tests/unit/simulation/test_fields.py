@@ -57,6 +57,26 @@ def test_transients_have_the_snr_that_truth_says(seed: int) -> None:
     assert 0.85 < np.median(measured) / 40.0 < 1.05
 
 
+def test_the_difference_is_science_less_template_where_no_psf_is_matched() -> None:
+    field = simulate(2, LONE)
+    rest = field.difference - (field.science - field.template)
+    # What is left is the sky's offset and slope.
+    y, x = np.mgrid[: rest.shape[0], : rest.shape[1]]
+    plane = np.stack([np.ones(rest.size), x.ravel(), y.ravel()], axis=1)
+    sky = plane @ np.linalg.lstsq(plane, rest.ravel(), rcond=None)[0]
+    noise = np.std(field.difference)
+    assert np.abs(rest.ravel() - sky).max() < 1e-2 * noise
+
+
+def test_all_images_lack_the_same_pixels_and_the_template_has_its_own_noise() -> None:
+    field = simulate(5, replace(SMALL, gaps=(2, 2)))
+    missing = np.isnan(field.difference)
+    assert missing.any()
+    np.testing.assert_array_equal(np.isnan(field.science), missing)
+    np.testing.assert_array_equal(np.isnan(field.template), missing)
+    assert 0.0 < _sigma(field.template) < _sigma(field.science)
+
+
 def test_transients_come_in_every_brightness_of_both_signs_and_on_hosts() -> None:
     truth = [one for seed in range(12) for one in simulate(seed, SMALL).of_kind("transient")]
     snr = np.array([one.snr for one in truth])
@@ -109,3 +129,8 @@ def test_psf_has_unit_flux_and_its_width(psf: Moffat | DoubleGaussian) -> None:
     half = psf(np.array([2.0]), np.array([0.0])) / psf(np.array([0.0]), np.array([0.0]))
     # Of a double Gaussian it is the core's width, which the halo adds a little to.
     assert half[0] == pytest.approx(0.5, abs=0.03)
+
+
+def _sigma(image: np.ndarray) -> float:
+    """Of the noise: from neighbours, which share their sky."""
+    return float(np.nanmedian(np.abs(np.diff(image, axis=1))))
