@@ -29,10 +29,10 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.stamp ## the tests, on the real servers, in about a quarter of an hour; JOBS=3 at once, ARGS= goes to pytest
+test: .venv/.compiled ## the tests, on the real servers, in about a quarter of an hour; JOBS=3 at once, ARGS= goes to pytest
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-system: .venv/.stamp ## the tests that take long: GROUP=faults runs one group (tests/README.md)
+test-system: .venv/.compiled ## the tests that take long: GROUP=faults runs one group (tests/README.md)
 	@$(BIN)/pytest -m "$(or $(GROUP),system and not long and not containers)" $(ARGS)
 
 coverage: .venv/.stamp ## the tests of `make test` with one line of coverage a room; SYSTEM=1 adds the long ones
@@ -44,7 +44,7 @@ images: .venv/.stamp ## build the container images with Podman, as root: TARGET=
 chart-run: .venv/.stamp ## run the chart in pods of Podman, as root: promoted, upgraded, rolled back, hurt, under load
 	@$(BIN)/pytest -m containers tests/integration/test_chart_run.py -s $(ARGS)
 
-chart-test: .venv/.stamp ## the tests of the Helm chart, with Helm's own engine
+chart-test: .venv/.compiled ## the tests of the Helm chart, with Helm's own engine
 	@$(BIN)/pytest -m "chart or not chart" tests/chart tests/integration/test_chart.py $(ARGS)
 
 chart-snapshots: .venv/.stamp ## make the chart's README, schema of settings and snapshots anew
@@ -111,6 +111,11 @@ sbom: .venv/.stamp ## list what is in each image, with licences, into dist/ (Cyc
 audit: .venv/.stamp ## ask PyPI whether a package of the images has a known weakness
 	@$(BIN)/uvx pip-audit@$(PIP_AUDIT) --strict --disable-pip --require-hashes \
 	  -r requirements/gateway.lock -r requirements/export.lock -r requirements/triton-cpu.lock -r requirements/build.lock
+
+# Once for all: what each of several tests would compile beside the others.
+.venv/.compiled: .venv/.stamp $(wildcard astrotriton/detection/*.py astrotriton/detection/*/*.py)
+	@$(BIN)/python -c "from astrotriton.detection.warmup import warm_up; warm_up()"
+	@touch $@
 
 clean: ## remove the environment; the data in var/ stay
 	rm -rf .venv

@@ -112,7 +112,7 @@ class DetectionController(Controller):
     ) -> InferStampsResponse:
         """Scores many stamps at once, as those of alerts: each as if it were sent alone.
 
-        The stamps share tiles of the network, and nothing else: each has its own background, noise
+        Each has its own background, noise
         and normalisation, a run of its own and an event `detection.scored`. All runs of a request
         are stored in one transaction. A stamp that cannot be scored comes back with the problem,
         and does not hold up the others. With an `Idempotency-Key`, the same request sent again gets

@@ -14,7 +14,6 @@ from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.channels import needs_more
 from astrotriton.detection.scoring.ensemble import candidates_of, with_ensemble_std
 from astrotriton.detection.scoring.inference import Inference
-from astrotriton.detection.scoring.mosaic import Inputs, joined
 from astrotriton.detection.scoring.score import (
     finish,
     guarantee_of,
@@ -22,6 +21,7 @@ from astrotriton.detection.scoring.score import (
     prepare_exposure,
 )
 from astrotriton.detection.scoring.scored import Scored
+from astrotriton.detection.scoring.sequel import Inputs, Sequel
 from astrotriton.gateway.backends.triton import Triton
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.observability.metrics import stage
@@ -253,8 +253,8 @@ class InferenceService:
             If the model or Triton does not do its part.
         """
         with stage("infer"):
-            for inputs in joined(prepared):
-                await self._ask(inputs, model, lambda done, of: None)
+            if asked := [one for one in prepared if len(one) > 0]:
+                await self._ask(Sequel(asked), model, lambda done, of: None)
 
     @property
     def threshold(self) -> float:

@@ -48,11 +48,15 @@ ROUTE = "/models/unet_astronomical/route"
 ENDPOINTS = [
     ("POST", "/detections/infer", "infer", 415),
     ("POST", "/detections/infer-by-reference", "infer", 415),
+    ("POST", "/detections/infer-stamps", "infer", 415),
     ("GET", "/detections/", "read", 200),
     ("GET", DETECTION, "read", 404),
     ("GET", f"{DETECTION}/confidence", "read", 404),
     ("GET", f"{DETECTION}/cutout.png", "read", 404),
     ("PATCH", DETECTION, "label", 404),
+    ("GET", "/runs/", "read infer", 200),
+    # Of a run that is not the caller's own, it is not told whether there is one.
+    ("POST", f"/runs/{uuid4()}/cancel", "infer", 403),
     # Who may infer sees its own runs, and this is none.
     ("GET", f"/runs/{uuid4()}", "read", 404),
     ("GET", "/models/", "read", 200),
@@ -141,10 +145,10 @@ async def callers_of(settings: GatewaySettings, issuer: Issuer) -> dict[str, Any
 
 
 def due(scopes: set[str] | None, needed: str, status: Any) -> Any:
-    """The status of an answer to a caller with some scopes."""
+    """The status of an answer to a caller with some scopes, one of which is needed."""
     if scopes is None:
         return 401
-    return status if needed in scopes else 403
+    return status if scopes.intersection(needed.split()) else 403
 
 
 async def test_who_gets_in(client, guarded, issuer, monkeypatch):

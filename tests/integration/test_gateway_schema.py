@@ -30,7 +30,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 
 
 # A caller may also ask for a deadline that nothing can keep.
 [[operations]]
-include-operation-id = ["infer", "infer_by_reference"]
+include-operation-id = ["infer", "infer_by_reference", "infer_stamps"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422, 504]
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 504]
 """

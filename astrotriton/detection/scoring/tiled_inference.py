@@ -68,9 +68,6 @@ class TiledInference(Inference):
         self._channels = [card.polarities.index(self._sign * one) for one in self.polarities]
         self._seen, self._answered, overlap = card.footprint
         self.tiles = plan(exposure.shape, self._answered, overlap)
-        self.margin = margin_of(card, exposure.shape)
-        # Row and column of the network's tile at which a piece of the exposure begins.
-        self._place = (self.margin, self.margin)
         # A network without padding sees this much around what it answers for.
         self._border = tuple(
             (seen - answered) // 2
@@ -104,13 +101,12 @@ class TiledInference(Inference):
 
     def accept(self, start: int, probabilities: Image) -> None:
         """See `Inference`."""
-        top, left = self._place
         for number, answer in enumerate(probabilities, start):
             index, view = divmod(number, self.views)
             upright = undo_view(answer, view)
             if self.card.normalisation.resize != 1.0:
                 upright = np.stack([resize(one, self._answered) for one in upright])
-            self.take(index, view, upright[:, top:, left:])
+            self.take(index, view, upright)
 
     def take(self, index: int, view: int, answer: Image) -> None:
         """Take what the network answers to a view of a tile, turned back, float32 (P, H, W).
@@ -140,8 +136,8 @@ class TiledInference(Inference):
         tile, (rows, columns) = self.tiles[index], self._reach(index)
         # What lies outside the exposure, before its beginning.
         place = (
-            self._place[0] + self._border[0] + rows.start - tile.rows.start,
-            self._place[1] + self._border[1] + columns.start - tile.columns.start,
+            self._border[0] + rows.start - tile.rows.start,
+            self._border[1] + columns.start - tile.columns.start,
         )
 
         def shown(prepared: Normalised, significance: Image) -> Image:
@@ -231,18 +227,3 @@ class TiledInference(Inference):
             responses=seen.responses,
             saturated=int(np.count_nonzero(own)),
         )
-
-
-def margin_of(card: UNetModel, shape: tuple[int, int]) -> int:
-    """Empty pixels that lie around an exposure in the network's tile; 0 if it fills the tile.
-
-    Half of the card's overlap is as far as its network sees. So one that is small enough is
-    answered as it would be anywhere in a tile, and beside others (`Mosaic`). A network that resizes
-    its input, or answers for its middle alone, has no margin.
-    """
-    margin = card.overlap // 2
-    small = all(
-        length + 2 * margin <= side for length, side in zip(shape, card.tile_size, strict=True)
-    )
-    whole = card.normalisation.resize == 1.0 and card.answer_size == card.tile_size
-    return margin if small and whole else 0
