@@ -45,7 +45,7 @@ class Jobs:
         self.progress[job_id] = (0, 0)
         task = asyncio.create_task(self._run(job_id, work), name=f"{self._kind} {job_id}")
         self._tasks[task] = job_id
-        task.add_done_callback(lambda ended: self._tasks.pop(ended, None) and None)
+        task.add_done_callback(self._tasks.pop)
 
     def tell(self, job_id: UUID, done: int, of: int) -> None:
         """Note how far a job is."""

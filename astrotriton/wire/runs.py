@@ -308,8 +308,8 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
 RunState = Literal["queued", "running", "complete", "failed"]
 
 
-class RunListed(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of a list, without its detections."""
+class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """Which run, and how far it is."""
 
     run_id: UUID
     status: RunState
@@ -318,6 +318,11 @@ class RunListed(msgspec.Struct, frozen=True, kw_only=True):
     ]
     created_at: datetime
     finished_at: datetime | None
+
+
+class RunListed(RunProgress, frozen=True, kw_only=True):
+    """A run of a list, without its detections."""
+
     exposure_name: Annotated[str | None, Meta(description="`exposure_id`, or the file's name.")]
     problem: Annotated[Problem | None, Meta(description="Why it failed.")] = None
     model: Annotated[ModelRef | None, Meta(description="Once it is complete.")] = None
@@ -336,15 +341,8 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
     ]
 
 
-class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
+class RunStatus(RunProgress, frozen=True, kw_only=True):
     """A run, and how far it is."""
 
-    run_id: UUID
-    status: RunState
-    progress: Annotated[
-        Annotated[float, Meta(ge=0.0, le=1.0)], Meta(description="Share of the tiles answered.")
-    ]
-    created_at: datetime
-    finished_at: datetime | None
     problem: Annotated[Problem | None, Meta(description="Why it failed.")] = None
     result: Annotated[InferResponse | None, Meta(description="Once it is complete.")] = None

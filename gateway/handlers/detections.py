@@ -112,11 +112,10 @@ class DetectionController(Controller):
     ) -> InferStampsResponse:
         """Scores many stamps at once, as those of alerts: each as if it were sent alone.
 
-        Each has its own background, noise
-        and normalisation, a run of its own and an event `detection.scored`. All runs of a request
-        are stored in one transaction. A stamp that cannot be scored comes back with the problem,
-        and does not hold up the others. With an `Idempotency-Key`, the same request sent again gets
-        the same runs.
+        Each stamp has its own background, noise and normalisation, a run of its own and an event
+        `detection.scored`. All runs of a request are stored in one transaction. A stamp that cannot
+        be scored comes back with the problem, and does not hold up the others. With an
+        `Idempotency-Key`, the same request sent again gets the same runs.
         """
         key, caller = check_key(request.headers.get("idempotency-key")), caller_of(request)
         async with AsyncExitStack() as held:

@@ -245,7 +245,7 @@ class InferenceService:
         return cube_images(cube)
 
     async def infer_together(self, prepared: Sequence[Inference], model: ServedModel) -> None:
-        """Have a version answer several exposures, small ones in tiles that they share.
+        """Have a version answer several exposures, in batches that they share.
 
         Raises
         ------

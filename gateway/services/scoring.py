@@ -19,7 +19,6 @@ from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import (
-    GatewayError,
     KeyReusedError,
     RunGivenUpError,
 )
@@ -30,6 +29,7 @@ from astrotriton.gateway.observability.metrics import (
     measure_parts,
     stage,
 )
+from astrotriton.gateway.services.attempts import ReplacedError, attempt
 from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
@@ -39,7 +39,7 @@ from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService
 from astrotriton.gateway.services.shadow import ShadowService
-from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.database import Connection, Database
 from astrotriton.gateway.storage.detections import insert_cutouts, insert_detections
 from astrotriton.gateway.storage.jobs import complete_job, find_key, take_key
 from astrotriton.gateway.storage.models import insert_model
@@ -94,10 +94,6 @@ class _RunRecord:
     pictures: dict[UUID, bytes]
     event_id: UUID
     event: bytes
-
-
-class _ReplacedError(Exception):
-    """The version may no longer be answered; the run begins again with the one that may."""
 
 
 class ScoringService:
@@ -170,15 +166,7 @@ class ScoringService:
         if pending.key is None:
             return None
         async with self._database.transaction() as connection:
-            found = await find_key(connection, pending.caller, pending.key)
-        if found is None:
-            return None
-        digest, run_id = found
-        if digest != pending.digest:
-            raise KeyReusedError(
-                f"the key {pending.key!r} was used for another request; take a new one for this"
-            )
-        return run_id
+            return await run_of_key(connection, pending.caller, pending.key, pending.digest)
 
     async def score_and_store(
         self,
@@ -210,25 +198,14 @@ class ScoringService:
         """
         wanted = submission.request.model_version
         sticky = submission.request.exposure_id or pending.exposure_digest
-        choice = await self._routing.choose(wanted, sticky)
-        failed: int | None = None
-        while True:
-            try:
-                run = await self._run(submission, pending, choice, progress)
-                break
-            except _ReplacedError:
-                failed, choice = None, await self._routing.choose(wanted, sticky, fresh=True)
-            except GatewayError as error:
-                # The version may have been replaced meanwhile, and even unloaded.
-                previous, choice = choice, await self._routing.choose(wanted, sticky, fresh=True)
-                if choice.version not in (previous.version, failed):
-                    continue
-                seconds = time.perf_counter() - pending.began
-                self._recorder.run_failed(previous.version, error.code, seconds)
-                if choice.fallback is None or failed is not None:
-                    raise
-                # What a canary fails, the champion answers.
-                failed, choice = choice.version, Choice(wanted, choice.fallback)
+        run, choice, failed = await attempt(
+            self._routing,
+            self._recorder,
+            wanted,
+            sticky,
+            pending.began,
+            lambda choice: self._run(submission, pending, choice, progress),
+        )
         if run is not None and failed is not None:
             self._canary.failed(failed)
         elif run is not None and wanted is None:
@@ -305,7 +282,7 @@ class ScoringService:
             ):
                 return False
             if not await self._routing.still_allows(connection, choice):
-                raise _ReplacedError
+                raise ReplacedError
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_run(connection, model.id, run, pending.caller)
             await insert_detections(connection, run.run_id, run.detections, record.features)
@@ -313,6 +290,25 @@ class ScoringService:
             await insert_event(connection, record.event_id, DETECTION_SCORED, record.event)
         self._outbox.wake()
         return True
+
+
+async def run_of_key(connection: Connection, caller: str, key: str, digest: str) -> UUID | None:
+    """The run that a caller's key was used for before; None if it is new.
+
+    Raises
+    ------
+    KeyReusedError
+        If that run was asked for otherwise.
+    """
+    found = await find_key(connection, caller, key)
+    if found is None:
+        return None
+    before, run_id = found
+    if before != digest:
+        raise KeyReusedError(
+            f"the key {key!r} was used for another request; take a new one for this"
+        )
+    return run_id
 
 
 def count_run(run: InferResponse) -> None:

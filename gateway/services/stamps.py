@@ -20,9 +20,10 @@ from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.score import finish, guarantee_of, prepare_exposure
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
-from astrotriton.gateway.errors import GatewayError, KeyReusedError, RunGivenUpError, problem_of
+from astrotriton.gateway.errors import RunGivenUpError, problem_of
 from astrotriton.gateway.observability.metrics import measure_parts, stage
 from astrotriton.gateway.services.admission import Place
+from astrotriton.gateway.services.attempts import ReplacedError, attempt
 from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
@@ -31,10 +32,16 @@ from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService
-from astrotriton.gateway.services.scoring import answer_of, count_run, pictures_of, sha256_of
+from astrotriton.gateway.services.scoring import (
+    answer_of,
+    count_run,
+    pictures_of,
+    run_of_key,
+    sha256_of,
+)
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.detections import insert_cutouts, insert_detections_of
-from astrotriton.gateway.storage.jobs import find_key, find_places, take_key, take_places
+from astrotriton.gateway.storage.jobs import find_places, take_key, take_places
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.outbox import insert_events
 from astrotriton.gateway.storage.runs import find_run, insert_runs
@@ -62,10 +69,6 @@ class _Stored:
     run: InferResponse
     scored: Scored
     pictures: dict[UUID, bytes]
-
-
-class _ReplacedError(Exception):
-    """The version may no longer be answered."""
 
 
 class StampService:
@@ -132,27 +135,16 @@ class StampService:
             if key is not None and (found := await self._earlier(caller, key, digest)) is not None:
                 return await self._answered(submission.request, stamps, found)
             wanted = submission.request.model_version
-            choice, failed = await self._routing.choose(wanted, digest), None
-            while True:
-                try:
-                    answer = await self._score(
-                        submission.request, stamps, choice, caller, key, digest, began, parts
-                    )
-                    break
-                except _ReplacedError:
-                    choice, failed = await self._routing.choose(wanted, digest, fresh=True), None
-                except GatewayError as error:
-                    # As of a single exposure: the version may have been replaced meanwhile, and
-                    # what a canary fails, the champion answers.
-                    before = choice
-                    choice = await self._routing.choose(wanted, digest, fresh=True)
-                    if choice.version not in (before.version, failed):
-                        continue
-                    seconds = time.perf_counter() - began
-                    self._recorder.run_failed(before.version, error.code, seconds)
-                    if choice.fallback is None or failed is not None:
-                        raise
-                    failed, choice = choice.version, Choice(wanted, choice.fallback)
+            answer, choice, failed = await attempt(
+                self._routing,
+                self._recorder,
+                wanted,
+                digest,
+                began,
+                lambda choice: self._score(
+                    submission.request, stamps, choice, caller, key, digest, began, parts
+                ),
+            )
         if answer is None:  # another request with the key was faster
             assert key is not None
             found = await self._earlier(caller, key, digest)
@@ -275,7 +267,7 @@ class StampService:
                 places = {one.place: one.run.run_id for one in stored}
                 await take_places(connection, caller, key, digest, places)
             if not await self._routing.still_allows(connection, choice):
-                raise _ReplacedError
+                raise ReplacedError
             await insert_model(connection, model.id, model.ref, model.card_json, model.card_digest)
             await insert_runs(connection, model.id, runs, caller)
             await insert_detections_of(
@@ -291,13 +283,8 @@ class StampService:
     async def _earlier(self, caller: str, key: str, digest: str) -> dict[int, UUID] | None:
         """The runs that the key was used for before, by their places; None if it is new."""
         async with self._database.transaction() as connection:
-            found = await find_key(connection, caller, key)
-            if found is None:
+            if await run_of_key(connection, caller, key, digest) is None:
                 return None
-            if found[0] != digest:
-                raise KeyReusedError(
-                    f"the key {key!r} was used for another request; take a new one for this"
-                )
             return await find_places(connection, caller, key)
 
     async def _answered(

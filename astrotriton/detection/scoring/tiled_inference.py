@@ -106,30 +106,18 @@ class TiledInference(Inference):
             upright = undo_view(answer, view)
             if self.card.normalisation.resize != 1.0:
                 upright = np.stack([resize(one, self._answered) for one in upright])
-            self.take(index, view, upright)
-
-    def take(self, index: int, view: int, answer: Image) -> None:
-        """Take what the network answers to a view of a tile, turned back, float32 (P, H, W).
-
-        It begins where the exposure does in the tile, and may go on beyond it.
-        """
-        with self._lock:
-            pending = self._pending[index]
-        height, width = pending.surroundings.mask.shape
-        pending.answers[view] = answer[self._channels, :height, :width]
-        with self._lock:
-            pending.missing -= 1
-            complete = pending.missing == 0
-        if complete:
-            harvest = self._harvest(pending)
             with self._lock:
-                self._harvests[index] = harvest
-                del self._pending[index]
-
-    def piece(self, index: int) -> Image:
-        """What the network sees of a tile, without what it is filled up with, float32 (h, w)."""
-        image = self.normalised.view(self._read(index))
-        return np.negative(image, out=image) if self._sign < 0 else image
+                pending = self._pending[index]
+            height, width = pending.surroundings.mask.shape
+            pending.answers[view] = upright[self._channels, :height, :width]
+            with self._lock:
+                pending.missing -= 1
+                complete = pending.missing == 0
+            if complete:
+                harvest = self._harvest(pending)
+                with self._lock:
+                    self._harvests[index] = harvest
+                    del self._pending[index]
 
     def _show(self, index: int) -> list[Sequence[Shown]]:
         """The views of one tile, each with what every channel shows."""
