@@ -39,8 +39,11 @@ def place(tmp_path: Path) -> Path:
         if entry.name not in {".git", ".venv", "var", "out", "site"}:
             (tmp_path / entry.name).symlink_to(entry)
     (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    (tmp_path / ".venv" / ".stamp").touch()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (tmp_path / ".venv" / name).symlink_to(Path(sys.executable).parent.parent / name)
+    # In this order, so that `make` takes both for made.
+    for name in (".stamp", ".compiled"):
+        (tmp_path / ".venv" / name).touch()
     for name in ("difference", "exposure", "large", "my_difference"):
         (tmp_path / f"{name}.fits").write_bytes(to_fits(demo_field()))
     (tmp_path / "night").mkdir()

@@ -29,6 +29,7 @@ def test_a_field_of_any_size_has_as_many_sources_an_area() -> None:
     field = Sky(
         difference=np.arange(16, dtype=np.float32).reshape(4, 4),
         science=np.zeros((4, 4), np.float32),
+        template=np.zeros((4, 4), np.float32),
         fwhm=3.0,
         truth=[Source("transient", 1.0, 2.0), Source("dipole", 3.5, -1.0)],
     )

@@ -114,8 +114,12 @@ def test_original_model_is_left_as_it_was(model):
 def test_card_of_another_shape_is_refused(model):
     spec = TensorSpec(name="image", shape=(-1, 3, 64, 64))
     card = msgspec.structs.replace(samples.card(), input=spec)
-    with pytest.raises(ConversionError, match=r"input is \(None, 64, 64, 1\), the card's is"):
+    with pytest.raises(ConversionError, match=r"takes 3 channels, and its card says planes = "):
         convert.convert(model, card, "")
+
+    planes = msgspec.structs.replace(card, planes=("difference",) * 3)
+    with pytest.raises(ConversionError, match=r"input is \(None, 64, 64, 1\), the card's is"):
+        convert.convert(model, planes, "")
 
 
 def test_tiles_that_the_pooling_does_not_divide_are_refused():
