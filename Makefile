@@ -29,7 +29,7 @@ up: .venv/.stamp ## start every server and keep it serving
 down: .venv/.stamp ## stop what `make up` started
 	@$(BIN)/astrotriton down
 
-test: .venv/.compiled ## the tests, on the real servers, in about a quarter of an hour; JOBS=3 at once, ARGS= goes to pytest
+test: .venv/.compiled ## the tests, on the real servers, in ten minutes; JOBS=3 at once, ARGS= goes to pytest
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-system: .venv/.compiled ## the tests that take long: GROUP=faults runs one group (tests/README.md)

@@ -14,7 +14,7 @@ import msgspec
 
 from astrotriton.detection.card import ModelCard
 from astrotriton.export import registry
-from astrotriton.export.champions import champions_of
+from astrotriton.export.champions import champions_of, keep_champions
 from astrotriton.export.errors import RegistryError, RejectedError, UnapprovedError
 from astrotriton.export.gates.version import Progress
 from astrotriton.export.manifest import Approval, Manifest
@@ -83,7 +83,7 @@ def wait(
         while True:
             try:
                 if not asked:
-                    manifest = _ask(registered, manifest)
+                    manifest = _ask(registered, manifest, repository)
                     asked = True
                     if manifest.approval is None:
                         _tell(registered, how, on_progress)
@@ -119,14 +119,24 @@ def close(registered: RegisteredVersion) -> None:
         registry.set_tags(registered, {ASKED_FOR: None})
 
 
-def _ask(registered: RegisteredVersion, manifest: Manifest) -> Manifest:
-    """Ask for an answer to these gates, unless that was done; answers to others are taken away."""
+def _ask(registered: RegisteredVersion, manifest: Manifest, repository: Repository) -> Manifest:
+    """Ask for an answer to these gates, unless that was done.
+
+    Answers to other gates, and those that were acted upon already, are taken away.
+    """
     tags, now = registry.tags(registered), manifest.made_at.isoformat()
-    if tags.get(ASKED_FOR) == now:
+    champions = champions_of(registered.name, repository)
+    acted_upon = registered.version in champions.retired
+    if tags.get(ASKED_FOR) == now and not acted_upon:
         return manifest
     stale = (tag for tag in (APPROVED_BY, REJECTED_BY, APPROVED_AT) if tag in tags)
     registry.set_tags(registered, dict.fromkeys(stale) | {ASKED_FOR: now})
-    return msgspec.structs.replace(manifest, approval=None)
+    if manifest.approval is not None:
+        manifest = msgspec.structs.replace(manifest, approval=None)
+        _attach(registered, manifest, repository)
+    if acted_upon:
+        keep_champions(registered.name, champions.asked_again(registered.version), repository)
+    return manifest
 
 
 def _answer(registered: RegisteredVersion, manifest: Manifest) -> Manifest | None:
@@ -149,6 +159,10 @@ def _keep(registered: RegisteredVersion, manifest: Manifest, repository: Reposit
     """Keep who approved and when, in MLflow and then beside the version."""
     assert manifest.approval is not None
     registry.set_tags(registered, {APPROVED_AT: manifest.approval.at.isoformat()})
+    _attach(registered, manifest, repository)
+
+
+def _attach(registered: RegisteredVersion, manifest: Manifest, repository: Repository) -> None:
     registry.vouch(registered, manifest)
     repository.attach(registered.name, registered.version, MANIFEST_FILE, manifest.to_json())
 

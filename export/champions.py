@@ -16,7 +16,7 @@ from astrotriton.export.repository import Repository
 CHAMPIONS_FILE = "champions.json"
 
 
-class Champions(msgspec.Struct, frozen=True, kw_only=True):
+class Champions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The champions of a model that can be gone back to, and what is tried beside the last.
 
     Attributes
@@ -25,10 +25,14 @@ class Champions(msgspec.Struct, frozen=True, kw_only=True):
         Oldest first; the last is the champion.
     challenger
         The version that is tried; None if none is.
+    retired
+        Those that were live and are live no longer, ascending. What a person said of them was acted
+        upon: to be live again, they need another approval.
     """
 
     versions: list[int] = []
     challenger: int | None = None
+    retired: list[int] = []
 
     @property
     def champion(self) -> int | None:
@@ -46,20 +50,33 @@ class Champions(msgspec.Struct, frozen=True, kw_only=True):
 
     def promoted(self, version: int) -> "Champions":
         """With a version as the champion, and nothing tried."""
-        return Champions(versions=[*(one for one in self.versions if one != version), version])
+        return self._changed([*(one for one in self.versions if one != version), version])
 
     def challenged(self, version: int) -> "Champions":
         """With a version tried beside the champion."""
-        return msgspec.structs.replace(self, challenger=version)
+        return self._changed(self.versions, version)
 
     def back_to(self, version: int) -> "Champions":
         """With a former champion as the champion, and those after it forgotten."""
-        return Champions(versions=self.versions[: self.versions.index(version) + 1])
+        return self._changed(self.versions[: self.versions.index(version) + 1])
+
+    def asked_again(self, version: int) -> "Champions":
+        """With another approval asked for of a version that was live."""
+        return msgspec.structs.replace(
+            self, retired=[one for one in self.retired if one != version]
+        )
+
+    def _changed(self, versions: list[int], challenger: int | None = None) -> "Champions":
+        then = Champions(versions=versions, challenger=challenger)
+        retired = {*self.retired, self.champion, self.challenger} - {then.champion, challenger}
+        return msgspec.structs.replace(then, retired=sorted(one for one in retired if one))
 
     def among(self, published: Collection[int]) -> "Champions":
         """Without those that are no longer published."""
         return msgspec.structs.replace(
-            self, versions=[one for one in self.versions if one in published]
+            self,
+            versions=[one for one in self.versions if one in published],
+            retired=[one for one in self.retired if one in published],
         )
 
     def aliases(self) -> dict[str, int]:

@@ -7,24 +7,21 @@ MLflow's own settings say where the registry is (``MLFLOW_TRACKING_URI``, or
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import msgspec
-import numpy as np
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature, get_model_info
+from mlflow.models import get_model_info
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
 
 from astrotriton.detection.card import ModelCard
-from astrotriton.detection.card import TensorSpec as CardTensor
 from astrotriton.detection.errors import CardError
-from astrotriton.export import digests, keras_files, lowering
+from astrotriton.export import digests, keras_files, logged_models, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.mlflow_client import mlflow_client as _mlflow
@@ -121,12 +118,6 @@ def register(model: "keras.Model", card: ModelCard) -> int:
     RegistryError
         If MLflow cannot be reached or refuses.
     """
-    # Imports TensorFlow.
-    import keras
-    import mlflow.keras
-    import mlflow.tensorflow
-    import tensorflow as tf
-
     name = card.name
     card = msgspec.structs.replace(
         card, name=served_name(name), version=None, digests={}, further_outputs={}
@@ -141,23 +132,10 @@ def register(model: "keras.Model", card: ModelCard) -> int:
             mlflow.log_params(_params(card))
             mlflow.log_metrics(card.training_metrics)
             mlflow.log_text(card.to_json().decode(), CARD_FILE)
-            # Left out, MLflow loads the model in another process to find them: 20 s.
-            needs = [f"keras=={keras.__version__}", f"tensorflow=={tf.__version__}"]
             if kept is not None:
-                logged = mlflow.keras.log_model(
-                    model, name="model", signature=_signature(model, card), pip_requirements=needs
-                )
+                logged = logged_models.log_model(model, card)
             else:
-                served = lowering.called(model, card)
-                names = lowering.output_names(served, card)
-                module, serve = keras_files.computation(served, names)
-                logged = mlflow.tensorflow.log_model(
-                    module,
-                    name="model",
-                    signature=_signature(served, card),
-                    pip_requirements=needs,
-                    saved_model_kwargs={"signatures": {keras_files.SIGNATURE: serve}},
-                )
+                logged = logged_models.log_computation(model, card)
                 kept = digests.of_source(load_uri(logged.model_uri), card)
             # The tag comes with the version: no version is ever without it.
             registered = mlflow.register_model(logged.model_uri, name, tags={DIGEST_TAG: kept})
@@ -574,24 +552,3 @@ def _params(card: ModelCard) -> dict[str, object]:
         "nms_radius": card.nms_radius,
         **{f"normalisation.{k}": v for k, v in msgspec.structs.asdict(card.normalisation).items()},
     }
-
-
-def _signature(model: "keras.Model", card: ModelCard) -> ModelSignature:
-    """What the Keras model takes and gives: the card's tensors, channels last, or its own."""
-
-    def schema(tensors: Sequence["keras.KerasTensor"], spec: CardTensor) -> Schema:
-        if len(tensors) > 1:
-            own = {
-                str(one.name): tuple(-1 if size is None else size for size in one.shape)
-                for one in tensors
-            }
-        else:
-            batch, channels, height, width = spec.shape
-            own = {spec.name: (batch, height, width, channels)}
-        kind = np.dtype(np.float32)
-        return Schema([TensorSpec(kind, shape, name) for name, shape in own.items()])
-
-    return ModelSignature(
-        inputs=schema(getattr(model, "inputs", ()), card.input),
-        outputs=schema(getattr(model, "outputs", ()), card.output),
-    )

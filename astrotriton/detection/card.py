@@ -185,7 +185,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         found: list[str] = []
 
         def check(good: bool, problem: str) -> None:
-            if not good:
+            if not good and problem not in found:
                 found.append(problem)
 
         check(bool(self.name), "name is empty")

@@ -138,6 +138,8 @@ def test_signature_and_figures_are_on_the_versions_page(name, model, root):
     run(f"models:/{name}/1", root)
     logged = Model.load(f"models:/{name}/1")
     assert [one.shape for one in logged.signature.inputs.inputs] == [(-1, 64, 64, 1)]
+    [example] = logged.load_input_example(f"models:/{name}/1").values()
+    assert (example.shape, round(float(example.std()), 1)) == ((1, 64, 64, 1), 1.0)
     registered = registry.resolve(f"models:/{name}/1")
     metrics = MlflowClient().get_logged_model(registered.model_id).metrics
     found = {one.key: one.value for one in metrics}

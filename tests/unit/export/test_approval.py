@@ -6,7 +6,7 @@ import pytest
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import approval, digests, registry
 from astrotriton.export.approval import APPROVED_AT, APPROVED_BY, ASKED_FOR, REJECTED_BY, Wait
-from astrotriton.export.champions import Champions, keep_champions
+from astrotriton.export.champions import Champions, champions_of, keep_champions
 from astrotriton.export.errors import (
     RegistryError,
     RejectedError,
@@ -132,6 +132,25 @@ def test_an_answer_that_was_acted_upon_counts_once(world):
     approval.close(VERSION)
     with pytest.raises(UnapprovedError):
         world.wait(approved)
+
+
+def test_what_was_acted_upon_counts_once_though_the_request_was_never_closed(world):
+    """MLflow was away, or the command was killed, once the version was live."""
+    world.looks = [nothing, lambda: world.tags.update({APPROVED_BY: "Ada"})]
+    approved = world.wait()
+    live = champions_of(NAME, world.repository).promoted(2)
+    keep_champions(NAME, live, world.repository)
+    assert world.wait(approved).approval == approved.approval  # Repeated, to finish it.
+    keep_champions(NAME, live.back_to(1), world.repository)
+    with pytest.raises(UnapprovedError):
+        world.wait(approved)
+    assert world.tags == {ASKED_FOR: MANIFEST.made_at.isoformat()}
+    # As the same command finds it when it is given once more.
+    kept = Manifest.from_json(world.repository.file(NAME, 2, MANIFEST_FILE))
+    with pytest.raises(UnapprovedError):
+        world.wait(kept)
+    world.tags[APPROVED_BY] = "Bob"
+    assert world.wait(kept).approval.by == "Bob"
 
 
 def test_an_empty_tag_is_no_answer(world):

@@ -621,7 +621,7 @@ def test_what_a_canary_has_come_to_is_noted_by_its_command(went_through):
 
 def test_what_a_canary_has_come_to_is_noted_with_the_aliases(went_through):
     assert promotion.mend_aliases(NAME, went_through.serving()) == []
-    assert champions_of(NAME, went_through.repository) == Champions(versions=[1, 2])
+    assert champions_of(NAME, went_through.repository) == Champions(versions=[1, 2], retired=[1])
     assert went_through.aliases == {"previous_champion": 1, "champion": 2}
 
 
@@ -633,13 +633,13 @@ def test_a_rollback_or_another_promotion_goes_from_what_a_canary_has_come_to(wen
 def test_a_rollback_goes_back_from_what_a_canary_has_come_to(went_through):
     assert promotion.rollback(NAME, went_through.serving()).champion == 1
     assert went_through.route == FIRST
-    assert champions_of(NAME, went_through.repository) == Champions(versions=[1])
+    assert champions_of(NAME, went_through.repository) == Champions(versions=[1], retired=[2])
 
 
 def test_one_that_was_sent_back_is_forgotten_by_its_command_or_with_the_aliases(on_trial):
     on_trial.route, on_trial.canary = FIRST, tried("sent-back")
     promotion.mend_aliases(NAME, on_trial.serving())
-    assert champions_of(NAME, on_trial.repository) == Champions(versions=[1])
+    assert champions_of(NAME, on_trial.repository) == Champions(versions=[1], retired=[2])
     assert on_trial.aliases == {"champion": 1}
 
 
