@@ -14,6 +14,8 @@ from astrotriton.export.errors import ConversionError
 
 Precision = Literal["fp32", "fp16", "int8"]
 
+_WEIGHTED, _ACTIVATIONS = {"Conv", "Gemm", "MatMul"}, {"Sigmoid", "Softmax"}
+
 
 def reduced(
     content: bytes,
@@ -30,9 +32,9 @@ def reduced(
     card
         Names its input.
     precision
-        ``fp16``: half precision throughout. ``int8``: convolutions in 8 bits (static quantisation,
-        QDQ form), with ranges seen on the tiles; the last one, whose output becomes the
-        probability, stays in fp32.
+        ``fp16``: half precision throughout. ``int8``: convolutions and dense layers in 8 bits
+        (static quantisation, QDQ form), with ranges seen on the tiles; the last one, whose output
+        becomes the probability, stays in fp32.
     tiles
         Makes tiles like those that will be served, by kind.
 
@@ -81,9 +83,9 @@ def _to_int8(content: bytes, card: ModelCard, tiles: Mapping[str, Tiles]) -> onn
             return None if tile is None else {card.input.name: tile}
 
     graph = onnx.load_model_from_string(content)
-    last = [node for node in graph.graph.node if node.op_type == "Conv"][-1].name
+    *_, last = (node.name for node in graph.graph.node if node.op_type in _WEIGHTED)
     # A probability in steps of 1/255 would be useless where it matters, near 0 and near 1.
-    exact = [last, *(node.name for node in graph.graph.node if node.op_type == "Sigmoid")]
+    exact = [last, *(node.name for node in graph.graph.node if node.op_type in _ACTIVATIONS)]
     with TemporaryDirectory(prefix="astrotriton-int8-") as folder:
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         # Nothing is left to optimise, and with folded up-sampling its optimiser loses the weights.

@@ -393,6 +393,9 @@ class UNetModel(
         )
 
 
+Scaling = Literal["asinh", "l2", "none"]
+
+
 class StampModel(
     ModelCard,
     frozen=True,
@@ -415,7 +418,7 @@ class StampModel(
         pixels, and what lies beyond the exposure, are 0 in all of them.
     """
 
-    scaling: Literal["asinh", "l2", "none"] = "asinh"
+    scaling: Scaling = "asinh"
 
     @property
     def _normalises(self) -> bool:

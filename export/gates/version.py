@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from astrotriton.detection.card import ModelCard, UNetModel
-from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.quality import criteria
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.detection.quality.drift import BASELINE_FILE
@@ -20,12 +19,13 @@ from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.export import accuracy, digests, onnx_graph
 from astrotriton.export.engine import KerasEngine, OnnxEngine, Tiles
+from astrotriton.export.gates.suspicion import alternatives
 from astrotriton.export.precision import Precision
 from astrotriton.export.repository import MODEL_FILE
 from astrotriton.export.sandbox import Measured, OpenSandbox, Version, try_out
 from astrotriton.settings import ModelConfig
 
-# Fields that another normalisation is tried on, and the average precision that makes it suspicious.
+# Fields that another card is tried on, and the average precision that makes it suspicious.
 _SUSPECTED_FIELDS = 8
 _SUSPICIOUS = 0.1
 
@@ -202,34 +202,21 @@ class VersionUnderTest:
 
     @cached_property
     def suspicion(self) -> str | None:
-        """Which field of the card's normalisation seems wrong, in words; None if none does.
+        """What the card seems to say wrongly of the pixels, in words; None if nothing.
 
-        The champion's normalisation, and then the default one, is tried in its place.
+        It is what the network finds far more with, if `alternatives` says it otherwise.
         """
-        own = self.card.normalisation
-        champion = self.champion
-        others = {} if champion is None else {"the champion's": champion.card.normalisation}
         fields = self.fields.fields[:_SUSPECTED_FIELDS]
 
-        def precision(normalisation: Normalisation) -> float:
-            card = msgspec.structs.replace(self.card, normalisation=normalisation)
+        def precision(card: ModelCard) -> float:
             return accuracy.evaluate(fields, card, self.engine)["average_precision"]
 
-        found = precision(own)
-        for whose, other in {**others, "the default": Normalisation()}.items():
-            # The size of the tiles follows from this one.
-            other = msgspec.structs.replace(other, resize=own.resize)
-            if other == own:
-                continue
-            if (better := precision(other)) >= found + _SUSPICIOUS:
-                mine, theirs = msgspec.structs.asdict(own), msgspec.structs.asdict(other)
-                said = ", ".join(
-                    f"{name} is {value:g}, {whose} {theirs[name]:g}"
-                    for name, value in mine.items()
-                    if value != theirs[name]
-                )
+        found = precision(self.card)
+        champion = None if self.champion is None else self.champion.card
+        for other in alternatives(self.card, champion):
+            if (better := precision(other.card)) >= found + _SUSPICIOUS:
                 return (
-                    f"a wrong normalisation is suspected: {said}, and with that the average"
+                    f"a wrong {other.of} is suspected: {other.said}, and with that the average"
                     f" precision on {len(fields)} fields is {better:.3f} in place of {found:.3f};"
                     " correct the card and register the model again"
                 )

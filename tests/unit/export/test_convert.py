@@ -22,7 +22,7 @@ from astrotriton.export import (
 from astrotriton.export.engine import KerasEngine, OnnxEngine
 from astrotriton.export.errors import ConversionError, ParityError
 from astrotriton.export.precision import reduced
-from tests.unit.export import samples
+from tests.unit.export import samples, stamp_models
 
 
 def test_graph_is_clean_and_named(converted):
@@ -382,3 +382,17 @@ def test_leaner_arithmetic_stays_close(model, converted, precision, most):
     assert answer.dtype == np.float32
     assert 0.0 < np.abs(answer - expected).max() < most
     assert reduced(converted, samples.card(), "fp32", tiles) is converted
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp16", 5e-3), ("int8", 0.1)])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_leaner_arithmetic_of_a_classifier_stays_close(outputs, precision, most):
+    classes = {"classes": ("bogus", "real"), "positive_class": "real"} if outputs == 2 else {}
+    card = stamp_models.card(**classes)
+    whole = convert.convert(stamp_models.braai_like(outputs), card, "")
+    size = stamp_models.SIZE
+    stamps = np.random.default_rng(3).normal(size=(16, 1, size, size)).astype(np.float32)
+    lean = reduced(whole, card, precision, lambda _: {"sky": stamps})
+    expected, answer = (OnnxEngine(one, card)(stamps) for one in (whole, lean))
+    assert 0.0 < np.abs(answer - expected).max() < most
+    assert np.ptp(answer) > 1e-3

@@ -6,13 +6,18 @@ import msgspec
 import numpy as np
 import pytest
 
+from astrotriton.detection.card import TensorSpec
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
-from astrotriton.detection.quality.labelled import VALIDATION_FILE, ValidationSet
+from astrotriton.detection.quality.labelled import VALIDATION_FILE, LabelledField, ValidationSet
 from astrotriton.export import accuracy
+from astrotriton.export.gates.suspicion import alternatives
 from astrotriton.export.gates.version import Trial, VersionUnderTest
 from astrotriton.export.sandbox import Version
+from astrotriton.simulation.fields import simulate
+from astrotriton.simulation.recipe import mixed_recipe
+from astrotriton.training.calibrate import transients_of
 from tests.unit.export import samples, stamp_models
 
 GOOD = {"average_precision": 0.9, "completeness": 0.9, "purity": 0.9, "ece": 0.01}
@@ -135,3 +140,43 @@ def test_a_classifier_travels_with_its_fields_and_without_a_baseline():
     assert [len(one.detections) >= 5 for one in scored] == [True, True]
     assert figures["validation_transients"] == 10
     assert figures["average_precision"] > 0.8
+
+
+def test_a_wrong_scaling_of_stamps_is_suspected_by_name():
+    field = simulate(77, mixed_recipe(0))
+    found = LabelledField(field.difference, transients_of(field))
+
+    def brightness(stamps):
+        """Knows what `asinh` makes of sources; of what is as faint as no source, nothing."""
+        middle = np.abs(stamps[:, :, 30:33, 30:33].mean(axis=(1, 2, 3), keepdims=True))
+        return np.where(middle < 0.15, 0.9 - middle, np.clip(middle - 0.2, 0.0, 1.0))
+
+    wrong = version_of(stamp_models.card(scaling="l2"))
+    vars(wrong).update(engine=brightness, fields=ValidationSet([found], "a field"))
+    assert wrong.suspicion.startswith(
+        "a wrong scaling is suspected: scaling is l2, another asinh, and with that the average"
+    )
+
+
+def test_what_is_tried_in_the_place_of_a_card():
+    def tried(card, champion=None):
+        return [other.said for other in alternatives(card, champion)]
+
+    smooth = msgspec.structs.replace(samples.card(), normalisation=Normalisation(mesh=32))
+    assert tried(samples.card(), samples.card()) == []
+    assert tried(smooth) == ["mesh is 32, the default 64"]
+    assert tried(samples.card(), smooth) == ["mesh is 64, the champion's 32"]
+    stamps = stamp_models.card(scaling="l2")
+    assert tried(stamps) == ["scaling is l2, another asinh", "scaling is l2, another none"]
+    raw = stamp_models.card(scaling="none")
+    assert tried(stamps, raw) == [
+        "scaling is l2, the champion's none",
+        "scaling is l2, another asinh",
+    ]
+    # The other scaling needs to be told how the template is normalised.
+    pair = msgspec.structs.replace(
+        stamps,
+        planes=("difference", "template"),
+        input=TensorSpec(name="pair", shape=(-1, 2, 63, 63)),
+    )
+    assert tried(pair) == ["scaling is l2, another none"]
