@@ -1,15 +1,16 @@
 """Where a version under test comes from: converted from MLflow, or as it is published."""
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from astrotriton.detection.card import ModelCard, StampModel, UNetModel
+from astrotriton.detection.card import ModelCard, UNetModel
 from astrotriton.detection.quality.golden import GOLDEN_FILE
 from astrotriton.export import digests, onnx_graph, registry
 from astrotriton.export.engine import KerasEngine
-from astrotriton.export.errors import ExportError, RepositoryError
+from astrotriton.export.errors import ConversionError, ExportError, RepositoryError
 from astrotriton.export.gates.version import GoldenTiles, Progress, Trial, VersionUnderTest
 from astrotriton.export.lowering import servable
 from astrotriton.export.precision import Precision, reduced
@@ -59,7 +60,7 @@ def under_test(
     on_progress(f"loading {title(registered)} from MLflow")
     card = published or registry.load_card(registered)
     _check_tile_size(card, settings)
-    _check_family(card, repository)
+    _check_tensors(card, repository)
     model = registry.load_keras(registered)
     if published is None:
         digest = _check_source(registered, model, card)
@@ -120,22 +121,22 @@ def _check_tile_size(card: ModelCard, settings: ModelConfig) -> None:
         )
 
 
-def _check_family(card: ModelCard, repository: Repository) -> None:
-    """Refuse a classifier beside U-Nets, or stamps of another size: Triton has one shape a model.
-
-    Tiles of U-Nets are all of the setting's size.
-    """
+def _check_tensors(card: ModelCard, repository: Repository) -> None:
+    """Refuse what Triton cannot serve beside the other versions: a model has one configuration."""
     others = [one for one in repository.versions(card.name) if one != card.version]
     if not others:
         return
     there = repository.read(card.name, others[-1])
-    stamps = isinstance(card, StampModel) or isinstance(there, StampModel)
-    if stamps and (there.input, there.output) != (card.input, card.output):
-        raise ExportError(
-            f"{card.name} version {card.version} takes {card.input.shape[1:]} and gives"
-            f" {card.output.shape[1:]}, and version {there.version}, which is published, takes"
-            f" {there.input.shape[1:]} and gives {there.output.shape[1:]}: all versions of a model"
-            " have one shape, so register this one under another name"
+
+    def told(one: ModelCard) -> str:
+        given = ((tensor.name, list(tensor.shape[1:])) for tensor in (one.input, one.output))
+        return "takes {} {} and gives {} {}".format(*itertools.chain(*given))
+
+    if (there.input, there.output) != (card.input, card.output):
+        raise ConversionError(
+            f"{card.name} version {card.version} {told(card)}, and version {there.version}, which"
+            f" is published, {told(there)}: all versions of a model take and give the same, so"
+            " register this one under another name"
         )
 
 
