@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import mlflow
@@ -32,6 +33,8 @@ from astrotriton.settings import ModelConfig
 from astrotriton.stack import Addresses, Stack
 from benchmarks.clients import asking_meanwhile
 from tests.unit.export import samples
+
+T = TypeVar("T")
 
 NAME = "unet_small"
 SETTINGS = ModelConfig(model_name=NAME, input_size=(64, 64), batch_size=8, enable_gpu=False)
@@ -218,6 +221,33 @@ class Client:
             assert time.monotonic() < deadline, "the gateway does not answer"
             time.sleep(0.05)
         return self.answers[start:]
+
+
+class Timeline:
+    """Which versions may answer, and from when on."""
+
+    def __init__(self, version: int) -> None:
+        self._since: list[tuple[float, set[int]]] = [(0.0, {version})]
+
+    def change(self, versions: set[int], action: Callable[[], T]) -> T:
+        """While it is going on, what was and what will be routable both are."""
+        self._since.append((time.monotonic(), self._since[-1][1] | versions))
+        done = action()
+        self._since.append((time.monotonic(), versions))
+        return done
+
+    def wrong(self, answers: list[Answer]) -> list[Answer]:
+        """Those by a version that might not answer at any moment of their request."""
+        return [one for one in answers if one.version not in self._routable(one)]
+
+    def _routable(self, answer: Answer) -> set[int]:
+        ends = [*(start for start, _ in self._since[1:]), float("inf")]
+        known = [
+            versions
+            for (start, versions), end in zip(self._since, ends, strict=True)
+            if start <= answer.ended and end >= answer.began
+        ]
+        return set().union(*known)
 
 
 def set_up_registry() -> None:

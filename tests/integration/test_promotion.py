@@ -34,6 +34,7 @@ from tests.integration.promotion_parts import (
     SETTINGS,
     Client,
     Site,
+    Timeline,
     command_line,
     golden_tiles,
     hanging,
@@ -55,26 +56,11 @@ def site(tmp_path_factory):
         yield made
 
 
-def routable(timeline, answer):
-    """The versions that might be answered at some moment while a request was under way."""
-    allowed = set()
-    for (start, versions), (end, _) in zip(timeline, [*timeline[1:], (np.inf, None)], strict=True):
-        if start <= answer.ended and end >= answer.began:
-            allowed |= versions
-    return allowed
-
-
 @pytest.mark.promotion
 def test_whole_life_without_a_gap(site: Site):
     client = Client(site.gateway.url)
-    timeline = [(0.0, {1})]
-
-    def change(versions, action):
-        """While it is going on, what was and what will be routable both are."""
-        timeline.append((time.monotonic(), timeline[-1][1] | versions))
-        done = action()
-        timeline.append((time.monotonic(), versions))
-        return done
+    timeline = Timeline(1)
+    change = timeline.change
 
     with client.asking():
         client.wait_for(4)
@@ -106,8 +92,7 @@ def test_whole_life_without_a_gap(site: Site):
     assert {answer.status for answer in client.answers} == {200}, [
         answer.text for answer in client.answers if answer.status != 200
     ]
-    wrong = [one for one in client.answers if one.version not in routable(timeline, one)]
-    assert not wrong
+    assert not timeline.wrong(client.answers)
     for address in site.replicas:
         with Replica(address) as replica:
             assert replica.ready_versions(NAME) == [1]
