@@ -24,6 +24,10 @@ class InputError(ValueError):
         return f"{self.field}: {self.detail}"
 
 
+class PlaneMissingError(InputError):
+    """An image that a version needs was not sent; another version may do without."""
+
+
 class TooLargeError(InputError):
     """An input that exceeds a bound of the service."""
 

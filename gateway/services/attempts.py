@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from astrotriton.detection.errors import PlaneMissingError
 from astrotriton.gateway.errors import GatewayError
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService, Wanted
@@ -59,6 +60,8 @@ async def attempt(
     ------
     GatewayError
         If a version fails that has not been replaced, and no champion stands in for it.
+    PlaneMissingError
+        If one needs an image that was not sent, likewise.
     """
     choice = await routing.choose(wanted, sticky)
     failed: int | None = None
@@ -67,12 +70,15 @@ async def attempt(
             return Attempted(await run(choice), choice, failed)
         except ReplacedError:
             failed, choice = None, await routing.choose(wanted, sticky, fresh=True)
-        except GatewayError as error:
+        except (GatewayError, PlaneMissingError) as error:
             # The version may have been replaced meanwhile, and even unloaded.
             previous, choice = choice, await routing.choose(wanted, sticky, fresh=True)
             if choice.version not in (previous.version, failed):
                 continue
-            recorder.run_failed(previous.version, error.code, time.perf_counter() - began)
+            alone = choice.fallback is None or failed is not None
+            # What a champion needs, its callers have to send.
+            if not (alone and isinstance(error, PlaneMissingError)):
+                recorder.run_failed(previous.version, error.code, time.perf_counter() - began)
             if choice.fallback is None or failed is not None:
                 raise
             # What a canary fails, the champion answers.

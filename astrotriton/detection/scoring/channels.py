@@ -7,7 +7,7 @@ import numpy as np
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import ModelCard
-from astrotriton.detection.errors import InputError
+from astrotriton.detection.errors import PlaneMissingError
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.tiling import views_of
 from astrotriton.wire.exposures import COMPANIONS, Companion, Plane
@@ -43,7 +43,7 @@ class Channels:
 
     Raises
     ------
-    InputError
+    PlaneMissingError
         ``plane-missing`` if it needs an image that was not sent; the field is the image.
     """
 
@@ -102,7 +102,7 @@ def needs_more(card: ModelCard, exposure: Exposure, polarity: Literal[1, -1] | N
     """Whether a network needs an image that did not come with an exposure."""
     try:
         Channels(card, exposure, negative=is_negative(card, polarity))
-    except InputError:
+    except PlaneMissingError:
         return True
     return False
 
@@ -114,7 +114,7 @@ def is_negative(card: ModelCard, polarity: Literal[1, -1] | None) -> bool:
 
 def _refuse(card: ModelCard, plane: Companion) -> None:
     version = "" if card.version is None else f" version {card.version}"
-    raise InputError(
+    raise PlaneMissingError(
         "plane-missing",
         plane,
         f"{card.name}{version} needs the {plane} image beside the difference: send it as the part"
