@@ -6,7 +6,6 @@ import numpy as np
 
 from astrotriton.detection.arrays import Positions
 from astrotriton.detection.card import ModelCard, UNetModel
-from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.drift import Baseline, describe
 from astrotriton.detection.quality.figures import ScoredField, figures
 from astrotriton.detection.quality.judged_candidates import judged_candidates
@@ -40,15 +39,15 @@ def score(field: LabelledField, card: ModelCard, predict: Predict) -> Scored:
     Raises
     ------
     ExportError
-        If the network needs images that labelled fields do not hold.
+        If the network needs images that the field does not hold.
     """
-    if needed := card.required_planes:
+    if needed := [one for one in card.required_planes if one not in field.companions]:
         raise ExportError(
-            f"{card.name} needs {' and '.join(needed)} beside the difference, and labelled fields"
-            " hold the difference alone: name them in optional_planes, if the network can do"
-            " without them, or export it without a trial"
+            f"{card.name} needs {' and '.join(needed)} beside the difference, which the labelled"
+            " fields do not hold: put them beside the fields, name them in optional_planes if the"
+            " network can do without them, or export it without a trial"
         )
-    exposure = Exposure.from_array(field.image)
+    exposure = field.exposure()
     tiled = prepare_exposure(exposure, card, judged_candidates(exposure, card, field.transients))
     return finish(tiled.answer(predict, _BATCH), threshold=0.5)
 

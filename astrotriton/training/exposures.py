@@ -110,9 +110,13 @@ def _sample(
 
 
 def validation_set(count: int) -> ValidationSet:
-    """Simulated fields that neither training nor calibration has seen."""
+    """Simulated fields that neither training nor calibration has seen, with their companions."""
     fields = []
     for i in range(count):
         field = simulate(_VALIDATION_SEEDS + i, mixed_recipe(i))
-        fields.append(LabelledField(field.difference, transients_of(field)))
+        companions: dict[Companion, Image] = {
+            "science": field.science,
+            "template": field.template,
+        }
+        fields.append(LabelledField(field.difference, transients_of(field), companions))
     return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEEDS}")

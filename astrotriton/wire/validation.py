@@ -32,7 +32,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     name
         ``onnx``, ``parity``, ``batch``, ``answers``, ``detections``, ``accuracy``,
-        ``accuracy_change``, ``calibration``, ``sandbox``, ``latency`` or ``memory``.
+        ``accuracy_change``, ``calibration``, ``optional_planes``, ``sandbox``, ``latency`` or
+        ``memory``.
     passed
         Whether it did.
     detail

@@ -10,7 +10,12 @@ from collections.abc import Callable, Sequence
 from astrotriton.export.gates.conversion import Detections, Graph, Parity
 from astrotriton.export.gates.network import Answers, Batch
 from astrotriton.export.gates.protocol import VersionGate
-from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration
+from astrotriton.export.gates.quality import (
+    Accuracy,
+    AccuracyChange,
+    Calibration,
+    OptionalPlanes,
+)
 from astrotriton.export.gates.serving import Latency, Memory, Sandbox
 from astrotriton.export.gates.version import VersionUnderTest
 from astrotriton.wire.validation import Gate
@@ -25,6 +30,7 @@ GATES: tuple[VersionGate, ...] = (
     Accuracy(),
     AccuracyChange(),
     Calibration(),
+    OptionalPlanes(),
     Sandbox(),
     Latency(),
     Memory(),

@@ -57,6 +57,36 @@ class Calibration:
         )
 
 
+class OptionalPlanes:
+    """Whether the detections are as good for those who leave out the images that they may."""
+
+    name = "optional_planes"
+    needs = ("parity", "batch", "answers")
+
+    def applies(self, version: VersionUnderTest) -> bool:
+        """Of a version that is tried, and may be sent more or less."""
+        return version.trial is not None and bool(version.card.optional_planes)
+
+    def ask(self, version: VersionUnderTest) -> Gate:
+        """See `VersionGate`."""
+        (figures, champion), limits = version.least_planes, version.limits
+        answers = [
+            criteria.accuracy(figures, limits),
+            criteria.calibration(figures, limits, champion=champion),
+        ]
+        if champion is not None:
+            answers.append(criteria.accuracy_change(figures, champion, limits))
+        without = f"without {' and '.join(version.card.optional_planes)}"
+        problems = [f"{without}, {one.detail}" for one in answers if not one.passed]
+        kept = ("average_precision", "completeness", "purity", "ece")
+        return Gate.of(
+            self.name,
+            problems,
+            f"{without}: {answers[0].detail}",
+            **{f"{name}_without_optional_planes": figures[name] for name in kept},
+        )
+
+
 def _suspecting(version: VersionUnderTest, answer: Gate) -> Gate:
     """An answer that refuses, with the card's normalisation named if that seems to be the cause."""
     if answer.passed or version.suspicion is None:

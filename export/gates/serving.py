@@ -20,6 +20,7 @@ class Sandbox:
         "accuracy",
         "accuracy_change",
         "calibration",
+        "optional_planes",
     )
 
     def applies(self, version: VersionUnderTest) -> bool:

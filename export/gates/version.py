@@ -196,6 +196,20 @@ class VersionUnderTest:
         return Quality(kept.figures, theirs, before, refitted)
 
     @cached_property
+    def least_planes(self) -> tuple[dict[str, float], dict[str, float] | None]:
+        """Figures where nothing is sent that may be left out, and the champion's of the same.
+
+        None for no champion, or one that needs more than this version.
+        """
+        card, champion = self.card, self.champion
+        least = self.fields.showing(card.required_planes)
+        _, own = self._score(least, card)
+        if champion is None or set(champion.card.required_planes) - set(card.required_planes):
+            return own, None
+        engine = OnnxEngine(champion.files[MODEL_FILE], champion.card)
+        return own, accuracy.evaluate(least.fields, champion.card, engine)
+
+    @cached_property
     def golden_tiles(self) -> Mapping[str, Tiles]:
         """The golden tiles by kind."""
         return self.tiles(self.card)
@@ -262,7 +276,7 @@ class VersionUnderTest:
 
     def pack(self, fields: ValidationSet) -> None:
         """Add fields that travel with the version, and how it sees them, to its files."""
-        content = fields.to_fits()
+        content = fields.showing(self.card.companions).to_fits()
         fields = ValidationSet.from_fits(content)
         scored, _ = self._score(fields, self.card)
         self._pack(content, scored, fields.description)
@@ -282,7 +296,9 @@ class VersionUnderTest:
 
     @cached_property
     def _fields_file(self) -> bytes:
-        return self._tried.validation().to_fits()
+        cards = [self.card] if self.champion is None else [self.card, self.champion.card]
+        seen = {plane for card in cards for plane in card.companions}
+        return self._tried.validation().showing(seen).to_fits()
 
     def _score(
         self, fields: ValidationSet, card: ModelCard

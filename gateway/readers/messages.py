@@ -9,7 +9,7 @@ import msgspec
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.detection.image.reading import Description, Place
 from astrotriton.wire.detections import CandidateIn
-from astrotriton.wire.exposures import Observation
+from astrotriton.wire.exposures import Companion, Observation
 
 _LENGTH = struct.Struct("<Q")
 #: Bytes of a message, at most: the positions of every candidate, or a table of them.
@@ -110,6 +110,7 @@ class LabelledField(msgspec.Struct, frozen=True, kw_only=True):
     """A field with its transients, whose columns are as `Transients` has them."""
 
     image: Place
+    companions: dict[Companion, Place]
     positions: list[tuple[float, float]]
     snr: list[float]
     polarity: list[int]

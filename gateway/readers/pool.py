@@ -14,11 +14,11 @@ from typing import NoReturn, ParamSpec, TypeVar
 import msgspec
 import numpy as np
 
-from astrotriton.detection.arrays import Buffer, Values
+from astrotriton.detection.arrays import Buffer, Image, Values
 from astrotriton.detection.errors import InputError, TooLargeError
 from astrotriton.detection.image.exposure import Exposure, Limits
 from astrotriton.detection.image.planes import PLANE_FIELDS, OpenPlanes, Planes
-from astrotriton.detection.image.reading import rebuilt
+from astrotriton.detection.image.reading import Place, rebuilt
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.errors import DependencyError
@@ -392,17 +392,15 @@ class ReaderSession:
             answer, kept = self._ask(request)
             if not isinstance(answer, LabelledRead):
                 self._distrust(answer)
+
+            def image(at: Place) -> Image:
+                there = b"" if kept is None else kept
+                return np.array(np.ndarray(at.shape, np.float32, there, at.offset))
+
             try:
                 fields = [
                     LabelledField(
-                        np.array(
-                            np.ndarray(
-                                one.image.shape,
-                                np.float32,
-                                b"" if kept is None else kept,
-                                one.image.offset,
-                            )
-                        ),
+                        image(one.image),
                         Transients(
                             positions=np.array(one.positions, np.float64).reshape(-1, 2),
                             snr=np.array(one.snr, np.float64),
@@ -411,6 +409,7 @@ class ReaderSession:
                             hosted=np.array(one.hosted, bool),
                             saturated=np.array(one.saturated, bool),
                         ),
+                        {name: image(at) for name, at in one.companions.items()},
                     )
                     for one in answer.fields
                 ]

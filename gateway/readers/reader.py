@@ -187,16 +187,19 @@ def _labelled(content: bytes, kept: _Kept) -> LabelledRead:
         found = ValidationSet.from_fits(content)
     except ValueError as error:
         raise InputError("bad-dataset", "dataset", str(error)) from error
+
+    def put(image: NDArray[np.float32]) -> Place:
+        image = np.ascontiguousarray(image)
+        (height, width), (rows, columns) = image.shape, image.strides
+        return Place(None, kept.put(image), image.dtype.str, (height, width), (rows, columns))
+
     fields = []
     for one in found.fields:
-        image, known = np.ascontiguousarray(one.image), one.transients
-        height, width = image.shape
-        rows, columns = image.strides
+        known = one.transients
         fields.append(
             LabelledField(
-                image=Place(
-                    None, kept.put(image), image.dtype.str, (height, width), (rows, columns)
-                ),
+                image=put(one.image),
+                companions={name: put(image) for name, image in one.companions.items()},
                 positions=known.positions.tolist(),
                 snr=known.snr.tolist(),
                 polarity=known.polarity.tolist(),

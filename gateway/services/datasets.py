@@ -4,21 +4,25 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
 
+from astrotriton.detection.arrays import Image
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.quality.labelled import VALIDATION_FILE
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.readers.pool import Readers
+from astrotriton.gateway.services.inference import Submission
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.objects import SCHEMES, is_object_location
+from astrotriton.wire.exposures import COMPANIONS, Companion
+from astrotriton.wire.runs import InferRequest
 
 #: The data set that travels with a version.
 DEFAULT = "default"
@@ -32,6 +36,11 @@ _LARGEST_TRUTH = 64 * 1024 * 1024
 FindInput = Callable[[str, str], Awaitable[str]]
 
 
+_FileName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+_Hdu = Annotated[int, Meta(ge=0)] | str
+_Read = Callable[[], Awaitable[bytes]]
+
+
 class _Transient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     x: float
     y: float
@@ -43,9 +52,13 @@ class _Transient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    file: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+    file: _FileName
     transients: list[_Transient]
-    hdu: Annotated[int, Meta(ge=0)] | str | None = None
+    hdu: _Hdu | None = None
+    science: _FileName | None = None
+    template: _FileName | None = None
+    science_hdu: _Hdu | None = None
+    template_hdu: _Hdu | None = None
 
 
 class Truth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,12 +82,34 @@ class LabelledExposure:
         Its transients.
     read
         Gives the file.
+    companions
+        Give the files of the images that it was made of, as far as they are there.
+    companion_hdus
+        The HDUs of those images, where they are named: of their files, or of the exposure's own.
     """
 
     name: str
     hdu: int | str | None
     truth: Transients
-    read: Callable[[], Awaitable[bytes]]
+    read: _Read
+    companions: Mapping[Companion, _Read] = field(default_factory=dict)
+    companion_hdus: Mapping[Companion, int | str] = field(default_factory=dict)
+
+    async def submission(self, companions: Collection[Companion]) -> Submission:
+        """What the gateway is to score, with these companions, as far as they are there."""
+        wanted = [one for one in COMPANIONS if one in companions]
+        files: dict[str, bytes] = {
+            one: await self.companions[one]() for one in wanted if one in self.companions
+        }
+        hdus: dict[str, Any] = {
+            f"{one}_hdu": self.companion_hdus[one] for one in wanted if one in self.companion_hdus
+        }
+        return Submission(
+            content=await self.read(),
+            filename=self.name,
+            request=InferRequest(hdu=self.hdu, **hdus),
+            **files,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +211,7 @@ class Datasets:
         except InputError as error:
             raise InputError(error.code, VALIDATION_FILE, error.detail) from error
 
-        def reader(image: np.ndarray) -> Callable[[], Awaitable[bytes]]:
+        def reader(image: Image) -> _Read:
             async def read() -> bytes:
                 stream = io.BytesIO()
                 np.save(stream, image)
@@ -189,7 +224,13 @@ class Datasets:
             f"{self._models.name}:{version}/{VALIDATION_FILE}",
             hashlib.sha256(content).hexdigest(),
             [
-                LabelledExposure(f"{VALIDATION_FILE}[{i}]", None, one.transients, reader(one.image))
+                LabelledExposure(
+                    f"{VALIDATION_FILE}[{i}]",
+                    None,
+                    one.transients,
+                    reader(one.image),
+                    {name: reader(image) for name, image in one.companions.items()},
+                )
                 for i, one in enumerate(labelled.fields)
             ],
         )
@@ -202,17 +243,17 @@ class Datasets:
             )
         content = await self._objects.read(f"{prefix}/{TRUTH_FILE}", TRUTH_FILE, _LARGEST_TRUTH)
         truth = _read_truth(content)
-        for field in truth.fields:
-            if field.file not in names:
+        known = [name for one in truth.fields for name in (one.file, one.science, one.template)]
+        for name in filter(None, known):
+            if name not in names:
                 raise InputError(
-                    "no-such-object", field.file, f"{TRUTH_FILE} names it, but {prefix} lacks it"
+                    "no-such-object", name, f"{TRUTH_FILE} names it, but {prefix} lacks it"
                 )
-        known = {field.file for field in truth.fields} | {TRUTH_FILE}
         for name in names:
-            if name not in known:
+            if name not in (*known, TRUTH_FILE):
                 raise InputError("no-truth", name, f"{TRUTH_FILE} says nothing of it")
 
-        def reader(name: str) -> Callable[[], Awaitable[bytes]]:
+        def reader(name: str) -> _Read:
             return lambda: self._objects.read(f"{prefix}/{name}", name, self._largest)
 
         return Dataset(
@@ -221,12 +262,18 @@ class Datasets:
             hashlib.sha256(content).hexdigest(),
             [
                 LabelledExposure(
-                    field.file,
-                    field.hdu,
-                    _transients(field.transients),
-                    reader(field.file),
+                    one.file,
+                    one.hdu,
+                    _transients(one.transients),
+                    reader(one.file),
+                    {name: reader(file) for name in COMPANIONS if (file := getattr(one, name))},
+                    {
+                        name: hdu
+                        for name in COMPANIONS
+                        if (hdu := getattr(one, f"{name}_hdu")) is not None
+                    },
                 )
-                for field in truth.fields
+                for one in truth.fields
             ],
         )
 
@@ -247,7 +294,7 @@ def _read_truth(content: bytes) -> Truth:
         truth = msgspec.json.decode(content, type=Truth)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError("bad-truth", TRUTH_FILE, str(error)) from error
-    if not any(field.transients for field in truth.fields):
+    if not any(one.transients for one in truth.fields):
         raise InputError("no-truth", TRUTH_FILE, "it names no transient at all")
     return truth
 

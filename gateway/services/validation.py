@@ -17,6 +17,7 @@ from astrotriton.detection.quality.criteria import (
     calibration,
 )
 from astrotriton.detection.quality.figures import ScoredField, curves, figures
+from astrotriton.detection.quality.transients import Transients
 from astrotriton.gateway.errors import (
     PROBLEM_PREFIX,
     BusyError,
@@ -30,7 +31,7 @@ from astrotriton.gateway.observability.metrics import VALIDATION_ECE, VALIDATION
 from astrotriton.gateway.periodic import repeat
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.catalogue import CatalogueService
-from astrotriton.gateway.services.datasets import DEFAULT, Dataset, Datasets, LabelledExposure
+from astrotriton.gateway.services.datasets import DEFAULT, Dataset, Datasets
 from astrotriton.gateway.services.events import VALIDATED, EventSource, validated_event
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
@@ -51,7 +52,6 @@ from astrotriton.gateway.storage.validations import (
 from astrotriton.wire.events import ValidatedEvent
 from astrotriton.wire.models import VersionRef
 from astrotriton.wire.problems import Problem
-from astrotriton.wire.runs import InferRequest
 from astrotriton.wire.validation import Gate, ValidateIn, Validation
 
 _MOST = 4
@@ -201,14 +201,16 @@ class ValidationService:
         other = None if other_ref is None else await self._models.get(other_ref.version)
         opened = await self._datasets.open(name, ref.version)
         of = len(opened.exposures)
+        versions = [model] if other is None else [model, other]
+        companions = {one for version in versions for one in version.card.companions}
         scored: list[ScoredField] = []
         compared: list[ScoredField] = []
         for done, exposure in enumerate(opened.exposures):
             self._jobs.tell(validation_id, done, of)
-            content = await exposure.read()
-            scored.append(await self._score(exposure, content, model))
+            submission = await exposure.submission(companions)
+            scored.append(await self._score(submission, exposure.truth, model))
             if other is not None:
-                compared.append(await self._score(exposure, content, other))
+                compared.append(await self._score(submission, exposure.truth, other))
         self._jobs.tell(validation_id, of, of)
         result, passed = await asyncio.to_thread(
             _judge, opened, self._limits, model, scored, other, compared
@@ -216,28 +218,23 @@ class ValidationService:
         await self._store(validation_id, ref, name, result, passed)
 
     async def _score(
-        self, exposure: LabelledExposure, content: bytes, model: ServedModel
+        self, submission: Submission, truth: Transients, model: ServedModel
     ) -> ScoredField:
-        submission = Submission(
-            content=content, filename=exposure.name, request=InferRequest(hdu=exposure.hdu)
-        )
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_FOR_CALLERS):
                 while self._admission.crowded:
                     await asyncio.sleep(0.1)
         for left in reversed(range(_TRIES)):
             try:
-                _, scored = await self._inference.infer(submission, model, truth=exposure.truth)
+                _, scored = await self._inference.infer(submission, model, truth=truth)
             except InputError as error:
-                raise InputError(error.code, exposure.name, error.detail) from error
+                raise InputError(error.code, submission.filename or "?", error.detail) from error
             except RetryLaterError as error:
                 if not left:
                     raise
                 await asyncio.sleep(error.retry_after)
             else:
-                return await asyncio.to_thread(
-                    ScoredField.of, scored.detections, exposure.truth, model.card
-                )
+                return await asyncio.to_thread(ScoredField.of, scored.detections, truth, model.card)
         raise AssertionError("unreachable")
 
     async def _store(

@@ -12,7 +12,7 @@ from astrotriton.export.engine import KerasEngine
 from astrotriton.export.errors import ServingError
 from astrotriton.export.gates import GATES, ask
 from astrotriton.export.gates.network import Answers, Batch
-from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration
+from astrotriton.export.gates.quality import Accuracy, AccuracyChange, Calibration, OptionalPlanes
 from astrotriton.export.gates.serving import Latency, Memory, Sandbox, cost
 from astrotriton.export.gates.version import Quality
 from astrotriton.export.sandbox import Cost, Measured
@@ -24,8 +24,10 @@ TRIED = SimpleNamespace(
     trial=object(),
     champion=object(),
     precision="fp32",
+    card=SimpleNamespace(optional_planes=("science", "template")),
     limits=GateLimits(),
     quality=Quality(GOOD, GOOD, None),
+    least_planes=(GOOD, GOOD),
     suspicion=None,
     tried_out=Measured(1e-6, Cost(10.0, 100.0), Cost(10.0, 100.0)),
 )
@@ -72,6 +74,8 @@ def test_what_does_not_apply_is_not_asked_and_holds_nothing_up():
     assert asked_of(version(trial=None)) == ["onnx", "parity", "batch", "answers"]
     assert asked_of(version(champion=None)) == [n for n in EVERY if n != "accuracy_change"]
     assert asked_of(version(precision="int8")) == [n for n in EVERY if n != "detections"]
+    alone = version(card=SimpleNamespace(optional_planes=()))
+    assert asked_of(alone) == [n for n in EVERY if n != "optional_planes"]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +87,10 @@ def test_what_does_not_apply_is_not_asked_and_holds_nothing_up():
         (("batch",), "answers"),
         (("answers",), "answers"),
         # These speak of the same fields: all of them are asked, and then no server is troubled.
-        (("detections",), "calibration"),
-        (("accuracy",), "calibration"),
-        (("detections", "accuracy_change", "calibration"), "calibration"),
+        (("detections",), "optional_planes"),
+        (("accuracy",), "optional_planes"),
+        (("detections", "accuracy_change", "calibration"), "optional_planes"),
+        (("optional_planes",), "optional_planes"),
         (("sandbox",), "sandbox"),
         (("latency",), "memory"),
     ],
@@ -103,6 +108,20 @@ def test_quality_is_judged_by_the_common_criteria():
     said = "ece is 0.2, at most 0.05 is allowed (0.3000 as it was registered, 0.2000 fitted anew"
     assert answers["calibration"].detail.startswith(said)
     assert all(gate.ask(TRIED).passed for gate in (Accuracy(), AccuracyChange(), Calibration()))
+
+
+def test_who_sends_the_difference_alone_is_served_as_well():
+    said = OptionalPlanes().ask(TRIED)
+    assert said.passed
+    assert said.detail.startswith("without science and template: average precision 0.900")
+    assert said.figures["average_precision_without_optional_planes"] == 0.9
+    worse = {**GOOD, "average_precision": 0.87}
+    answer = OptionalPlanes().ask(version(least_planes=(worse, GOOD)))
+    assert not answer.passed
+    told = "without science and template, average_precision is 0.870, the champion's is 0.900"
+    assert answer.detail.startswith(told)
+    # Where the champion needs them, it cannot be compared with.
+    assert OptionalPlanes().ask(version(least_planes=(worse, None))).passed
 
 
 def test_a_suspected_normalisation_is_told_with_what_it_spoils():

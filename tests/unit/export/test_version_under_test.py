@@ -1,5 +1,6 @@
 """What the gates share: which confidence is kept, and which normalisation is suspected."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -12,6 +13,7 @@ from astrotriton.detection.quality.criteria import GateLimits
 from astrotriton.detection.quality.golden import GOLDEN_FILE, Golden
 from astrotriton.detection.quality.labelled import VALIDATION_FILE, LabelledField, ValidationSet
 from astrotriton.export import accuracy
+from astrotriton.export.errors import ExportError
 from astrotriton.export.gates.suspicion import alternatives
 from astrotriton.export.gates.version import Trial, VersionUnderTest
 from astrotriton.export.sandbox import Version
@@ -180,3 +182,68 @@ def test_what_is_tried_in_the_place_of_a_card():
         input=TensorSpec(name="pair", shape=(-1, 2, 63, 63)),
     )
     assert tried(pair) == ["scaling is l2, another none"]
+
+
+def with_planes(**changes):
+    """A card of three channels; science and template may be left out."""
+    planes = ("difference", "science", "template")
+    said = {
+        "planes": planes,
+        "optional_planes": ("science", "template"),
+        "plane_normalisations": {name: Normalisation() for name in planes[1:]},
+        "input": TensorSpec(name="image", shape=(-1, 3, 64, 64)),
+        **changes,
+    }
+    return msgspec.structs.replace(samples.card(), **said)
+
+
+def fields_with_planes():
+    return ValidationSet(
+        [
+            replace(one, companions=dict.fromkeys(("science", "template"), one.image + 100.0))
+            for one in map(samples.field, (1, 2))
+        ],
+        "two fields",
+    )
+
+
+def test_the_fields_bring_what_the_network_and_the_champion_look_at():
+    trial = Trial(
+        validation=fields_with_planes, open_sandbox=None, calibrate=None, limits=GateLimits()
+    )
+    unlike = {"science", "template"}
+    for card, champion, expected in (
+        (samples.card(), None, set()),
+        (with_planes(), None, unlike),
+        (samples.card(), Version(with_planes(), {}), unlike),
+    ):
+        fields = version_of(card, champion, trial).fields
+        assert [set(one.companions) for one in fields.fields] == [expected] * 2
+
+
+def test_what_is_measured_without_planes_has_none_of_the_optional_ones():
+    seen = []
+
+    def answer(tiles):
+        seen.append(tiles[:, 1:].any())
+        return np.clip(tiles[:, :1] / 3.0, 0.0, 1.0)
+
+    version = version_of(with_planes())
+    vars(version).update(engine=answer, fields=fields_with_planes())
+    figures, champion = version.least_planes
+    assert figures["validation_transients"] == 10
+    assert champion is None
+    assert not any(seen)
+    version._score(version.fields, version.card)
+    assert seen[-1]
+
+
+def test_fields_without_what_a_network_needs_are_refused():
+    needing = with_planes(optional_planes=("template",))
+    version = version_of(needing)
+    vars(version).update(engine=lambda tiles: tiles[:, :1], fields=fields_with_planes())
+    version._score(version.fields, needing)
+    with pytest.raises(
+        ExportError, match="needs science beside the difference, which"
+    ):
+        version._score(version.fields.showing(["template"]), needing)

@@ -1,5 +1,9 @@
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.quality.transients import Transients
@@ -32,6 +36,35 @@ def test_a_set_comes_back_with_its_truth_and_pixels_within_a_share_of_the_noise(
         assert one.image.dtype == np.float32
         assert np.nanmax(np.abs(one.image - other.image)) < 2.0 / 16
     assert made.to_fits() == content
+
+
+def test_companions_come_back_with_the_field_that_they_belong_to():
+    first, second = field(1, 2), field(2, 1)
+    images = {"science": first.image + 100.0, "template": np.flipud(first.image) + 90.0}
+    made = ValidationSet([replace(first, companions=images), second], "two fields")
+    again = ValidationSet.from_fits(made.to_fits())
+    assert [set(one.companions) for one in again.fields] == [{"science", "template"}, set()]
+    for name, image in images.items():
+        found = again.fields[0].companions[name]
+        np.testing.assert_array_equal(np.isnan(found), np.isnan(image))
+        assert np.nanmax(np.abs(found - image)) < 2.0 / 16
+    exposure = again.fields[0].exposure()
+    assert set(exposure.companions) == {"science", "template"}
+
+    science = made.showing(["science"])
+    assert [set(one.companions) for one in science.fields] == [{"science"}, set()]
+    assert made.showing([]).to_fits() == ValidationSet([first, second], "two fields").to_fits()
+
+
+def test_a_companion_of_no_field_is_refused():
+    made = ValidationSet([field(1, 2)], "a field").to_fits()
+    with fits.open(io.BytesIO(made)) as hdus:
+        small = fits.ImageHDU(np.zeros((3, 3), np.float32), name="SCIENCE")
+        for place in (1, 2):
+            file = io.BytesIO()
+            fits.HDUList([*hdus[:place], small, *hdus[place:]]).writeto(file)
+            with pytest.raises(ValueError, match="a SCIENCE that is of no field"):
+                ValidationSet.from_fits(file.getvalue())
 
 
 @pytest.mark.parametrize("content", [b"", b"SIMPLE", b"\x00" * 5760])

@@ -132,9 +132,13 @@ async def test_planes_tables_and_labelled_fields(readers: Readers) -> None:
     async with readers.session() as session:
         (candidate,) = await session.read_table(b"id,x,y\na,1,nan\n", 10, 1000)
         assert (candidate.id, candidate.x, candidate.y) == ("a", 1.0, None)
-        whole = ValidationSet([LabelledField(image, truth)], "a field")
+        science = image + np.float32(2.0)
+        labelled = [LabelledField(image, truth, {"science": science}), LabelledField(image, truth)]
+        whole = ValidationSet(labelled, "two fields")
         found = await session.read_labelled(whole.to_fits())
-        assert found.description == "a field"
+        assert found.description == "two fields"
+        np.testing.assert_array_equal(found.fields[0].companions["science"], science)
+        assert found.fields[1].companions == {}
         np.testing.assert_array_equal(found.fields[0].image, image)
         np.testing.assert_array_equal(found.fields[0].transients.fwhm, [np.nan])
         with pytest.raises(InputError) as refused:

@@ -60,6 +60,26 @@ async def test_a_prefix_has_exposures_and_their_truth(models, objects):
     assert await other.read() == b"SIMPLE"
 
 
+async def test_an_exposure_may_have_the_images_that_it_was_made_of(models, objects):
+    first = {**TRUTH["fields"][0], "science": "science.npy", "template": "old.fits"}
+    second = {**TRUTH["fields"][1], "science_hdu": "SCIENCE"}
+    fields = [{**first, "template_hdu": 2}, second]
+    objects.content |= {
+        f"{PREFIX}/truth.json": json.dumps({"fields": fields}).encode(),
+        f"{PREFIX}/science.npy": b"new",
+        f"{PREFIX}/old.fits": b"old",
+    }
+    one, other = (await datasets(models, objects).open(PREFIX, 3)).exposures
+    whole = await one.submission({"science", "template"})
+    assert (whole.filename, whole.science, whole.template) == ("a.npy", b"new", b"old")
+    assert (whole.request.science_hdu, whole.request.template_hdu) == (None, 2)
+    without = await one.submission({"science"})
+    assert (without.science, without.template, without.request.template_hdu) == (b"new", None, None)
+    inside = await other.submission({"science", "template"})
+    assert (inside.content, inside.science, inside.request.hdu) == (b"SIMPLE", None, "SCI")
+    assert inside.request.science_hdu == "SCIENCE"
+
+
 async def test_the_digest_is_that_of_the_truth(models, objects):
     before = (await datasets(models, objects).open(PREFIX, 3)).digest
     assert before == (await datasets(models, objects).open(PREFIX, 3)).digest
@@ -73,6 +93,8 @@ async def test_the_digest_is_that_of_the_truth(models, objects):
         ({"truth.json": None}, "truth.json", "no-truth"),
         ({"a.npy": None}, "a.npy", "no-such-object"),
         ({"stray.npy": b"x"}, "stray.npy", "no-truth"),
+        ({"truth.json": b'{"fields": [{"file": "a.npy", "science": "c.npy", "transients":'
+          b' [{"x": 1, "y": 1, "snr": 9}]}]}'}, "c.npy", "no-such-object"),
         ({"truth.json": b"\xff"}, "truth.json", "bad-truth"),
         ({"truth.json": b"[" * 10_000}, "truth.json", "bad-truth"),
         ({"truth.json": b'{"fields": []}'}, "truth.json", "bad-truth"),
@@ -106,7 +128,8 @@ async def test_mlflow_says_where_a_set_lies(models, objects):
 
 async def test_the_default_travels_with_the_version(triton, tmp_path, objects):
     image = np.load(io.BytesIO(exposure((60.0, 50.0))))
-    field = LabelledField(image, Transients.of(np.array([[60.0, 50.0]]), np.array([30.0])))
+    truth = Transients.of(np.array([[60.0, 50.0]]), np.array([30.0]))
+    field = LabelledField(image, truth, {"science": image + np.float32(100.0)})
     files = {"validation.fits": ValidationSet([field], "one field").to_fits()}
     publish(tmp_path, 3, network(), files=files)
     publish(tmp_path, 4, network())
@@ -117,6 +140,9 @@ async def test_the_default_travels_with_the_version(triton, tmp_path, objects):
     (one,) = found.exposures
     np.testing.assert_allclose(one.truth.positions, [[60.0, 50.0]])
     assert np.load(io.BytesIO(await one.read())).shape == image.shape
+    sent = await one.submission({"science", "template"})
+    assert np.load(io.BytesIO(sent.science)).shape == image.shape
+    assert sent.template is None
     for version, code in ((4, "no-dataset"), (5, "bad-dataset")):
         with pytest.raises(InputError) as refused:
             await opened.open("default", version)
