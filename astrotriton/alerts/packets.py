@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
+from astropy.time import Time
 from numpy.typing import NDArray
 
 from astrotriton.wire.stamps import ScoredStamp, StampIn
@@ -98,7 +99,6 @@ def _rubin(packet: Mapping[str, Any]) -> StampIn:
     return StampIn(
         id=str(name),
         **_place(source),
-        # TAI, which is 37 s before UTC; the stamp's time is given as UTC.
         mjd_mid=_utc(_number(source.get("midpointMjdTai"))),
         filter=source.get("band") or None,
         zero_point=_NANOJANSKY,
@@ -106,7 +106,8 @@ def _rubin(packet: Mapping[str, Any]) -> StampIn:
 
 
 def _utc(tai: float | None) -> float | None:
-    return None if tai is None else tai - 37.0 / 86400.0
+    """A time in the scale of a stamp's."""
+    return None if tai is None else float(Time(tai, format="mjd", scale="tai").utc.mjd)
 
 
 def _place(source: Mapping[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.errors import InputError
+from astrotriton.detection.errors import InputError, PlaneMissingError
 from astrotriton.detection.image.exposure import Exposure, Limits
 from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.scoring.inference import Inference
@@ -121,7 +121,8 @@ class StampService:
         Raises
         ------
         InputError
-            If the cube cannot be read, or the request fits none of its stamps.
+            If the cube cannot be read, the request fits none of its stamps, or the version needs
+            more than stamps show.
         KeyReusedError
             If the key was used for another request.
         GatewayError
@@ -215,6 +216,14 @@ class StampService:
                     polarity=how.polarity,
                     limits=self._limits,
                 )
+            except PlaneMissingError as error:
+                raise PlaneMissingError(
+                    error.code,
+                    "request.model_version",
+                    f"stamps show the difference alone, and {model.ref.name} version"
+                    f" {model.ref.version} needs the {error.field} image too: ask for a version"
+                    " that does without it, or send exposures",
+                ) from error
             except InputError as error:
                 error.field = f"stamps[{place}]"
                 found.append(problem_of(error))

@@ -243,7 +243,5 @@ def test_fields_without_what_a_network_needs_are_refused():
     version = version_of(needing)
     vars(version).update(engine=lambda tiles: tiles[:, :1], fields=fields_with_planes())
     version._score(version.fields, needing)
-    with pytest.raises(
-        ExportError, match="needs science beside the difference, which"
-    ):
+    with pytest.raises(ExportError, match="needs science beside the difference, which"):
         version._score(version.fields.showing(["template"]), needing)

@@ -353,6 +353,12 @@ async def insert_event(memory: Memory, event_id: UUID, subject: str, event: byte
 
 
 @_stands_in_for("outbox")
+async def insert_events(memory: Memory, subject: str, events: list[tuple[UUID, bytes]]) -> None:
+    for event_id, event in events:
+        await insert_event(memory, event_id, subject, event)
+
+
+@_stands_in_for("outbox")
 async def lock_waiting(memory: Memory, limit: int) -> list[Waiting]:
     waiting = [one for one in memory.outbox if one.id not in memory.published][:limit]
     return [Waiting(i, s, msgspec.json.encode(content).decode()) for i, s, content in waiting]
@@ -418,6 +424,14 @@ async def insert_run(memory: Memory, model_id: UUID, run: InferResponse, caller:
 
 
 @_stands_in_for("runs")
+async def insert_runs(
+    memory: Memory, model_id: UUID, runs: list[InferResponse], caller: str
+) -> None:
+    for run in runs:
+        await insert_run(memory, model_id, run, caller)
+
+
+@_stands_in_for("runs")
 async def find_caller(memory: Memory, run_id: UUID) -> str | None:
     return memory.callers.get(run_id)
 
@@ -457,6 +471,12 @@ async def insert_detections(
 ) -> None:
     assert run_id in memory.runs
     memory.features |= {d.id: f for d, f in zip(detections, features, strict=True)}
+
+
+@_stands_in_for("detections")
+async def insert_detections_of(memory: Memory, runs: list[tuple[UUID, list[Any], Any]]) -> None:
+    for run_id, detections, features in runs:
+        await insert_detections(memory, run_id, detections, features)
 
 
 @_stands_in_for("detections")
@@ -579,6 +599,23 @@ async def _find_key(memory: Memory, caller: str, key: str) -> tuple[str, UUID] |
 @_stands_in_for("jobs")
 async def take_key(memory: Memory, caller: str, key: str, digest: str, run_id: UUID) -> bool:
     return memory.idempotency.setdefault((caller, key), (digest, run_id))[1] == run_id
+
+
+@_stands_in_for("jobs")
+async def take_places(
+    memory: Memory, caller: str, key: str, digest: str, runs: dict[int, UUID]
+) -> None:
+    for place, run_id in runs.items():
+        memory.idempotency[caller, f"{key} {place}"] = (digest, run_id)
+
+
+@_stands_in_for("jobs")
+async def find_places(memory: Memory, caller: str, key: str) -> dict[int, UUID]:
+    return {
+        int(known.removeprefix(f"{key} ")): run_id
+        for (of, known), (_, run_id) in memory.idempotency.items()
+        if of == caller and known.startswith(f"{key} ")
+    }
 
 
 @_stands_in_for("jobs")
