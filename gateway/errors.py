@@ -337,7 +337,7 @@ def _from_gateway_error(error: GatewayError) -> ProblemDetailsException:
     PROBLEMS.labels(error.code).inc()
     problem = _problem(error.code, error.title, error.status, error.detail, **error.members)
     if error.status >= 500:
-        _log.warning("answered %d: %s", error.status, error)
+        _log.warning("problem %d: %s", error.status, error)
     problem.headers = error.headers
     return problem
 
