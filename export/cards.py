@@ -9,7 +9,7 @@ import msgspec
 
 from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError
-from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.image.normalisation import OF_COMPANIONS
 from astrotriton.export import lowering
 from astrotriton.export.errors import ExportError
 from astrotriton.wire.exposures import COMPANIONS
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _ANSWERS = ("sigmoid", "softmax", "hard_sigmoid")
 # Of the default overlap and the default tile, for tiles of other sizes.
 _OVERLAP, _TILE = 96, 512
-#: How a science or template image is prepared where a card does not say: bright stars and galaxies,
-#: which a difference has not, keep their light (the mesh) and their contrast (the stretch).
-PLANE_NORMALISATION = Normalisation(mesh=128, softening=10.0, clip=10.0)
 #: What to do about channels that a card does not name.
 UNNAMED_CHANNELS = (
     'let the card say what each shows, as planes = ["difference", "science", "template"], or'
@@ -168,7 +165,7 @@ def _complete_planes(fields: dict[str, Any]) -> None:
     shown = [one for one in COMPANIONS if one in fields.get("planes", ())]
     if not shown or fields.get("scaling", "asinh") != "asinh":
         return
-    usual = msgspec.to_builtins(PLANE_NORMALISATION)
+    usual = msgspec.to_builtins(OF_COMPANIONS)
     own = fields.get("normalisation", {})
     if "resize" in own:
         usual["resize"] = own["resize"]

@@ -12,6 +12,7 @@ from astrotriton.training.figures import table, write_figures
 from astrotriton.training.train import Training, recalibrate
 from astrotriton.training.train import train as run_training
 from astrotriton.training.weights import WEIGHTS, load_card, load_network
+from astrotriton.wire.exposures import COMPANIONS
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -22,6 +23,9 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--epochs", type=int, help="Epochs to train for.")
 @click.option("--start", type=_FOLDER, help="Weights to go on from; without it, from nothing.")
 @click.option(
+    "--planes", is_flag=True, help="Look at science and template, too, as far as they are there."
+)
+@click.option(
     "--confidence-only", is_flag=True, help="Keep the weights, fit their confidence anew."
 )
 def train(
@@ -29,6 +33,7 @@ def train(
     seed: int | None,
     epochs: int | None,
     start: Path | None,
+    planes: bool,
     confidence_only: bool,
 ) -> None:
     """Train the reference U-Net on simulated fields, and fit its confidence."""
@@ -36,7 +41,10 @@ def train(
         recalibrate(out or WEIGHTS, click.echo)
         return
     given = {"seed": seed, "epochs": epochs}
-    how = Training(**{name: value for name, value in given.items() if value is not None})
+    if planes and out is None:
+        fail("train", "with --planes say where to write, --out FOLDER")
+    known = {name: value for name, value in given.items() if value is not None}
+    how = Training(**known, planes=planes)
     run_training(how, out or WEIGHTS, click.echo, start=start)
 
 
@@ -45,7 +53,8 @@ def train(
 @click.option("--fields", type=int, default=240, show_default=True, help="Number of mixed fields.")
 @click.option("--out", type=_FOLDER, help="Folder for evaluation.json and the figures.")
 @click.option("--weights", type=_FOLDER, default=WEIGHTS, help="Weights and card to evaluate.")
-def evaluate(seed: int, fields: int, out: Path | None, weights: Path) -> None:
+@click.option("--alone", is_flag=True, help="Leave out science and template, where that may be.")
+def evaluate(seed: int, fields: int, out: Path | None, weights: Path, alone: bool) -> None:
     """Measure the reference U-Net on fields that nothing was tuned to."""
     card = load_card(weights)
     if card.confidence is None:
@@ -55,7 +64,10 @@ def evaluate(seed: int, fields: int, out: Path | None, weights: Path) -> None:
     from astrotriton.export.engine import OnnxEngine
 
     predict = OnnxEngine(convert(load_network(weights), card, "evaluation"), card)
-    result = run_evaluation(card, predict, seed=seed, fields=fields, on_progress=click.echo)
+    sent = card.required_planes if alone else COMPANIONS
+    result = run_evaluation(
+        card, predict, seed=seed, fields=fields, sent=sent, on_progress=click.echo
+    )
     click.echo(f"\n{table(result.figures)}\n\nseed {seed}, {fields} mixed fields")
     if out is not None:
         for path in write_figures(result, out):

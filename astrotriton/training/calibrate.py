@@ -5,7 +5,7 @@ second, and what differs between exposures, and what can be vouched for, is lear
 half of which is seen through PSFs that are not training's.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -26,9 +26,9 @@ from astrotriton.detection.confidence.model import (
     squared_distance,
     standardised,
 )
-from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.quality.evaluation import false_discovery_proportions, match_transients
 from astrotriton.detection.quality.judged_candidates import judged_candidates
+from astrotriton.detection.quality.labelled import LabelledField
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.inference import Predict
 from astrotriton.detection.scoring.measured_sources import MeasuredSources, measure_sources
@@ -37,6 +37,7 @@ from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.psf import random_double_gaussian, random_moffat
 from astrotriton.simulation.recipe import mixed_recipe
 from astrotriton.wire.confidence import CalibrationMap
+from astrotriton.wire.exposures import COMPANIONS, Companion
 
 # Training uses the seeds from its own on, validation a million further.
 CALIBRATION_SEEDS = 2_000_000
@@ -103,12 +104,35 @@ def calibration_fields(
         yield simulate(seed + CALIBRATION_SEEDS + i, mixed_recipe(i), psf)
 
 
-def score_field(field: Field, card: ModelCard, predict: Predict, *, tta: bool) -> MeasuredSources:
-    """Let the network answer a field; its sources, or `judged_candidates`, measured."""
-    exposure = Exposure.from_array(field.difference)
-    candidates = judged_candidates(exposure, card, transients_of(field))
+def score_field(
+    field: Field,
+    card: ModelCard,
+    predict: Predict,
+    *,
+    tta: bool,
+    sent: Collection[Companion] = COMPANIONS,
+) -> MeasuredSources:
+    """Let the network answer a field; its sources, or `judged_candidates`, measured.
+
+    Parameters
+    ----------
+    sent
+        The images that come with the difference; the network looks at those that its card names.
+    """
+    known = labelled(field)
+    exposure = known.showing(sent).exposure()
+    candidates = judged_candidates(exposure, card, known.transients)
     tiled = prepare_exposure(exposure, card, candidates, tta=tta)
     return measure_sources(tiled.answer(predict, tiled.views))
+
+
+def labelled(field: Field) -> LabelledField:
+    """A field with its truth, and with the images that its difference was made of."""
+    return LabelledField(
+        field.difference,
+        transients_of(field),
+        {"science": field.science, "template": field.template},
+    )
 
 
 def transients_of(field: Field) -> Transients:
@@ -127,6 +151,8 @@ def transients_of(field: Field) -> Transients:
 def label(fields: Iterable[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Labelled:
     """Score fields up to, but not including, the confidence, and label the sources.
 
+    What may be left out comes with every other field: one confidence serves both kinds of callers.
+
     Parameters
     ----------
     fields
@@ -142,7 +168,8 @@ def label(fields: Iterable[Field], card: ModelCard, predict: Predict, *, tta: bo
     names: tuple[str, ...] = ()
     count = 0
     for field in fields:
-        measured = score_field(field, card, predict, tta=tta)
+        sent = card.required_planes if count % 2 else COMPANIONS
+        measured = score_field(field, card, predict, tta=tta, sent=sent)
         spots = measured.sources.spots
         scored = np.isfinite(spots.probability)
         matched = match_transients(

@@ -5,7 +5,7 @@ calibration by their seeds; ``SEED=`` chooses others that nobody has tuned anyth
 """
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,6 +41,7 @@ from astrotriton.training.classical import (
     matched_filter_peaks,
     sep_sources,
 )
+from astrotriton.wire.exposures import COMPANIONS, Companion
 
 DEFAULT_SEED = 7_000_000
 FALSE_POSITIVES = 0.25  # a tile: where completeness on noise is read
@@ -139,6 +140,7 @@ def evaluate(
     *,
     seed: int = DEFAULT_SEED,
     fields: int = 240,
+    sent: Collection[Companion] = COMPANIONS,
     on_progress: Progress = print,
 ) -> Evaluation:
     """Evaluate a calibrated model.
@@ -154,6 +156,8 @@ def evaluate(
     fields
         Number of mixed fields, of which one in four holds noise and transients only; there are a
         third as many of lone transients in noise, and 32 of each class of artefacts.
+    sent
+        As `score_field` takes it.
 
     Raises
     ------
@@ -174,7 +178,7 @@ def evaluate(
         on_progress(f"scoring {len(recipes)} fields: {name.replace('_', ' ')}")
         # Eight views of a tile cost eight times as much: they are judged on the mixed fields alone.
         fields_of = _simulated(seed, recipes)
-        scores[name] = _score(fields_of, card, predict, tta=name == "mixed")
+        scores[name] = _score(fields_of, card, predict, tta=name == "mixed", sent=sent)
         seed += len(recipes)
     mixed, noise, isolated = (scores.pop(name) for name in ("mixed", "noise", "isolated"))
     figures = _figures(mixed, noise, plain, seed)
@@ -197,7 +201,14 @@ def _simulate(seed: int, recipe: Recipe) -> Field:
     return simulate(seed, recipe, random_kolmogorov)
 
 
-def _score(fields: Iterator[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Scores:
+def _score(
+    fields: Iterator[Field],
+    card: ModelCard,
+    predict: Predict,
+    *,
+    tta: bool,
+    sent: Collection[Companion],
+) -> Scores:
     plain: list[Sample] = []
     eightfold: list[Sample] = []
     network: list[Sample] = []
@@ -206,12 +217,12 @@ def _score(fields: Iterator[Field], card: ModelCard, predict: Predict, *, tta: b
     index, ratios = [], []
     for number, field in enumerate(fields):
         truth = transients_of(field).looked_for(card.polarities)
-        measured = score_field(field, card, predict, tta=False)
+        measured = score_field(field, card, predict, tta=False, sent=sent)
         assert card.confidence is not None
         assert card.confidence_tta is not None
         plain.append(_sample(measured, card.confidence, truth))
         if tta:
-            turned = score_field(field, card, predict, tta=True)
+            turned = score_field(field, card, predict, tta=True, sent=sent)
             eightfold.append(_sample(turned, card.confidence_tta, truth))
         spots = measured.sources.spots
         known = np.isfinite(spots.probability)

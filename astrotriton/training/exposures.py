@@ -13,12 +13,12 @@ from astrotriton.detection.card import ModelCard
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.quality.judged_candidates import judged_candidates
-from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
+from astrotriton.detection.quality.labelled import ValidationSet
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
-from astrotriton.training.calibrate import transients_of
+from astrotriton.training.calibrate import labelled, transients_of
 from astrotriton.wire.exposures import COMPANIONS, Companion
 
 DEMO_SEED = 20_260_003
@@ -111,12 +111,5 @@ def _sample(
 
 def validation_set(count: int) -> ValidationSet:
     """Simulated fields that neither training nor calibration has seen, with their companions."""
-    fields = []
-    for i in range(count):
-        field = simulate(_VALIDATION_SEEDS + i, mixed_recipe(i))
-        companions: dict[Companion, Image] = {
-            "science": field.science,
-            "template": field.template,
-        }
-        fields.append(LabelledField(field.difference, transients_of(field), companions))
+    fields = [labelled(simulate(_VALIDATION_SEEDS + i, mixed_recipe(i))) for i in range(count)]
     return ValidationSet(fields, f"{count} simulated difference fields, seed {_VALIDATION_SEEDS}")

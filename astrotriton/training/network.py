@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # TensorFlow takes ten seconds to import: only what builds a 
 def build_unet(
     size: tuple[int, int],
     *,
+    channels: int = 1,
     filters: int = 8,
     levels: int = 4,
     answers: int = 1,
@@ -22,6 +23,8 @@ def build_unet(
     ----------
     size
         Height and width of the input in pixels, multiples of 2**(levels - 1).
+    channels
+        Channels of the input.
     filters
         Filters of the first level; each further level has twice as many.
     levels
@@ -33,8 +36,9 @@ def build_unet(
     Returns
     -------
     keras.Model
-        Input ``image`` float32 (N, H, W, 1), output ``probability`` float32 (N, H, W, answers):
-        that of a source that brightens, and of one that fades, which share all but the last layer.
+        Input ``image`` float32 (N, H, W, channels), output ``probability`` float32 (N, H, W,
+        answers): that of a source that brightens, and of one that fades, which share all but the
+        last layer.
     """
     import keras
     from keras import layers
@@ -46,7 +50,7 @@ def build_unet(
             x = layers.ReLU()(x)
         return x
 
-    image = x = layers.Input((*size, 1), name="image")
+    image = x = layers.Input((*size, channels), name="image")
     skips = []
     for level in range(levels - 1):
         x = block(x, filters * 2**level)

@@ -4,6 +4,9 @@ The target is 1 within `TARGET_RADIUS` of a transient's centre and 0 elsewhere, 
 the network's output means: the probability that a real source that brightens, or one that fades, is
 centred within 2 px of this pixel. Half of what it is shown is negated, with the channels exchanged,
 so that it is as good at either.
+
+A network of planes is shown the science image and the template as well, each left out at random,
+and is told which are there; what the negative of a difference brightens by, its template has.
 """
 
 import time
@@ -13,25 +16,32 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import Domain, TensorSpec, UNetModel
-from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.image.normalisation import OF_COMPANIONS, Normalisation
 from astrotriton.detection.image.preprocess import normalise
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.recipe import ARTEFACTS, mixed_recipe
 from astrotriton.training.calibrate import calibrated
 from astrotriton.training.network import build_unet
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
+from astrotriton.wire.exposures import COMPANIONS
+
+if TYPE_CHECKING:
+    import keras
 
 TARGET_RADIUS = 2.0
 POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the channels
 TILE = (512, 512)
 NORMALISATION = Normalisation()
+#: What a network of planes is shown, channel by channel; the images come first.
+PLANES: tuple[str, ...] = ("difference", *COMPANIONS, *(f"has_{one}" for one in COMPANIONS))
 DOMAIN = Domain(seeing_fwhm=ARTEFACTS.fwhm, snr=ARTEFACTS.bright_snr)
 PEAK_THRESHOLD = 0.03
 # Seeds of training, validation and calibration fields never meet.
@@ -56,6 +66,10 @@ class Training:
         Filters of the network's first level.
     learning_rate
         Peak of the cosine schedule.
+    planes
+        Whether the network looks at science and template, as far as they are there.
+    left_out
+        Share of the crops from which one of them is left out, for each.
     """
 
     seed: int = 20261128
@@ -67,6 +81,13 @@ class Training:
     crop: int = 128
     filters: int = 8
     learning_rate: float = 3e-3
+    planes: bool = False
+    left_out: float = 0.3
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return len(PLANES) if self.planes else 1
 
 
 def target(field: Field) -> NDArray[np.uint8]:
@@ -81,23 +102,30 @@ def target(field: Field) -> NDArray[np.uint8]:
     return wanted
 
 
-def _example(index: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """The normalised image, as float16 to save memory, and the target of one field."""
+def _example(index: int, seed: int, planes: bool) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """The normalised images, float16 (H, W, images) to save memory, and the target of one field."""
     field = simulate(seed + index, mixed_recipe(index))
-    prepared = normalise(field.difference, ~np.isfinite(field.difference), NORMALISATION)
-    return prepared.image().astype(np.float16), target(field)
+    seen = [(field.difference, NORMALISATION)]
+    if planes:
+        seen += [(getattr(field, one), OF_COMPANIONS) for one in COMPANIONS]
+    images = [normalise(image, ~np.isfinite(image), how).image() for image, how in seen]
+    return np.stack(images, axis=-1).astype(np.float16), target(field)
 
 
-def _examples(count: int, seed: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+def _examples(count: int, seed: int, planes: bool) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    images = np.empty((count, *TILE, 1 + planes * len(COMPANIONS)), np.float16)
+    targets = np.empty((count, *TILE, len(POLARITIES)), np.uint8)
+    example = partial(_example, seed=seed, planes=planes)
     with ProcessPoolExecutor() as pool:
-        made = list(pool.map(partial(_example, seed=seed), range(count), chunksize=8))
-    return np.stack([image for image, _ in made]), np.stack([wanted for _, wanted in made])
+        for i, made in enumerate(pool.map(example, range(count), chunksize=8)):
+            images[i], targets[i] = made
+    return images, targets
 
 
 def _crops(
     images: NDArray[np.float16], targets: NDArray[np.uint8], how: Training
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless batches of random crops, (N, crop, crop, 1), and of their targets by sign, (..., 2).
+    """Endless batches of random crops, (N, crop, crop, C), and of their targets by sign, (..., 2).
 
     They are flipped, turned and negated at random: what fades is what brightens with the epochs
     exchanged.
@@ -105,18 +133,31 @@ def _crops(
     rng = np.random.default_rng(how.seed)
     shape = (how.batch, how.crop, how.crop)
     while True:
-        x, y = np.empty(shape, np.float32), np.empty((*shape, len(POLARITIES)), np.float32)
+        x = np.empty((*shape, how.channels), np.float32)
+        y = np.empty((*shape, len(POLARITIES)), np.float32)
         for i in range(how.batch):
             index = int(rng.integers(len(images)))
             row, column = rng.integers(0, images.shape[1] - how.crop + 1, size=2)
             turns, flip, negate = int(rng.integers(4)), bool(rng.integers(2)), rng.integers(2)
-            for source, batch in ((images, x), (targets, y)):
-                crop = source[index, row : row + how.crop, column : column + how.crop]
-                crop = np.rot90(crop, turns)
-                batch[i] = crop[:, ::-1] if flip else crop
+
+            place = index, slice(row, row + how.crop), slice(column, column + how.crop)
+            image, wanted = (
+                np.rot90(source[place], turns)[:, :: -1 if flip else 1]
+                for source in (images, targets)
+            )
+            shown = np.asarray(image, np.float32)
             if negate:
-                x[i], y[i] = -x[i], y[i, ..., ::-1].copy()
-        yield x[..., None], y
+                shown = np.concatenate([-shown[..., :1], shown[..., :0:-1]], axis=-1)
+                wanted = wanted[..., ::-1]
+            there = rng.random(images.shape[-1] - 1) >= how.left_out
+            x[i], y[i] = _input(shown, there), wanted
+        yield x, y
+
+
+def _input(image: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What the network is shown: the images, of which some are there, and which these are."""
+    known = np.broadcast_to(there.astype(np.float32), (*image.shape[:-1], len(there)))
+    return np.concatenate([image[..., :1], image[..., 1:] * known, known], axis=-1)
 
 
 def train(
@@ -128,20 +169,22 @@ def train(
 ) -> None:
     """Train, fit the confidence, and write the weights and their card into ``folder``.
 
-    ``start`` is a folder with weights of as many filters and channels to go on from, which takes
-    half of the time. None: start from nothing.
+    ``start`` is a folder with weights of as many filters to go on from, which takes half of the
+    time; a network of planes may go on from one that knows the difference alone. None: start from
+    nothing.
     """
     import keras  # slow to import
 
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(how.seed)
     on_progress(f"simulating {how.fields} fields")
-    images, targets = _examples(how.fields, how.seed)
-    held_out, held_out_targets = _examples(how.validation_fields, how.seed + VALIDATION_SEEDS)
+    images, targets = _examples(how.fields, how.seed, how.planes)
+    held_out = _examples(how.validation_fields, how.seed + VALIDATION_SEEDS, how.planes)
 
-    network = build_unet((how.crop, how.crop), filters=how.filters, answers=len(POLARITIES))
+    build = partial(build_unet, channels=how.channels, filters=how.filters, answers=len(POLARITIES))
+    network = build((how.crop, how.crop))
     if start is not None:
-        network.set_weights(load_network(start).get_weights())
+        network.set_weights(_widened(load_network(start).get_weights(), how.channels))
     steps = how.epochs * how.steps
     schedule = keras.optimizers.schedules.CosineDecay(
         how.learning_rate / 10, steps, warmup_target=how.learning_rate, warmup_steps=steps // 20
@@ -167,33 +210,55 @@ def train(
             keras.callbacks.BackupAndRestore(str(folder / "unfinished")),
         ],
     )
-    full = build_unet(TILE, filters=how.filters, answers=len(POLARITIES))
+    full = build(TILE)
     full.set_weights(network.get_weights())
     full.compile(loss=keras.losses.BinaryCrossentropy())
-    loss = float(
-        full.evaluate(
-            held_out[..., None].astype(np.float32),
-            held_out_targets.astype(np.float32),
-            batch_size=4,
-            verbose=0,
-        )
-    )
-    on_progress(f"held-out loss {loss:.5f}")
+    metrics = _losses(full, *held_out)
+    on_progress(", ".join(f"{name.replace('_', ' ')} {loss:.5f}" for name, loss in metrics.items()))
     card = UNetModel(
         name=full.name,
         trained_at=datetime.now(UTC).replace(microsecond=0),
-        training_metrics={"held_out_loss": round(loss, 6)},
+        training_metrics={name: round(loss, 6) for name, loss in metrics.items()},
         training_parameters=asdict(how),
-        input=TensorSpec(name="image", shape=(-1, 1, *TILE)),
+        input=TensorSpec(name="image", shape=(-1, how.channels, *TILE)),
         output=TensorSpec(name="probability", shape=(-1, len(POLARITIES), *TILE)),
         polarities=POLARITIES,
         normalisation=NORMALISATION,
         domain=DOMAIN,
         threshold=PEAK_THRESHOLD,
     )
+    if how.planes:
+        card = msgspec.structs.replace(
+            card,
+            planes=PLANES,
+            optional_planes=COMPANIONS,
+            plane_normalisations=dict.fromkeys(COMPANIONS, OF_COMPANIONS),
+        )
     full.save_weights(folder / WEIGHTS_FILE)
     (folder / CARD_FILE).write_bytes(card.to_json())
     recalibrate(folder, on_progress)
+
+
+def _widened(weights: list[NDArray[Any]], channels: int) -> list[NDArray[Any]]:
+    """The same network with more channels, which it does not look at yet."""
+    kernel, *rest = weights
+    missing = channels - kernel.shape[2]
+    return [np.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0))), *rest]
+
+
+def _losses(
+    network: "keras.Model", images: NDArray[np.float16], targets: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Of fields that training has not seen; of a network of planes, also without any."""
+    companions = images.shape[-1] - 1
+    kinds = {"held_out_loss": True} | ({"held_out_loss_alone": False} if companions else {})
+    wanted = targets.astype(np.float32)
+    found = {}
+    for name, sent in kinds.items():
+        there = np.full(companions, sent)
+        shown = np.stack([_input(image.astype(np.float32), there) for image in images])
+        found[name] = float(network.evaluate(shown, wanted, batch_size=4, verbose=0))
+    return found
 
 
 def recalibrate(folder: Path, on_progress: Callable[[str], None] = print) -> None:

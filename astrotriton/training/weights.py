@@ -20,10 +20,11 @@ def load_card(folder: Path = WEIGHTS) -> UNetModel:
 
 
 def load_network(folder: Path = WEIGHTS) -> "keras.Model":
-    """The reference U-Net with its weights; takes float32 (N, 512, 512, 1)."""
+    """The reference U-Net with its weights; takes float32 (N, 512, 512, channels)."""
     card = load_card(folder)
     network = build_unet(
         card.tile_size,
+        channels=card.input.shape[1],
         filters=int(card.training_parameters["filters"]),
         answers=card.output.shape[1],
     )

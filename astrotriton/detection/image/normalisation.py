@@ -24,3 +24,8 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     softening: float = 3.0
     clip: float = 8.0
     resize: float = 1.0
+
+
+#: Of science and template, where a card says nothing else: bright stars and galaxies, which a
+#: difference has not, keep their light (the mesh) and their contrast (the stretch).
+OF_COMPANIONS = Normalisation(mesh=128, softening=10.0, clip=10.0)

@@ -47,6 +47,11 @@ class LabelledField:
     transients: Transients
     companions: Mapping[Companion, NDArray[np.float32]] = field(default_factory=dict)
 
+    def showing(self, companions: Collection[Companion]) -> Self:
+        """The same field with these companions alone, as far as it has them."""
+        kept = {name: image for name, image in self.companions.items() if name in companions}
+        return replace(self, companions=kept)
+
     def exposure(self) -> Exposure:
         """The image, with its companions."""
         made = Exposure.from_array(self.image)
@@ -64,16 +69,7 @@ class ValidationSet:
 
     def showing(self, companions: Collection[Companion]) -> Self:
         """The same fields with these companions alone, as far as they have them."""
-        fields = [
-            replace(
-                one,
-                companions={
-                    name: image for name, image in one.companions.items() if name in companions
-                },
-            )
-            for one in self.fields
-        ]
-        return replace(self, fields=fields)
+        return replace(self, fields=[one.showing(companions) for one in self.fields])
 
     def to_fits(self) -> bytes:
         """The set as one file; its pixels are rounded to a sixteenth of the noise."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.image.normalisation import OF_COMPANIONS, Normalisation
 from astrotriton.export import cards
 from astrotriton.export.errors import ExportError
 from tests.unit.export import samples
@@ -118,7 +118,7 @@ def test_channels_are_named_and_their_normalisation_is_filled_in():
     with pytest.raises(ExportError, match="net takes 3 channels: let the card say what each"):
         completed({}, model)
     three = {"planes": ["difference", "science", "template"]}
-    usual = cards.PLANE_NORMALISATION
+    usual = OF_COMPANIONS
     made = completed({**three, "plane_normalisations": {"template": {"mesh": 32}}}, model)
     assert made.plane_normalisations == {
         "science": usual,
