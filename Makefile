@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The environment is locked: neither the caller's Python settings nor pip's may change it.
 unexport PYTHONPATH PYTHONHOME
+# Where bytecode may not be kept, each process compiles what it imports: TensorFlow's takes 9 s.
+unexport PYTHONDONTWRITEBYTECODE
 export PYTHONNOUSERSITE := 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # ONNX Runtime would write to the home folder and send what it counts.
