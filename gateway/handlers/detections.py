@@ -216,7 +216,10 @@ class DetectionController(Controller):
     async def cutout(
         self, detection_id: FromPath[UUID], context: NamedDependency[Context]
     ) -> Response[bytes]:
-        """63x63 pixels, the first row at the bottom. Kept for a run's most confident detections."""
+        """63x63 pixels, the first row at the bottom. Kept for a run's most confident detections.
+
+        Pixels that cannot be used, or that lie off the image, are transparent.
+        """
         return picture(await context.detections.cutout(detection_id))
 
     @patch(

@@ -24,8 +24,8 @@ def cut_out(
 ) -> NDArray[np.uint8]:
     """The 63x63 pixels around positions, uint8 (N, 63, 63).
 
-    Grey is the background, and the stretch is asinh, from 5 sigma below to 50 above it. Unusable
-    pixels, and those beyond the edge, are black.
+    Grey is the background, and the stretch is asinh, from 5 sigma below to 50 above it: 1 to 255.
+    Unusable pixels, and those beyond the edge, are 0.
 
     Parameters
     ----------
@@ -81,8 +81,11 @@ def _shade(
 
 
 def png(pixels: bytes) -> bytes:
-    """A PNG of one of `cut_out`'s pictures, the first row at the bottom as in ds9."""
+    """A PNG of one of `cut_out`'s pictures, the first row at the bottom as in ds9.
+
+    Pixels that are unusable or beyond the edge are transparent.
+    """
     shown = np.frombuffer(pixels, np.uint8).reshape(_SIDE, _SIDE)
     file = io.BytesIO()
-    Picture.fromarray(shown[::-1]).save(file, format="PNG")
+    Picture.fromarray(shown[::-1]).save(file, format="PNG", transparency=0)
     return file.getvalue()

@@ -24,7 +24,7 @@ def test_grey_is_the_asinh_of_the_significance():
     assert picture.max() == 255
 
 
-def test_what_is_unusable_or_beyond_the_edge_is_black():
+def test_what_is_unusable_or_beyond_the_edge_is_0():
     image = np.ones((80, 70), np.float32)
     image[10, 12], image[11, 12] = np.nan, np.inf
     exposure = Exposure.from_array(image)
@@ -44,3 +44,11 @@ def test_the_first_row_of_a_png_is_at_the_bottom():
     image = np.asarray(Image.open(io.BytesIO(png(picture.tobytes()))))
     assert (image[-1] == 200).all()
     assert not image[:-1].any()
+
+
+def test_what_there_are_no_pixels_of_is_transparent_in_a_png():
+    picture = np.ones((SIDE, SIDE), np.uint8)
+    picture[0] = 0
+    opacity = np.asarray(Image.open(io.BytesIO(png(picture.tobytes()))).convert("LA"))[..., 1]
+    assert not opacity[-1].any()
+    assert (opacity[:-1] == 255).all()
