@@ -39,6 +39,8 @@ Sort = Literal[
     "-snr",
     "mag",
     "-mag",
+    "entropy",
+    "-entropy",
     "observed_at",
     "-observed_at",
 ]

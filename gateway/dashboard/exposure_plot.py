@@ -1,6 +1,6 @@
 """An exposure as a plot of where its detections lie, to scale, the first row at the bottom."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,7 +31,10 @@ class Spot(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """The plot: ``frame`` is left, top, width and height of the exposure in it."""
+    """The plot: ``frame`` is left, top, width and height of the exposure in it.
+
+    ``others`` is a path with a dot for each place that has no spot.
+    """
 
     width: float
     height: float
@@ -39,6 +42,7 @@ class Plot(NamedTuple):
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     spots: list[Spot]
+    others: str
 
 
 def kind_of(detection: StoredDetection) -> str:
@@ -48,8 +52,19 @@ def kind_of(detection: StoredDetection) -> str:
     return detection.outcome
 
 
-def plot(height: int, width: int, detections: Sequence[StoredDetection]) -> Plot:
-    """The detections of an exposure of so many rows and columns; the surest are drawn last."""
+def plot(
+    height: int,
+    width: int,
+    detections: Sequence[StoredDetection],
+    places: Sequence[tuple[float, float]] = (),
+) -> Plot:
+    """The detections of an exposure of so many rows and columns; the first are drawn last.
+
+    Parameters
+    ----------
+    places
+        x and y of all its detections, pixels; those that are not among the others are dots.
+    """
     scale = _LONGEST / max(height, width)
     across, up = width * scale, height * scale
     return Plot(
@@ -74,7 +89,23 @@ def plot(height: int, width: int, detections: Sequence[StoredDetection]) -> Plot
             if one.x is not None and -0.5 <= one.x <= width - 0.5
             if one.y is not None and -0.5 <= one.y <= height - 0.5
         ],
+        others=_dots(
+            {(x, y) for x, y in places if -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5}
+            - {(one.x, one.y) for one in detections},
+            scale,
+            14.0 + up,
+        ),
     )
+
+
+def _dots(places: Iterable[tuple[float | None, float | None]], scale: float, bottom: float) -> str:
+    """A path of dots. Whole numbers are near enough, and many lie on the same."""
+    found = {
+        (round(_MARGIN + (x + 0.5) * scale), round(bottom - (y + 0.5) * scale))
+        for x, y in places
+        if x is not None and y is not None
+    }
+    return "".join(f"M{x} {y}h0" for x, y in sorted(found))
 
 
 def _pixels(length: int, scale: float) -> list[int]:

@@ -10,7 +10,7 @@ from astrotriton.gateway.dashboard import charts, written
 from astrotriton.gateway.dashboard.charts import Chart
 from astrotriton.gateway.dashboard.exposure_plot import KINDS, kind_of
 from astrotriton.gateway.errors import NotFoundError
-from astrotriton.wire.detections import UNSCORED_REASONS
+from astrotriton.wire.detections import UNSCORED_REASONS, Sort
 from astrotriton.wire.flags import FLAGS, meaning_of
 from astrotriton.wire.models import ModelInfo
 from astrotriton.wire.validation import Curves, Validation
@@ -20,6 +20,19 @@ STATIC = Path(__file__).parent / "static"
 
 #: The windows that a page offers, and what they are called.
 WINDOWS = {"1h": "1 hour", "24h": "24 hours", "7d": "7 days"}
+
+#: Orders of detections that a page offers, and what they are called.
+SORTS: list[tuple[Sort, str]] = [
+    ("newest", "newest exposure first"),
+    ("-confidence", "most confident"),
+    ("confidence", "least confident"),
+    ("-entropy", "most uncertain"),
+    ("-snr", "largest SNR"),
+    ("snr", "smallest SNR"),
+    ("mag", "brightest magnitude"),
+    ("-mag", "faintest magnitude"),
+    ("-observed_at", "latest observed"),
+]
 
 
 class Versions(NamedTuple):
@@ -166,9 +179,12 @@ def environment() -> Environment:
         "meaning": meaning_of,
         "ref": ref,
         "kind": kind_of,
+        "brief_utc": written.brief_utc,
+        "with_words": lambda name: (str(name), written.words(name)),
     }
     found.filters.update(filters)
     found.globals.update({"WINDOWS": WINDOWS, "KINDS": KINDS, "FLAGS": FLAGS})
+    found.globals["SORTS"] = (SORTS, [("newest", "real ones first"), *SORTS[1:]])
     found.globals["UNSCORED_REASONS"] = UNSCORED_REASONS
     found.globals.update({"sexagesimal": written.sexagesimal, "elsewhere": written.elsewhere})
     return found

@@ -18,6 +18,11 @@ def utc(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%d %b %Y, %H:%M:%S UTC")
 
 
+def brief_utc(time: datetime) -> str:
+    """A time to the minute, UTC, for tables."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
 @pass_context
 def ago(context: Context, time: datetime) -> str:
     """How long it is, as of the page."""

@@ -1,6 +1,7 @@
 """Looking detections up, explaining them, and labelling them."""
 
 from math import isfinite
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -42,6 +43,13 @@ from astrotriton.wire.detections import (
 _AS_ANSWERED = frozenset(ConfidenceDerivation.__struct_fields__) & frozenset(
     StoredDetection.__struct_fields__
 )
+
+
+class Beside(NamedTuple):
+    """The detections before and after one in a list; None at its ends."""
+
+    before: UUID | None
+    after: UUID | None
 
 
 class DetectionService:
@@ -94,6 +102,27 @@ class DetectionService:
         # elsewhere may be of one that has been committed beyond the frontier.
         seen = place is not None and _standing(place) > _standing(frontier)
         return DetectionPage(detections=page, next=after if seen else frontier["id"])
+
+    async def beside(self, detection_id: UUID, wanted: Filter, sort: Sort = "newest") -> Beside:
+        """What comes before and after a detection in a list.
+
+        It need not be in the list any more: whoever looks through what has no label and labels it
+        goes on from there. On the way back labels do not count, so that one comes back to what one
+        has just labelled.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        back = msgspec.structs.replace(wanted, label=None) if wanted.label == "none" else wanted
+        async with self._database.transaction() as connection:
+            place = await find_place(connection, detection_id)
+            if place is None:
+                raise _unknown(detection_id)
+            after = await list_detections(connection, wanted, place, 1, sort)
+            before = await list_detections(connection, back, place, 1, sort, backwards=True)
+        return Beside(before[0].id if before else None, after[0].id if after else None)
 
     async def frontier(self) -> UUID | None:
         """The last detection, in the order of commits, before which none can appear any more."""

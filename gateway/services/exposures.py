@@ -7,31 +7,30 @@ from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.detections import (
     GivenLabel,
-    beside,
     find_cutout,
-    first_of_run,
     list_labels,
     pictured,
+    places_of_run,
 )
 from astrotriton.gateway.storage.runs import RunSummary, list_runs
 from astrotriton.wire.detections import StoredDetection
 
 
 class Exposure(NamedTuple):
-    """A run with its most confident detections.
+    """A run, and where its detections lie.
 
     Attributes
     ----------
     run
         What is known of it.
-    detections
-        By rank.
+    places
+        x and y of its detections, pixels, by rank.
     pictured
         Those that a cut-out is kept of.
     """
 
     run: RunSummary
-    detections: list[StoredDetection]
+    places: list[tuple[float, float]]
     pictured: set[UUID]
 
 
@@ -44,14 +43,10 @@ class Surroundings(NamedTuple):
         What was said of it, the latest first.
     pictured
         Whether a cut-out of it is kept.
-    before, after
-        The detections of the same run next to it by rank.
     """
 
     labels: list[GivenLabel]
     pictured: bool
-    before: UUID | None
-    after: UUID | None
 
 
 class ExposureService:
@@ -68,7 +63,7 @@ class ExposureService:
         return page, page[-1].run_id if len(found) > limit else None
 
     async def get(self, run_id: UUID, limit: int) -> Exposure:
-        """A run, with so many of its detections.
+        """A run, with the places of so many of its detections.
 
         Raises
         ------
@@ -81,17 +76,14 @@ class ExposureService:
                 raise NotFoundError(f"no run has the id {run_id}")
             return Exposure(
                 run=runs[0],
-                detections=await first_of_run(connection, run_id, limit),
+                places=await places_of_run(connection, run_id, limit),
                 pictured=await pictured(connection, run_id),
             )
 
     async def surroundings(self, detection: StoredDetection) -> Surroundings:
         """What is beside a detection."""
         async with self._database.transaction() as connection:
-            before, after = await beside(connection, detection.run_id, detection.rank)
             return Surroundings(
                 labels=await list_labels(connection, detection.id),
                 pictured=await find_cutout(connection, detection.id) is not None,
-                before=before,
-                after=after,
             )

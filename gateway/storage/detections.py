@@ -85,6 +85,8 @@ async def list_detections(
     limit: int,
     sort: Sort = "newest",
     until: Record | None = None,
+    *,
+    backwards: bool = False,
 ) -> list[StoredDetection]:
     """The detections that match, in their order, from one on.
 
@@ -94,9 +96,13 @@ async def list_detections(
         The place of the last detection of the page before.
     until
         The place of the last one that may be on a page, in the order of commits.
+    backwards
+        Whether to go the other way: from the detection before ``after`` on.
     """
     picked = await pick(connection, wanted, sort)
-    statement, values = listing(wanted, after, limit, sort, picked=picked, until=until)
+    statement, values = listing(
+        wanted, after, limit, sort, picked=picked, until=until, backwards=backwards
+    )
     return [stored_detection(row) for row in await connection.fetch(statement, *values)]
 
 
@@ -149,13 +155,16 @@ async def list_labels(connection: Connection, detection_id: UUID) -> list[GivenL
     return [GivenLabel(**row) for row in rows]
 
 
-async def first_of_run(connection: Connection, run_id: UUID, limit: int) -> list[StoredDetection]:
-    """The most confident detections of a run."""
+async def places_of_run(
+    connection: Connection, run_id: UUID, limit: int
+) -> list[tuple[float, float]]:
+    """Where the most confident detections of a run lie: x and y in pixels."""
     rows = await connection.fetch(
-        f"{SELECT} FROM detections d {JOINS} WHERE d.run_id = $1 ORDER BY d.rank LIMIT $2",
+        "SELECT x, y FROM detections WHERE run_id = $1 AND x IS NOT NULL AND y IS NOT NULL"
+        " ORDER BY rank LIMIT $2",
         *(run_id, limit),
     )
-    return [stored_detection(row) for row in rows]
+    return [(row["x"], row["y"]) for row in rows]
 
 
 async def pictured(connection: Connection, run_id: UUID) -> set[UUID]:
@@ -166,15 +175,3 @@ async def pictured(connection: Connection, run_id: UUID) -> set[UUID]:
         run_id,
     )
     return {row["detection_id"] for row in rows}
-
-
-async def beside(
-    connection: Connection, run_id: UUID, rank: int
-) -> tuple[UUID | None, UUID | None]:
-    """The detections of a run before and after a rank."""
-    rows = await connection.fetch(
-        "SELECT rank, id FROM detections WHERE run_id = $1 AND rank IN ($2 - 1, $2 + 1)",
-        *(run_id, rank),
-    )
-    found = {row["rank"]: row["id"] for row in rows}
-    return found.get(rank - 1), found.get(rank + 1)

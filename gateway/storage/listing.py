@@ -31,7 +31,7 @@ _FEW_RUNS = 20
 
 _NIGHT = timedelta(days=1)
 
-_BY_VALUE = ("confidence", "snr", "mag")
+_BY_VALUE = ("confidence", "snr", "mag", "entropy")
 
 
 class _Order(NamedTuple):
@@ -53,19 +53,21 @@ class _Order(NamedTuple):
     known: str | None = None
 
 
-def _order(sort: Sort) -> _Order:
-    rest = "(r.id <> {run_id}::uuid OR d.rank > {rank}::int)"
+def _order(sort: Sort, *, backwards: bool = False) -> _Order:
+    up, down = (("ASC", ">"), ("DESC", "<"))[:: -1 if backwards else 1]
+    rest = f"(r.id <> {{run_id}}::uuid OR d.rank {up[1]} {{rank}}::int)"
     if sort == "newest":
         # Said of both sides of the join: the planner does not conclude one from the other.
-        begins = "r.id <= {run_id}::uuid AND d.run_id <= {run_id}::uuid"
-        return _Order("r.id DESC, d.rank", f"{begins} AND {rest}")
+        begins = f"r.id {down[1]}= {{run_id}}::uuid AND d.run_id {down[1]}= {{run_id}}::uuid"
+        return _Order(f"r.id {down[0]}, d.rank {up[0]}", f"{begins} AND {rest}")
     if sort == "committed":
         place = "({committed_in}::text::xid8, {run_id}::uuid)"
         return _Order(
-            "r.committed_in, r.id, d.rank", f"(r.committed_in, r.id) >= {place} AND {rest}"
+            f"r.committed_in {up[0]}, r.id {up[0]}, d.rank {up[0]}",
+            f"(r.committed_in, r.id) {up[1]}= {place} AND {rest}",
         )
     name = sort.removeprefix("-")
-    way, beyond = ("DESC", "<") if sort.startswith("-") else ("ASC", ">")
+    way, beyond = down if sort.startswith("-") else up
     if name in _BY_VALUE:
         return _Order(
             f"d.{name} {way}, d.id {way}",
@@ -73,7 +75,7 @@ def _order(sort: Sort) -> _Order:
             f"d.{name} IS NOT NULL",
         )
     return _Order(
-        f"r.observed_at {way}, r.id {way}, d.rank",
+        f"r.observed_at {way}, r.id {way}, d.rank {up[0]}",
         f"(r.observed_at, r.id) {beyond}= ({{observed_at}}::text::timestamptz, {{run_id}}::uuid)"
         f" AND {rest}",
         "r.observed_at IS NOT NULL",
@@ -81,8 +83,8 @@ def _order(sort: Sort) -> _Order:
 
 
 _PLACE = """
-    SELECT d.id, d.run_id, d.rank, d.confidence, d.snr, d.mag, r.observed_at::text AS observed_at,
-        r.committed_in::text AS committed_in
+    SELECT d.id, d.run_id, d.rank, d.confidence, d.snr, d.mag, d.entropy,
+        r.observed_at::text AS observed_at, r.committed_in::text AS committed_in
     FROM detections d JOIN runs r ON r.id = d.run_id
 """
 
@@ -215,6 +217,7 @@ def listing(
     *,
     picked: Picked = Picked(),  # noqa: B008
     until: Record | None = None,
+    backwards: bool = False,
 ) -> tuple[str, list[Any]]:
     """The statement that finds a page, and its values.
 
@@ -232,9 +235,11 @@ def listing(
         What `pick` has found to be little.
     until
         The place of the last detection that may be on a page; for the order of commits.
+    backwards
+        Whether to go the other way: from the detection before ``after`` on.
     """
     values = _Values()
-    order = _order(sort)
+    order = _order(sort, backwards=backwards)
     source, conditions = "detections d", []
     if order.known is not None:
         conditions.append(order.known)

@@ -61,12 +61,17 @@ _SAMPLES = 40
 
 
 class Site(NamedTuple):
-    """The gateway, its log, a key that may do everything, and one that may look."""
+    """The gateway, its log, a key that may do everything, and one that may look.
+
+    ``crowded`` is the run of an exposure of 1000 detections, and ``failed`` one that failed.
+    """
 
     url: str
     log: Path
     every: str
     reader: str
+    crowded: str = ""
+    failed: str = ""
 
 
 @asynccontextmanager
@@ -196,6 +201,21 @@ async def _fill(settings: GatewaySettings, process: Any, log: Path) -> Site:
                 "request": (None, request, "application/json"),
             }
             await _asked(client.post("/detections/infer", files=files))
+        grid = [{"x": x, "y": y} for x in range(8, 412, 10) for y in range(6, 294, 11)][:1000]
+        crowded = await _asked(
+            client.post(
+                "/detections/infer",
+                files={
+                    "exposure": ("crowded.fits", fits_bytes(simulate(300, SKY).difference)),
+                    "request": (None, json.dumps({"candidates": grid}), "application/json"),
+                },
+            )
+        )
+        failed = await client.post(
+            "/detections/infer",
+            files={"exposure": ("broken.fits", b"not FITS")},
+            headers={"Prefer": "respond-async"},
+        )
         begun = [
             await _asked(client.post(f"/models/{NAME}:{version}/validate", json=asked))
             for version, asked in ((3, {}), (4, {"compare_with": f"{NAME}:3"}), (3, {}))
@@ -207,7 +227,9 @@ async def _fill(settings: GatewaySettings, process: Any, log: Path) -> Site:
                 while (await client.get(f"/validations/{one['id']}")).json()["finished_at"] is None:
                     await asyncio.sleep(0.1)
     await connection.close()
-    return found
+    return found._replace(
+        crowded=crowded["run_id"], failed=failed.headers["location"].rpartition("/")[2]
+    )
 
 
 async def _asked(request: Awaitable[httpx.Response]) -> Any:

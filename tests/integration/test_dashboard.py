@@ -1,20 +1,26 @@
 """The pages in a real browser, on live data: PostgreSQL, Triton, NATS and S3 behind them."""
 
 import asyncio
+import csv
+import io
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pytest
 import pytest_asyncio
+from astropy.time import Time
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, Request, ViewportSize, expect
 
+from astrotriton.gateway.dashboard.written import sexagesimal
 from astrotriton.gateway.settings import GatewaySettings
 from tests.integration.dashboard_parts import Site, browser, keep, site
 from tests.integration.gateway_parts import NAME, SOURCES, exposure, free_port, infer, npy, serve
+from tests.integration.test_gateway_lookup import with_wcs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -83,8 +89,8 @@ async def test_every_page_opens_and_everybody_can_use_it(chromium, gateway, comp
     page = await enter(chromium, gateway, gateway.every)
     listen(page, complaints)
     await page.goto("/dashboard/exposures")
-    exposure = (await links(page, "tbody"))[0]
-    await page.goto(exposure)
+    exposure = (await links(page, "tbody"))[1]
+    await page.goto(f"{exposure}?view=pictures")
     first, *_, last = await links(page, ".cutouts")
     await page.goto(f"/dashboard/validations?model={V4}")
     validation = (await links(page, "tbody"))[0]
@@ -92,6 +98,13 @@ async def test_every_page_opens_and_everybody_can_use_it(chromium, gateway, comp
         "overview": "/dashboard",
         "exposures": "/dashboard/exposures",
         "exposure": exposure,
+        "cutouts": f"{exposure}?view=pictures",
+        "crowded": f"/dashboard/exposures/{gateway.crowded}",
+        "runs": "/dashboard/runs",
+        "failed": f"/dashboard/exposures/{gateway.failed}",
+        "detections": "/dashboard/detections?sort=-entropy",
+        "nothing": "/dashboard/detections?exposure=none",
+        "looked-through": f"/dashboard/next?run_id={gateway.crowded}&exposure=none",
         "detection": first,
         "doubtful": last,
         "performance": f"/dashboard/performance?model={V3}",
@@ -184,6 +197,107 @@ async def test_a_detection_is_labelled_and_the_next_one_follows(chromium, gatewa
     await page.get_by_role("link", name="More confident").click()
     await expect(page.get_by_text("Labelled: real")).to_be_visible()
     await expect(page.locator(".history li")).to_have_count(3)
+    assert complaints == []
+
+
+@pytest.mark.browser
+async def test_the_uncertain_are_labelled_by_keys(chromium, gateway, complaints):
+    page = await enter(chromium, gateway, gateway.every)
+    listen(page, complaints)
+    await page.goto(f"/dashboard/exposures/{gateway.crowded}")
+    await page.get_by_role("link", name="most uncertain").click()
+    seen, entropies = [], []
+    for key in ("r", "a", "u", "r"):
+        seen.append(page.url)
+        said = await page.get_by_text("Entropy").inner_text()
+        entropies.append(float(said.split()[1]))
+        await page.keyboard.press(key)
+        await page.wait_for_url(lambda url: url not in seen)
+    assert entropies == sorted(entropies, reverse=True)
+    for label in ("real", "unsure"):
+        at = page.url
+        await page.keyboard.press("ArrowLeft" if label == "real" else "p")
+        await page.wait_for_url(lambda url, at=at: url != at)
+        await expect(page.get_by_text(f"Labelled: {label}")).to_be_visible()
+    # What is written is no key, and who switches keys off has none.
+    await page.get_by_label("Comment").press("a")
+    await page.get_by_label("by keys").uncheck()
+    await page.keyboard.press("a")
+    await expect(page.get_by_text("Labelled: unsure")).to_be_visible()
+    await page.get_by_label("by keys").check()
+    await page.locator("h1").click()
+    await page.keyboard.press("n")
+    await page.wait_for_url(lambda url: url == seen[3] or url not in seen)
+    assert complaints == []
+
+
+@pytest.mark.browser
+async def test_an_exposure_of_a_thousand_is_looked_through_without_scripts(chromium, gateway):
+    context = await chromium.new_context(
+        base_url=gateway.url,
+        viewport=DESKTOP,
+        java_script_enabled=False,
+        extra_http_headers={"Authorization": f"Bearer {gateway.every}"},
+    )
+    page = await context.new_page()
+    path = f"/dashboard/exposures/{gateway.crowded}"
+    answer = await page.goto(path)
+    assert answer is not None
+    assert len(await answer.body()) < 200_000
+    for size, most in ((DESKTOP, 3000), (PHONE, 3500)):
+        await page.set_viewport_size(size)
+        box = await page.locator("html").bounding_box()
+        assert box is not None
+        assert box["height"] < most, size
+    await page.set_viewport_size(DESKTOP)
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(50)
+    await expect(rows.first.locator("th")).to_have_text("#1")
+    await page.get_by_role("link", name="The next ones").click()
+    await expect(rows.first.locator("th")).to_have_text("#51")
+    await page.get_by_label("Called").select_option("not real")
+    await page.get_by_label("Order").select_option("largest SNR")
+    await page.get_by_label("SNR at least").fill("1.5")
+    await page.get_by_role("button", name="Show").click()
+    ratios = [float(text) for text in await page.locator("tbody td:nth-child(5)").all_inner_texts()]
+    assert ratios == sorted(ratios, reverse=True)
+    assert 0 < len(ratios) <= 50
+    assert ratios[-1] >= 1.45
+    assert await page.locator("tbody .doubtful").count() > 0
+    assert await page.locator("tbody .state.real").count() == 0
+    # The list goes along with its detections.
+    await rows.nth(1).locator("a").click()
+    second = await page.get_by_role("heading", level=1).inner_text()
+    await page.get_by_role("link", name="Previous").click()
+    await page.get_by_role("link", name="Next").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(second)
+    await page.get_by_label("go on").check()
+    await page.get_by_role("button", name="Artefact").click()
+    await expect(page.get_by_role("heading", level=1)).not_to_have_text(second)
+    await page.goto(f"{path}?label=artefact")
+    link = page.locator("tbody").get_by_role(
+        "link", name=second.replace("Detection ", "#"), exact=True
+    )
+    await expect(link).to_be_visible()
+    await context.close()
+
+
+@pytest.mark.browser
+async def test_runs_that_failed_say_why_and_the_page_refreshes_itself(
+    chromium, gateway, complaints
+):
+    page = await enter(chromium, gateway, gateway.every)
+    listen(page, complaints)
+    await page.goto("/dashboard/runs?status=failed")
+    row = page.locator("tbody tr")
+    await expect(row).to_have_count(1)
+    await expect(row).to_contain_text("broken.fits")
+    await expect(row.locator(".reason")).to_contain_text("FITS")
+    await expect(page.get_by_label("refresh by itself")).to_be_checked()
+    await page.evaluate("document.querySelector('#live table').remove()")
+    await expect(row).to_have_count(1)
+    await row.locator("a").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("A run that is failed")
     assert complaints == []
 
 
@@ -332,6 +446,12 @@ async def test_pages_allow_nothing_that_they_do_not_need(gateway):
         assert page.headers["referrer-policy"] == "same-origin"
         assert page.headers["cache-control"] == "no-store"
         assert "<script" not in page.text
+        runs = await client.get(
+            "/dashboard/runs", headers={"Authorization": f"Bearer {gateway.reader}"}
+        )
+        policy = runs.headers.get_list("content-security-policy")
+        assert "script-src 'self';" in policy[0]
+        assert "unsafe" not in policy[0]
         secure = await client.post(
             "/dashboard/login",
             data={"key": gateway.reader},
@@ -343,6 +463,12 @@ async def test_pages_allow_nothing_that_they_do_not_need(gateway):
             ("/dashboard/performance?window=1y", 422),
             ("/dashboard/performance?model=none:1", 404),
             ("/dashboard/exposures?after=x", 422),
+            ("/dashboard/detections?place=here", 422),
+            ("/dashboard/detections?password=x", 422),
+            ("/dashboard/runs?status=x", 422),
+            ("/dashboard/find?id=x", 422),
+            ("/dashboard/find?id=019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d", 404),
+            ("/dashboard/download?format=exe", 422),
             ("/dashboard/detections/019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d", 404),
             ("/dashboard/exposures/019ac5b0-6f0e-7c11-9d0a-2f4e8a6b1c3d", 404),
             ("/dashboard/nowhere/at/all", 404),
@@ -361,7 +487,8 @@ async def test_pages_say_what_is_away(settings: GatewaySettings):
     nobody = f"127.0.0.1:{free_port()}"
     async with serve(settings) as client:
         assert (await client.get("/dashboard/login")).status_code == 303
-        for path in ("", "/exposures", "/performance", "/validations", "/drift", "/system"):
+        paths = ("/exposures", "/runs", "/detections", "/next", "/performance", "/validations")
+        for path in ("", *paths, "/drift", "/system"):
             page = await client.get(f"/dashboard{path}")
             assert page.status_code == 200, page.text
             assert "Log out" not in page.text
@@ -383,6 +510,74 @@ async def test_pages_say_what_is_away(settings: GatewaySettings):
             assert '<nav aria-label="Pages">' in page.text
             assert "postgresql" in page.text
             assert ("retry-after" in page.headers) == (path != "/system")
+
+
+async def test_what_was_seen_at_a_place_is_found_and_downloaded(settings: GatewaySettings):
+    """By position, night, name and id; with the history of the place, and as files."""
+    times = ("2026-11-24T03:00:00Z", "2026-11-25T03:00:00Z")
+    async with serve(settings) as client:
+        runs = [
+            (
+                await infer(
+                    client,
+                    with_wcs(),
+                    {"mjd_mid": Time(time).mjd, "zero_point": 25.0, "exposure_id": f"night {i}"},
+                )
+            ).json()
+            for i, time in enumerate(times)
+        ]
+        one, other = (run["detections"][0] for run in runs)
+        page = (await client.get(f"/dashboard/detections/{one['id']}")).text
+        assert f"/dashboard/detections/{other['id']}" in page
+        assert "Light curve" in page
+        assert "#1, this one" in page
+        place = sexagesimal(one["ra"], one["dec"])
+        for query, found, missed in (
+            ({"place": place, "radius": "1"}, [one, other], []),
+            ({"place": f"{one['ra']} {one['dec']}", "night": "2026-11-24"}, [other], [one]),
+            ({"exposure": "night 0"}, [one], [other]),
+            ({"place": "10.0 89.0"}, [], [one, other]),
+        ):
+            answer = await client.get("/dashboard/detections", params=query)
+            assert answer.status_code == 200, answer.text
+            for detection in found:
+                assert f"/dashboard/detections/{detection['id']}" in answer.text, query
+            for detection in missed:
+                assert f"/dashboard/detections/{detection['id']}" not in answer.text, query
+        for wanted, path in (
+            (one["id"], f"/dashboard/detections/{one['id']}"),
+            (runs[0]["run_id"], f"/dashboard/exposures/{runs[0]['run_id']}"),
+        ):
+            answer = await client.get("/dashboard/find", params={"id": f" {wanted} "})
+            assert (answer.status_code, answer.headers["location"]) == (303, path)
+        exposed = await client.get(
+            f"/dashboard/exposures/{runs[0]['run_id']}", params={"is_real": "true", "flag": ""}
+        )
+        assert exposed.status_code == 200, exposed.text
+        assert f"/dashboard/detections/{one['id']}" in exposed.text
+        query = {"run_id": runs[0]["run_id"], "is_real": "true", "sort": "-snr"}
+        for form, begins in (
+            ("csv", b"id,"),
+            ("fits", b"SIMPLE"),
+            ("vot", b"<?xml"),
+            ("ecsv", b"#"),
+        ):
+            answer = await client.get("/dashboard/download", params={**query, "format": form})
+            assert answer.status_code == 200, answer.text
+            assert answer.content.startswith(begins), form
+            disposition = answer.headers["content-disposition"]
+            assert disposition == f'attachment; filename="detections.{form}"'
+        rows = list(csv.DictReader(io.StringIO((await _csv(client, query)).text)))
+        real = [d for d in runs[0]["detections"] if d["is_real"]]
+        assert [row["id"] for row in rows] == [d["id"] for d in sorted(real, key=_by_snr)]
+
+
+async def _csv(client: httpx.AsyncClient, query: dict[str, str]) -> httpx.Response:
+    return await client.get("/dashboard/download", params={**query, "format": "csv"})
+
+
+def _by_snr(detection: dict[str, Any]) -> float:
+    return -detection["snr"]
 
 
 @pytest.mark.monitoring

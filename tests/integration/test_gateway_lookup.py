@@ -313,6 +313,7 @@ async def test_pages_hold_every_detection_once(client):
 _SORTED = [
     *(("confidence", "confidence", 1), ("-confidence", "confidence", -1)),
     *(("snr", "snr", 1), ("-snr", "snr", -1), ("mag", "mag", 1), ("-mag", "mag", -1)),
+    *(("entropy", "entropy", 1), ("-entropy", "entropy", -1)),
 ]
 
 

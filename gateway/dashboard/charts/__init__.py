@@ -7,6 +7,7 @@ each for what it is about; `drawing` has the parts and the axes.
 from astrotriton.gateway.dashboard.charts.derivation import calibration, contributions
 from astrotriton.gateway.dashboard.charts.drawing import Chart
 from astrotriton.gateway.dashboard.charts.drift import drift
+from astrotriton.gateway.dashboard.charts.history import light_curve
 from astrotriton.gateway.dashboard.charts.traffic import confidences, latency, throughput
 from astrotriton.gateway.dashboard.charts.validations import (
     accuracy,
@@ -25,6 +26,7 @@ __all__ = [
     "contributions",
     "drift",
     "latency",
+    "light_curve",
     "purity",
     "reliability",
     "throughput",

@@ -6,6 +6,7 @@ from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 
 from astrotriton.gateway.dashboard import views
+from astrotriton.gateway.handlers.dashboard.detections import DetectionPages
 from astrotriton.gateway.handlers.dashboard.exposures import ExposurePages
 from astrotriton.gateway.handlers.dashboard.page import HOME
 from astrotriton.gateway.handlers.dashboard.session import SessionController
@@ -19,6 +20,7 @@ def pages() -> Router:
         route_handlers=[
             SessionController,
             ExposurePages,
+            DetectionPages,
             VersionPages,
             create_static_files_router(
                 f"{HOME}/static",

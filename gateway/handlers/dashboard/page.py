@@ -22,9 +22,12 @@ HOME = "/dashboard"
 #: Bytes of a form.
 LARGEST_FORM = 16_384
 
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_OF_SCRIPTED = f"{_POLICY}; script-src 'self'; connect-src 'self'"
 _PAGE = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     # With none at all, browsers would not say where a form comes from.
     "Referrer-Policy": "same-origin",
 }
@@ -35,17 +38,30 @@ def page(
     name: str,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
+    *,
+    scripted: bool = False,
     **values: Any,
 ) -> Template:
-    """A page from its template."""
+    """A page from its template.
+
+    Parameters
+    ----------
+    scripted
+        Whether it may run the site's own script; other pages may run none.
+    """
     context: Context = request.app.state.context
     identity: Identity | None = request.state.get("identity")
     return Template(
         f"{name}.html",
         status_code=status,
-        headers={**_PAGE, **(headers or {})},
+        headers={
+            "Content-Security-Policy": _OF_SCRIPTED if scripted else _POLICY,
+            **_PAGE,
+            **(headers or {}),
+        },
         context={
             "here": name,
+            "scripted": scripted,
             "now": datetime.now(UTC),
             "identity": identity,
             "closed": context.settings.auth != "off",

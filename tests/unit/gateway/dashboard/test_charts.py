@@ -3,9 +3,11 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from astrotriton.detection.card import UNetModel
@@ -13,11 +15,13 @@ from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.gateway.dashboard import charts
 from astrotriton.gateway.dashboard.charts import Chart
 from astrotriton.gateway.dashboard.views import environment
+from astrotriton.wire.detections import StoredDetection
 from astrotriton.wire.drift import DriftCheck, Feature, Report
 from astrotriton.wire.fields import Window
 from astrotriton.wire.models import VersionRef
 from astrotriton.wire.performance import Bins, Point
 from astrotriton.wire.validation import Curve
+from tests.unit.gateway.gateway_samples import run
 
 SINCE = datetime(2026, 11, 24, 6, tzinfo=UTC)
 
@@ -240,3 +244,44 @@ def test_time_axes_have_some_round_ticks(hours):
     chart = charts.latency([("version 3", series)])
     assert 4 <= len(chart.x_ticks) <= 8
     inside(chart)
+
+
+def seen(day: int, mag: float | None = 20.0, **changes: Any) -> StoredDetection:
+    scored = run(1)
+    values: dict[str, Any] = {
+        **msgspec.structs.asdict(scored.detections[0]),
+        "run_id": scored.run_id,
+        "created_at": SINCE,
+        "threshold": 0.5,
+        "model": scored.model,
+        "exposure": msgspec.structs.replace(
+            scored.exposure, observed_at=SINCE + timedelta(days=day)
+        ),
+        "mag": mag,
+        "mag_err": None if mag is None else 0.1,
+    }
+    return StoredDetection(**values | changes)
+
+
+def test_a_light_curve_has_what_is_bright_at_the_top():
+    chart = charts.light_curve([seen(5, 18.0), seen(1, 20.0), seen(3, 19.0, polarity=-1)])
+    inside(chart)
+    assert [mark.shape for mark in chart.marks] == ["dot", "triangle", "dot"]
+    heights = [mark.y for mark in chart.marks]
+    assert heights == sorted(heights, reverse=True)
+    assert len(chart.lines) == 3
+    assert "±" in chart.marks[0].text
+
+
+def test_without_magnitudes_a_light_curve_is_of_fluxes_that_can_be_compared():
+    chart = charts.light_curve([seen(1, None, flux=10.0), seen(2, None, flux=30.0)])
+    inside(chart)
+    assert "flux" in chart.y_label
+    assert chart.marks[1].y < chart.marks[0].y
+    other = seen(2, None, flux=30.0)
+    other = msgspec.structs.replace(
+        other, exposure=msgspec.structs.replace(other.exposure, flux_unit="nJy")
+    )
+    assert "different units" in str(charts.light_curve([seen(1, None), other]).missing)
+    assert "two times" in str(charts.light_curve([seen(1), seen(1)]).missing)
+    assert charts.light_curve([]).missing

@@ -190,6 +190,14 @@ def test_an_exposure_is_drawn_to_scale_from_the_bottom(height, width):
     assert 1 <= len(plot.y_ticks) <= 6
 
 
+def test_what_is_not_listed_is_a_dot_on_the_plot():
+    listed = msgspec.structs.replace(detections(1)[0], x=10.0, y=20.0)
+    plot = exposure_plot.plot(300, 600, [listed], [(10.0, 20.0), (30.0, 40.0), (-50.0, 9.0)])
+    left, top, _, up = plot.frame
+    assert plot.others == f"M{left + 30.5:.0f} {top + up - 40.5:.0f}h0"
+    assert exposure_plot.plot(300, 600, [listed]).others == ""
+
+
 def test_shapes_tell_what_became_of_a_detection():
     real = detections(1)[0]
     others = [

@@ -514,13 +514,19 @@ async def list_detections(
     limit: int,
     sort: str = "newest",
     until: Any = None,
+    *,
+    backwards: bool = False,
 ) -> list[Any]:
     runs = list(memory.runs.values())
     if sort == "newest":
         runs.sort(key=lambda run: run.run_id, reverse=True)
     ids = [one.id for run in runs for one in run.detections]
+    if backwards:
+        ids.reverse()
     rows = [memory.row(one) for one in ids[ids.index(after["id"]) + 1 if after else 0 :]]
     found = [row for row in rows if row and wanted.run_id in (None, row["run_id"])]
+    if wanted.label == "none":
+        found = [row for row in found if row["label"] is None]
     return [stored_detection(row) for row in found[:limit]]  # type: ignore[arg-type]
 
 
@@ -541,20 +547,13 @@ async def list_labels(memory: Memory, detection_id: UUID) -> list[GivenLabel]:
 
 
 @_stands_in_for("detections")
-async def first_of_run(memory: Memory, run_id: UUID, limit: int) -> list[Any]:
-    rows = [memory.row(one.id) for one in memory.runs[run_id].detections[:limit]]
-    return [stored_detection(row) for row in rows]  # type: ignore[arg-type]
+async def places_of_run(memory: Memory, run_id: UUID, limit: int) -> list[tuple[Any, Any]]:
+    return [(one.x, one.y) for one in memory.runs[run_id].detections[:limit]]
 
 
 @_stands_in_for("detections")
 async def pictured(memory: Memory, run_id: UUID) -> set[UUID]:
     return {one.id for one in memory.runs[run_id].detections} & memory.cutouts.keys()
-
-
-@_stands_in_for("detections")
-async def beside(memory: Memory, run_id: UUID, rank: int) -> tuple[UUID | None, UUID | None]:
-    found = {one.rank: one.id for one in memory.runs[run_id].detections}
-    return found.get(rank - 1), found.get(rank + 1)
 
 
 @_stands_in_for("jobs")

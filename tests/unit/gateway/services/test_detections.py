@@ -94,6 +94,21 @@ async def test_where_nothing_is_stored_nobody_is_told_to_come_back(service):
     assert (page.detections, page.next) == ([], None)
 
 
+async def test_a_list_is_walked_through_and_what_was_labelled_is_passed_by(service, scored):
+    first, second, third, *_, last = (one.id for one in scored.detections)
+    within = Filter(run_id=scored.run_id)
+    assert await service.beside(first, within) == (None, second)
+    assert (await service.beside(last, within)).after is None
+    unlabelled = Filter(run_id=scored.run_id, label="none")
+    for one in (second, third):
+        await service.label(one, LabelIn(label="real"), "key:a")
+    assert (await service.beside(first, unlabelled)).after == scored.detections[3].id
+    # Back to what was labelled a moment ago.
+    assert (await service.beside(third, unlabelled)).before == second
+    with pytest.raises(NotFoundError):
+        await service.beside(uuid4(), within)
+
+
 async def test_a_confidence_is_derived_from_what_was_stored(service, scored):
     found = await service.explain(scored.detections[0].id)
     assert found.derivation is not None

@@ -37,29 +37,26 @@ async def test_the_newest_come_first_and_pages_end(service, runs):
     assert (await service.recent(None, 5))[1] is None
 
 
-async def test_a_run_has_its_most_confident_detections(service, runs, memory):
+async def test_a_run_has_the_places_of_its_most_confident_detections(service, runs, memory):
     wanted = runs[4]
     memory.cutouts[wanted.detections[0].id] = {"pixels": b"", "png": None}
     found = await service.get(wanted.run_id, 2)
-    assert [one.rank for one in found.detections] == [1, 2]
+    assert found.places == [(one.x, one.y) for one in wanted.detections[:2]]
     assert found.run.detections == found.run.real == 3
     assert found.pictured == {wanted.detections[0].id}
     with pytest.raises(NotFoundError):
         await service.get(uuid4(), 2)
 
 
-async def test_beside_a_detection_are_its_neighbours_and_labels(service, runs, memory):
-    first, middle, last = (one.id for one in runs[4].detections)
+async def test_beside_a_detection_are_its_labels(service, runs, memory):
+    first, middle, _ = (one.id for one in runs[4].detections)
     detections = DetectionService(memory)
     await detections.label(middle, LabelIn(label="artefact"), "key:a")
     await detections.label(middle, LabelIn(label="real"), "key:b")
     found = await service.surroundings(await detections.get(middle))
-    assert (found.before, found.after) == (first, last)
     assert [(one.label, one.author) for one in found.labels] == [
         ("real", "key:b"),
         ("artefact", "key:a"),
     ]
     assert not found.pictured
-    found = await service.surroundings(await detections.get(first))
-    assert (found.before, found.labels) == (None, [])
-    assert (await service.surroundings(await detections.get(last))).after is None
+    assert (await service.surroundings(await detections.get(first))).labels == []
