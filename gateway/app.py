@@ -12,6 +12,7 @@ from astrotriton.gateway.errors import problem_details
 from astrotriton.gateway.handlers.dashboard import pages, templates
 from astrotriton.gateway.handlers.detections import DetectionController
 from astrotriton.gateway.handlers.events import event_schemas
+from astrotriton.gateway.handlers.following import FollowController
 from astrotriton.gateway.handlers.health import HealthController, metrics
 from astrotriton.gateway.handlers.models import ModelController
 from astrotriton.gateway.handlers.monitoring import DriftController, ValidationController
@@ -45,6 +46,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             DetectionController,
+            FollowController,
             RunController,
             ModelController,
             ValidationController,

@@ -26,6 +26,7 @@ from astrotriton.gateway.services.drift.service import DriftService
 from astrotriton.gateway.services.durability import DurabilityService
 from astrotriton.gateway.services.events import EventSource
 from astrotriton.gateway.services.exposures import ExposureService
+from astrotriton.gateway.services.following import FollowService
 from astrotriton.gateway.services.health import HealthService
 from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.gateway.services.models import ModelFiles, ModelService
@@ -57,6 +58,7 @@ class Context:
     runs: RunService
     stamps: StampService
     detections: DetectionService
+    following: FollowService
     exposures: ExposureService
     catalogue: CatalogueService
     routing: RoutingService
@@ -182,6 +184,7 @@ async def open_context(
             outbox=outbox,
         )
         verifier = _verifier(settings)
+        detections = DetectionService(database)
         context = Context(
             settings=settings,
             model=models.name,
@@ -210,7 +213,15 @@ async def open_context(
                 sampler=sampler,
                 canary=journal,
             ),
-            detections=DetectionService(database),
+            detections=detections,
+            following=FollowService(
+                detections,
+                poll=settings.stream_poll,
+                heartbeat=settings.stream_heartbeat,
+                longest=settings.stream_seconds,
+                most=settings.max_streams,
+                most_of_one=settings.caller_streams,
+            ),
             exposures=ExposureService(database),
             catalogue=catalogue,
             routing=routing,
@@ -231,6 +242,7 @@ async def open_context(
         background = [
             asyncio.create_task(outbox.run(), name="outbox publisher"),
             asyncio.create_task(DurabilityService(database).run(), name="durability"),
+            asyncio.create_task(context.following.run(), name="those who follow along"),
             asyncio.create_task(shadow.run(), name="version in the shadow"),
             asyncio.create_task(canary.run(), name="canary"),
             asyncio.create_task(recorder.run(), name="recorder"),

@@ -74,6 +74,8 @@ class _Server(uvicorn.Server):
         self._app.state.context.health.drain()
         if not self.force_exit:
             await asyncio.sleep(self._delay)
+        # They would not end by themselves, and come back elsewhere with where they were.
+        self._app.state.context.following.close()
         await super().shutdown(sockets)
 
 

@@ -197,6 +197,37 @@ class GatewaySettings(BaseSettings):
         gt=0,
     )
 
+    stream_poll: float = Field(
+        1.0,
+        title="Stream poll",
+        description="Seconds between looks for new detections, while somebody follows them.",
+        gt=0,
+    )
+    stream_heartbeat: float = Field(
+        15.0,
+        title="Stream heartbeat",
+        description="Seconds after which a stream of detections says that there is nothing new.",
+        gt=0,
+        le=30,
+    )
+    stream_seconds: float = Field(
+        900.0,
+        title="Longest stream",
+        description="Seconds after which a stream ends, and its caller comes back with where it "
+        "was; one whose key has been revoked meanwhile does not.",
+        gt=0,
+    )
+    max_streams: int = Field(
+        100, title="Most streams", description="Streams of detections at a time.", ge=1
+    )
+    max_caller_streams: int | None = Field(
+        None,
+        title="Most streams of one caller",
+        description="Those of them that one caller may follow, unless authentication is off; left "
+        "out: 10, or all if there are fewer.",
+        ge=1,
+    )
+
     mlflow_uri: str | None = Field(
         None,
         title="MLflow",
@@ -587,6 +618,13 @@ class GatewaySettings(BaseSettings):
         if self.auth == "off":
             return self.max_held_bytes
         return self.max_caller_bytes or max(self.max_held_bytes // 2, self.max_body)
+
+    @property
+    def caller_streams(self) -> int:
+        """Most streams of detections that one caller may follow."""
+        if self.auth == "off":
+            return self.max_streams
+        return min(self.max_caller_streams or 10, self.max_streams)
 
     @property
     def most_readers(self) -> int:

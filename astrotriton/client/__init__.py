@@ -18,8 +18,9 @@ from astrotriton.client.errors import (
     UnreadableError,
 )
 from astrotriton.client.exchange import Retries
-from astrotriton.client.lookups import Query, RunQuery
-from astrotriton.client.night import LedgerEntry, Night, NightError, score_night
+from astrotriton.client.ledger import LedgerEntry, NightError
+from astrotriton.client.lookups import BEGINNING, FollowQuery, Query, RunQuery
+from astrotriton.client.night import Night, score_night
 from astrotriton.client.results import Cutout, Detection, FoundDetection, Run, RunState
 from astrotriton.client.synchronous import Client
 from astrotriton.client.tables import to_pandas, to_table
@@ -28,6 +29,7 @@ from astrotriton.wire.runs import InferRequest, InferResponse, RunStatus
 from astrotriton.wire.stamps import InferStamps, InferStampsResponse, ScoredStamp, StampIn
 
 __all__ = [
+    "BEGINNING",
     "FORMATS",
     "AsyncClient",
     "CandidateIn",
@@ -36,6 +38,7 @@ __all__ = [
     "Cutout",
     "Detection",
     "File",
+    "FollowQuery",
     "FoundDetection",
     "InferRequest",
     "InferResponse",

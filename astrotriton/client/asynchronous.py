@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Self, Unpack
 from uuid import UUID
 
@@ -11,9 +12,10 @@ import msgspec
 
 from astrotriton.client import calls
 from astrotriton.client.asynchronous_lookups import Lookups
-from astrotriton.client.calls import FORMATS, Options
+from astrotriton.client.calls import FORMATS, Options, Progress, untold
 from astrotriton.client.contents import File
 from astrotriton.client.errors import UnfinishedError
+from astrotriton.client.events import SILENCE
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
 from astrotriton.client.results import Run, RunState, decoded, joined
 from astrotriton.wire.runs import InferRequest
@@ -55,14 +57,20 @@ class AsyncClient(Lookups):
         self,
         exposure: File,
         request: InferRequest | None = None,
+        *,
+        on_progress: Progress = untold,
+        background: bool = False,
         **options: Unpack[Options],
     ) -> Run:
         """Score an exposure, as `Client.score` does."""
         response = await self._call(
-            calls.infer(self._http, FORMATS["json"], exposure, request, options)
+            calls.infer(
+                self._http, FORMATS["json"], exposure, request, options, background=background
+            )
         )
         if (run_id := calls.accepted(response)) is not None:
-            return joined(await self.wait(run_id), exposure, None)
+            run = await self.wait(run_id, partial(on_progress, run_id))
+            return joined(run, exposure, None)
         return joined(decoded(response.content, Run), exposure, None)
 
     async def score_as(
@@ -70,14 +78,20 @@ class AsyncClient(Lookups):
         form: str,
         exposure: File,
         request: InferRequest | None = None,
+        *,
+        on_progress: Progress = untold,
+        background: bool = False,
         **options: Unpack[Options],
     ) -> bytes:
         """Score an exposure, and get the answer as it comes, as `Client.score_as` does."""
         media_type = FORMATS[form]
-        response = await self._call(calls.infer(self._http, media_type, exposure, request, options))
+        call = calls.infer(
+            self._http, media_type, exposure, request, options, background=background
+        )
+        response = await self._call(call)
         if (run_id := calls.accepted(response)) is None:
             return response.content
-        run = await self.wait(run_id)
+        run = await self.wait(run_id, partial(on_progress, run_id))
         if form == "json":
             return msgspec.json.encode(run)
         return (await self._call(calls.run(self._http, run_id, media_type))).content
@@ -124,7 +138,11 @@ class AsyncClient(Lookups):
             await asyncio.sleep(pause)
         raise UnfinishedError(f"run {run_id} has not ended within {self._deadline:g} s")
 
-    async def _call(self, request: httpx.Request) -> httpx.Response:
+    async def _open(self, request: httpx.Request) -> httpx.Response:
+        """An answer whose body is read as it comes."""
+        return await self._call(request, stream=True)
+
+    async def _call(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         steps = exchange(str(request.url), self._retries, self._deadline)
         outcome: Outcome = None
         while True:
@@ -134,17 +152,21 @@ class AsyncClient(Lookups):
                 response: httpx.Response = done.value
                 return response
             if isinstance(step, Send):
-                outcome = await self._send(request, step.timeout)
+                outcome = await self._send(request, step.timeout, stream=stream)
             else:
                 await asyncio.sleep(step.seconds)
                 outcome = None
 
-    async def _send(self, request: httpx.Request, timeout: float) -> Outcome:
-        request.extensions["timeout"] = httpx.Timeout(timeout).as_dict()
+    async def _send(self, request: httpx.Request, timeout: float, *, stream: bool) -> Outcome:
+        limits = httpx.Timeout(timeout, read=SILENCE) if stream else httpx.Timeout(timeout)
+        request.extensions["timeout"] = limits.as_dict()
         request.headers["Request-Timeout"] = f"{timeout:.3f}"
         try:
             async with asyncio.timeout(timeout):
-                return await self._http.send(request)
+                response = await self._http.send(request, stream=stream)
+                if response.is_error:
+                    await response.aread()
+                return response
         except TimeoutError:
             return httpx.ReadTimeout("no answer in time")
         except httpx.TransportError as error:

@@ -1,5 +1,6 @@
 """What the asynchronous client can ask besides scoring."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeVar, Unpack
 from uuid import UUID
@@ -7,7 +8,17 @@ from uuid import UUID
 import httpx
 
 from astrotriton.client import lookups
-from astrotriton.client.lookups import Call, Model, Page, Place, Query, Radius, RunQuery
+from astrotriton.client.events import Events
+from astrotriton.client.lookups import (
+    Call,
+    FollowQuery,
+    Model,
+    Page,
+    Place,
+    Query,
+    Radius,
+    RunQuery,
+)
 from astrotriton.client.results import Cutout, FoundDetection, decoded
 from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.canary import Canary
@@ -28,6 +39,9 @@ class Lookups:
     _http: httpx.AsyncClient
 
     async def _call(self, request: httpx.Request) -> httpx.Response:
+        raise NotImplementedError
+
+    async def _open(self, request: httpx.Request) -> httpx.Response:
         raise NotImplementedError
 
     async def _ask(self, call: Call[T]) -> T:
@@ -56,6 +70,37 @@ class Lookups:
             See `Query`.
         """
         return self._pages(lookups.find(query))
+
+    async def follow(self, **query: Unpack[FollowQuery]) -> AsyncIterator[FoundDetection]:
+        """Every detection that matches, as it is stored, without an end.
+
+        Each comes once, in the order of commits. A stream that breaks, or that the gateway ends, is
+        asked for again behind what came last. Begin with ``after``, the id of the detection that
+        you saw last, or with ``BEGINNING`` for the first that there is; without it, with what is
+        stored from now on.
+
+        Parameters
+        ----------
+        **query
+            See `FollowQuery`.
+
+        Raises
+        ------
+        UnreachableError
+            If the gateway is not reached again within the client's deadline.
+        """
+        call, events = lookups.stream(query), Events()
+        while True:
+            response = await self._open(call.request(self._http, events.begin()))
+            try:
+                async for chunk in response.aiter_bytes():
+                    for event in events.read(chunk):
+                        yield decoded(event.data, call.answer)
+            except httpx.TransportError:
+                pass  # What it has not brought comes by the next one.
+            finally:
+                await response.aclose()
+            await asyncio.sleep(events.pause)
 
     async def runs(self, **query: Unpack[RunQuery]) -> AsyncIterator[RunListed]:
         """Every run that matches, the newest first: complete, or in the background.

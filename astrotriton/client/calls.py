@@ -1,6 +1,6 @@
 """The gateway's calls: what is sent for each, the same for both clients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TypedDict
 from uuid import UUID, uuid4
 
@@ -32,6 +32,14 @@ _PLANES: tuple[Literal["mask", "weight", "psf", "science", "template", "candidat
     "template",
     "candidates",
 )
+
+
+#: Told a run in the background, and the share of its tiles that the network has answered.
+Progress = Callable[[UUID, float], None]
+
+
+def untold(_run: UUID, _share: float) -> None:
+    """Nobody wants to know how far a run is."""
 
 
 class _Reference(msgspec.Struct):

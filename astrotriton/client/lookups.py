@@ -34,6 +34,10 @@ Radius: TypeAlias = "Quantity | Angle | float"
 Model: TypeAlias = UUID | str
 
 
+#: What to `follow` after: the place before the first detection that there is.
+BEGINNING = UUID(int=0)
+
+
 class Exposures(TypedDict, total=False):
     """Of which exposures something is looked for; what is left out does not matter.
 
@@ -53,8 +57,6 @@ class Exposures(TypedDict, total=False):
         Names of flags that are raised, with commas between them.
     after
         Of what lay before: the ``next`` of a page, or the id of the last one.
-    limit
-        How many come at a time; all come in the end.
     """
 
     exposure: str
@@ -67,11 +69,10 @@ class Exposures(TypedDict, total=False):
     night: date | str
     flag: str
     after: UUID | str
-    limit: int
 
 
-class Query(Exposures, total=False):
-    """Which detections are looked for; what is left out does not matter.
+class FollowQuery(Exposures, total=False):
+    """Which detections are followed; what is left out does not matter.
 
     Attributes
     ----------
@@ -81,9 +82,6 @@ class Query(Exposures, total=False):
         What was measured.
     without_flag
         Names of flags that are not raised, with commas between them.
-    sort
-        As ``-snr``. In the order of commits, ``committed``, it ends with what there is now: come
-        back with ``after``, the id of the last one.
     """
 
     run_id: UUID | str
@@ -98,7 +96,22 @@ class Query(Exposures, total=False):
     max_mag: float
     polarity: Literal[1, -1]
     without_flag: str
+
+
+class Query(FollowQuery, total=False):
+    """Which detections are looked for; what is left out does not matter.
+
+    Attributes
+    ----------
+    sort
+        As ``-snr``. In the order of commits, ``committed``, it ends with what there is now: come
+        back with ``after``, the id of the last one, or use `follow`.
+    limit
+        How many come at a time; all come in the end.
+    """
+
     sort: str
+    limit: int
 
 
 class RunQuery(Exposures, total=False):
@@ -108,9 +121,12 @@ class RunQuery(Exposures, total=False):
     ----------
     status
         How far they are.
+    limit
+        How many come at a time; all come in the end.
     """
 
     status: RunState
+    limit: int
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -141,7 +157,9 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     parameters: Mapping[str, Any] = {}
     body: msgspec.Struct | None = None
 
-    def request(self, client: httpx.Client | httpx.AsyncClient) -> httpx.Request:
+    def request(
+        self, client: httpx.Client | httpx.AsyncClient, headers: Mapping[str, str] | None = None
+    ) -> httpx.Request:
         """The request, as the client sends it."""
         content = None if self.body is None else msgspec.json.encode(self.body)
         return client.build_request(
@@ -149,7 +167,10 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
             self.path,
             params={name: _text(v) for name, v in self.parameters.items() if v is not None},
             content=content,
-            headers={} if content is None else {"Content-Type": "application/json"},
+            headers={
+                **(headers or {}),
+                **({} if content is None else {"Content-Type": "application/json"}),
+            },
         )
 
     def after(self, last: UUID) -> "Call[T]":
@@ -164,6 +185,13 @@ def find(query: Query, cone: Mapping[str, float] | None = None) -> Call[Page]:
         path="/detections/",
         answer=Page,
         parameters={"limit": 1000, **query, **(cone or {})},
+    )
+
+
+def stream(query: FollowQuery) -> Call[FoundDetection]:
+    """``GET /detections/stream``."""
+    return Call(
+        method="GET", path="/detections/stream", answer=FoundDetection, parameters={**query}
     )
 
 

@@ -10,11 +10,9 @@ import asyncio
 import glob
 import hashlib
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -22,54 +20,16 @@ import msgspec
 from astrotriton.client.asynchronous import AsyncClient
 from astrotriton.client.calls import Options, is_reference
 from astrotriton.client.errors import ClientError
+from astrotriton.client.ledger import Ledger, LedgerEntry, NightError
 from astrotriton.wire.exposures import COMPANIONS
-from astrotriton.wire.runs import InferRequest, InferResponse
+from astrotriton.wire.runs import InferRequest
 
-LEDGER = "night.jsonl"
 #: Names of files that a folder is searched for.
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz", ".npy")
 _SETTLED = 2.0  # seconds for which a file that is still being written does not grow
 
 #: What `score_night` tells: an exposure, and what became of it.
-Listener = Callable[["LedgerEntry"], None]
-
-
-class NightError(ClientError):
-    """A night that cannot be begun as it was asked for."""
-
-
-class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of the ledger: what became of an exposure.
-
-    Attributes
-    ----------
-    exposure
-        The path or URI, as it was given.
-    digest
-        SHA-256 of its content and of how it was to be scored.
-    status
-        ``done``, or ``failed`` with its ``reason``.
-    answer
-        Name of the file with the answer.
-    run_id
-        Of the run.
-    detections, real
-        How many there are, and how many of them are called real.
-    seconds
-        From its being sent to its answer.
-    reason
-        Why it failed.
-    """
-
-    exposure: str
-    digest: str
-    status: Literal["done", "failed"]
-    answer: str = ""
-    run_id: UUID | None = None
-    detections: int = 0
-    real: int = 0
-    seconds: float = 0.0
-    reason: str = ""
+Listener = Callable[[LedgerEntry], None]
 
 
 @dataclass(slots=True)
@@ -82,14 +42,21 @@ class Night:
         Their lines of the ledger, in the order of their ends.
     skipped
         How many were done before.
+    answers
+        The file of each exposure's answer in the folder, by the exposure: of those that are done
+        now, and of those that were before.
     under_way
         Exposures that were sent and not answered when the night was interrupted.
+    background
+        Those of them that the gateway scores in the background, with the run of each: these go on.
     """
 
     done: list[LedgerEntry] = field(default_factory=list)
     failed: list[LedgerEntry] = field(default_factory=list)
     skipped: int = 0
+    answers: dict[str, str] = field(default_factory=dict)
     under_way: list[str] = field(default_factory=list)
+    background: dict[str, UUID] = field(default_factory=dict)
 
 
 def exposures_of(given: Iterable[str]) -> list[str]:
@@ -186,6 +153,7 @@ async def score_night(
     jobs: int = 4,
     planes: dict[str, str] | None = None,
     on_end: Listener = lambda entry: None,
+    on_progress: Callable[[str, float], None] = lambda exposure, share: None,
     night: Night | None = None,
 ) -> Night:
     """Score exposures, and keep an answer for each.
@@ -208,6 +176,9 @@ async def score_night(
         exposure.
     on_end
         Is told of each exposure that has ended.
+    on_progress
+        Is told of an exposure that is scored in the background, and of the share of its tiles that
+        the network has answered.
     night
         Is filled as it goes, so that it says what was done when the caller is interrupted.
 
@@ -219,7 +190,7 @@ async def score_night(
     """
     _options("", planes or {})
     night = night or Night()
-    ledger = _Ledger(folder)
+    ledger = Ledger(folder)
     queue: asyncio.Queue[str | None] = asyncio.Queue(maxsize=2 * jobs)
 
     async def feed() -> None:
@@ -234,7 +205,7 @@ async def score_night(
 
     async def work() -> None:
         while (exposure := await queue.get()) is not None:
-            entry = await _one(client, exposure, ledger, request, planes or {}, night)
+            entry = await _one(client, exposure, ledger, request, planes or {}, night, on_progress)
             if entry is None:
                 night.skipped += 1
                 continue
@@ -252,25 +223,33 @@ async def score_night(
 async def _one(
     client: AsyncClient,
     exposure: str,
-    ledger: "_Ledger",
+    ledger: Ledger,
     request: InferRequest | None,
     planes: dict[str, str],
     night: Night,
+    on_progress: Callable[[str, float], None],
 ) -> LedgerEntry | None:
     """Score one exposure; None if that is done."""
     began, digest = time.monotonic(), ""
+
+    def in_background(run: UUID, share: float) -> None:
+        night.background[exposure] = run
+        on_progress(exposure, share)
+
     try:
         options = _options(exposure, planes)
         digest = await asyncio.to_thread(_digest, exposure, options, request)
-        if ledger.has(exposure, digest):
+        if (name := ledger.answer_to(exposure, digest)) is not None:
+            night.answers[exposure] = name
             return None
         options["idempotency_key"] = f"night-{digest}"
         night.under_way.append(exposure)
-        answer = await client.score(exposure, request, **options)
+        answer = await client.score(exposure, request, on_progress=in_background, **options)
         name = ledger.keep(exposure, digest, answer)
     except (ClientError, OSError, ValueError) as error:
         if exposure in night.under_way:
             night.under_way.remove(exposure)
+        night.background.pop(exposure, None)
         return LedgerEntry(
             exposure=exposure,
             digest=digest,
@@ -279,6 +258,8 @@ async def _one(
             reason=str(error),
         )
     night.under_way.remove(exposure)
+    night.background.pop(exposure, None)
+    night.answers[exposure] = name
     return LedgerEntry(
         exposure=exposure,
         digest=digest,
@@ -319,57 +300,3 @@ def _digest(exposure: str, options: Options, request: InferRequest | None) -> st
                 part = hashlib.file_digest(stream, "sha256").digest()
         whole.update(hashlib.sha256(part).digest())
     return whole.hexdigest()
-
-
-class _Ledger:
-    """The folder of answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._path = folder, folder / LEDGER
-        self._done: set[tuple[str, str]] = set()
-        self._names: dict[str, str] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lines = self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
-        except OSError as error:
-            raise NightError(f"{folder}: {error.strerror or error}") from None
-        if lines.pop():
-            # It was written when power or disk ended: what it told of is asked for again.
-            self._path.write_bytes(b"".join(line + b"\n" for line in lines))
-        for number, line in enumerate(lines, 1):
-            try:
-                entry = msgspec.json.decode(line, type=LedgerEntry)
-            except msgspec.DecodeError as error:
-                raise NightError(f"{self._path}, line {number}: {error}") from None
-            if entry.status == "done" and (folder / entry.answer).is_file():
-                self._done.add((entry.exposure, entry.digest))
-                self._names[entry.answer] = entry.exposure
-
-    def has(self, exposure: str, digest: str) -> bool:
-        """Whether the exposure, as it is, is done."""
-        return (exposure, digest) in self._done
-
-    def keep(self, exposure: str, digest: str, answer: InferResponse) -> str:
-        """Write an answer, whole or not at all; the name of its file."""
-        name = f"{exposure.rpartition('/')[2]}.json"
-        if self._names.setdefault(name, exposure) != exposure:
-            # Another exposure of that name, of another folder.
-            name = f"{exposure.rpartition('/')[2]}.{digest[:8]}.json"
-            self._names[name] = exposure
-        path = self._folder / name
-        part = path.with_name(f".{name}.part")
-        part.write_bytes(msgspec.json.encode(answer))
-        part.replace(path)
-        return name
-
-    def add(self, entry: LedgerEntry) -> None:
-        """Write down what became of an exposure."""
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(entry) + b"\n")
-        if entry.status == "done":
-            self._done.add((entry.exposure, entry.digest))
-
-
-def reasons(failed: Iterable[LedgerEntry]) -> list[tuple[str, int]]:
-    """Why exposures failed, the most frequent reason first."""
-    return Counter(entry.reason for entry in failed).most_common()

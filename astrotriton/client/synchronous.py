@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Self, Unpack
 from uuid import UUID
 
@@ -9,9 +10,10 @@ import httpx
 import msgspec
 
 from astrotriton.client import calls
-from astrotriton.client.calls import FORMATS, Options
+from astrotriton.client.calls import FORMATS, Options, Progress, untold
 from astrotriton.client.contents import File
 from astrotriton.client.errors import UnfinishedError
+from astrotriton.client.events import SILENCE
 from astrotriton.client.exchange import Outcome, Retries, Send, exchange
 from astrotriton.client.results import Run, RunState, decoded, joined
 from astrotriton.client.synchronous_lookups import Lookups
@@ -63,6 +65,9 @@ class Client(Lookups):
         self,
         exposure: File,
         request: InferRequest | None = None,
+        *,
+        on_progress: Progress = untold,
+        background: bool = False,
         **options: Unpack[Options],
     ) -> Run:
         """Score an exposure, and wait until that is done.
@@ -73,6 +78,11 @@ class Client(Lookups):
             A FITS or ``.npy`` file: its path, or its content.
         request
             Candidates and how to score; None: the gateway extracts the sources itself.
+        on_progress
+            Told the run and the share of its tiles that the network has answered, 0 to 1, while the
+            gateway scores it in the background, as it does large ones.
+        background
+            Have it scored there however small it is; the run then outlives this call.
         **options
             See `Options`.
 
@@ -81,9 +91,14 @@ class Client(Lookups):
         UnfinishedError
             If the gateway scores it in the background, and has not ended in time.
         """
-        response = self._call(calls.infer(self._http, FORMATS["json"], exposure, request, options))
+        response = self._call(
+            calls.infer(
+                self._http, FORMATS["json"], exposure, request, options, background=background
+            )
+        )
         if (run_id := calls.accepted(response)) is not None:
-            return joined(self.wait(run_id), exposure, self.cutout)
+            run = self.wait(run_id, partial(on_progress, run_id))
+            return joined(run, exposure, self.cutout)
         return joined(decoded(response.content, Run), exposure, self.cutout)
 
     def score_as(
@@ -91,6 +106,9 @@ class Client(Lookups):
         form: str,
         exposure: File,
         request: InferRequest | None = None,
+        *,
+        on_progress: Progress = untold,
+        background: bool = False,
         **options: Unpack[Options],
     ) -> bytes:
         """Score an exposure, and get the answer as it comes: a name in `FORMATS` says in what form.
@@ -98,10 +116,13 @@ class Client(Lookups):
         The other parameters are those of `score`.
         """
         media_type = FORMATS[form]
-        response = self._call(calls.infer(self._http, media_type, exposure, request, options))
+        call = calls.infer(
+            self._http, media_type, exposure, request, options, background=background
+        )
+        response = self._call(call)
         if (run_id := calls.accepted(response)) is None:
             return response.content
-        run = self.wait(run_id)
+        run = self.wait(run_id, partial(on_progress, run_id))
         if form == "json":
             return msgspec.json.encode(run)
         return self._call(calls.run(self._http, run_id, media_type)).content
@@ -186,7 +207,11 @@ class Client(Lookups):
             time.sleep(pause)
         raise UnfinishedError(f"run {run_id} has not ended within {self._deadline:g} s")
 
-    def _call(self, request: httpx.Request) -> httpx.Response:
+    def _open(self, request: httpx.Request) -> httpx.Response:
+        """An answer whose body is read as it comes."""
+        return self._call(request, stream=True)
+
+    def _call(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         steps = exchange(str(request.url), self._retries, self._deadline)
         outcome: Outcome = None
         while True:
@@ -196,15 +221,19 @@ class Client(Lookups):
                 response: httpx.Response = done.value
                 return response
             if isinstance(step, Send):
-                outcome = self._send(request, step.timeout)
+                outcome = self._send(request, step.timeout, stream=stream)
             else:
                 time.sleep(step.seconds)
                 outcome = None
 
-    def _send(self, request: httpx.Request, timeout: float) -> Outcome:
-        request.extensions["timeout"] = httpx.Timeout(timeout).as_dict()
+    def _send(self, request: httpx.Request, timeout: float, *, stream: bool) -> Outcome:
+        limits = httpx.Timeout(timeout, read=SILENCE) if stream else httpx.Timeout(timeout)
+        request.extensions["timeout"] = limits.as_dict()
         request.headers["Request-Timeout"] = f"{timeout:.3f}"
         try:
-            return self._http.send(request)
+            response = self._http.send(request, stream=stream)
+            if response.is_error:
+                response.read()
+            return response
         except httpx.TransportError as error:
             return error

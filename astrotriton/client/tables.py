@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from astropy.table import QTable
 
 
+#: The columns of detections that were looked up, besides what was measured.
+LOOKED_UP = ("run_id", "exposure", "filter", "mjd_mid", "model_version", "label", "created_at")
+
+
 def to_table(detections: Iterable[ScoredDetection], *, flux_unit: str | None = None) -> "QTable":
     """Detections as a table of Astropy.
 
@@ -84,6 +88,16 @@ def to_pandas(detections: Iterable[ScoredDetection]) -> "pd.DataFrame":
         else:
             columns[column.name] = pd.Series(values, dtype=column.dtype)
     return pd.DataFrame(columns | _looked_up(rows))
+
+
+def columns_of_found(rows: Sequence[StoredDetection]) -> dict[str, list[Any]]:
+    """What `to_table` has of detections that were looked up, as lists; unknown is None or ''."""
+    measured: dict[str, list[Any]] = {}
+    for column in columns_of(ScoredDetection):
+        values = [getattr(one, column.name) for one in rows]
+        text = column.dtype == "str"
+        measured[column.name] = [_text(value) for value in values] if text else values
+    return measured | (_looked_up(rows) or {name: [] for name in LOOKED_UP})
 
 
 def _looked_up(rows: Sequence[ScoredDetection]) -> dict[str, list[Any]]:

@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from astrotriton.cli import fail
 from astrotriton.client import (
     AsyncClient,
     InferRequest,
-    LedgerEntry,
     Night,
     NightError,
     score_night,
 )
-from astrotriton.client.night import LEDGER, arrivals, exposures_of, reasons
+from astrotriton.client.ledger import LEDGER, reasons
+from astrotriton.client.night import arrivals, exposures_of
+from astrotriton.client.night_tables import TableError, write_table
+from astrotriton.commands.progress import NightProgress
 
 _LOOK = 1.0  # seconds between two looks at a watched folder
 _REASONS = 5  # that are shown
@@ -35,8 +35,11 @@ def night(
     request: InferRequest,
     planes: dict[str, str],
     jobs: int,
+    form: str | None,
 ) -> None:
     """Score exposures into a folder, and say how it goes; end the process with what came of it.
+
+    With a format, all their detections are written into one table there, however it ends.
 
     The exit status is 0 if all are done, 1 if one failed, and 130 after Ctrl-C.
     """
@@ -47,13 +50,21 @@ def night(
     if not given and watch is None:
         fail("score", "give the PATH of an exposure, or --watch a folder")
     became, began = Night(), time.monotonic()
-    show = _Progress(None if watch is not None else len(given), became)
+    show = NightProgress(None if watch is not None else len(given), became)
 
     async def run() -> None:
         async with connect() as client:
             source = given if watch is None else _with_arrivals(given, watch)
             await score_night(
-                client, source, out, request, jobs=jobs, planes=planes, on_end=show, night=became
+                client,
+                source,
+                out,
+                request,
+                jobs=jobs,
+                planes=planes,
+                on_end=show,
+                on_progress=show.background,
+                night=became,
             )
 
     interrupted = False
@@ -67,6 +78,11 @@ def night(
     except NightError as error:
         fail("score", error)
     _summary(became, out, time.monotonic() - began, interrupted)
+    if form is not None:
+        try:
+            click.echo(f"all detections: {write_table(out, became.answers, form)}")
+        except TableError as error:
+            fail("score", error)
     if interrupted:
         sys.exit(130)
     sys.exit(1 if became.failed else 0)
@@ -77,41 +93,6 @@ async def _with_arrivals(given: Sequence[str], watch: Path) -> AsyncIterator[str
         yield path
     async for path in arrivals(watch, _LOOK):
         yield path
-
-
-class _Progress:
-    """A bar where somebody watches, a line for each exposure where it goes into a file."""
-
-    def __init__(self, total: int | None, became: Night) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._became, self._began = became, time.monotonic()
-        self._bar = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=total, rate="")
-
-    def __enter__(self) -> None:
-        self._bar.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, entry: LedgerEntry) -> None:
-        if entry.status == "failed":
-            self._console.print(f"{entry.exposure}: failed: {entry.reason}", markup=False)
-        elif not self._console.is_terminal:
-            what = f"{entry.real} real of {entry.detections}, {entry.seconds:.1f} s"
-            self._console.print(f"{entry.exposure}: {what}", markup=False)
-        ended = len(self._became.done) + len(self._became.failed)
-        rate = ended / max(time.monotonic() - self._began, 1e-3)
-        self._bar.update(
-            self._task, completed=ended + self._became.skipped, rate=f"{rate:.2g} a second"
-        )
 
 
 def _summary(became: Night, out: Path, seconds: float, interrupted: bool) -> None:
@@ -128,10 +109,26 @@ def _summary(became: Night, out: Path, seconds: float, interrupted: bool) -> Non
         click.echo(f"  {count} failed: {reason}", err=True)
     if became.failed:
         click.echo("the same command again tries those that failed", err=True)
-    if interrupted and became.under_way:
+    if interrupted:
+        _say_what_goes_on(became)
+
+
+def _say_what_goes_on(became: Night) -> None:
+    """Which runs outlive the command, and which exposures the gateway gives up with it."""
+    going_on = became.background
+    if going_on:
         click.echo(
-            "the gateway may still be scoring these; the same command again fetches their answers:",
+            "these runs go on in the gateway; the same command again fetches their answers:",
             err=True,
         )
-        for name in became.under_way[:_UNDER_WAY]:
+        for name, run_id in list(going_on.items())[:_UNDER_WAY]:
+            click.echo(f"  {run_id}  {name}", err=True)
+    rest = [name for name in became.under_way if name not in going_on]
+    if rest:
+        click.echo(
+            "the gateway gives these up, unless they had just ended; the same command again scores "
+            "them:",
+            err=True,
+        )
+        for name in rest[:_UNDER_WAY]:
             click.echo(f"  {name}", err=True)

@@ -1,6 +1,7 @@
 """The command that scores an exposure through a gateway."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,12 +17,15 @@ from astrotriton.client import (
     Options,
     is_reference,
 )
+from astrotriton.client.night_tables import TABLES
 from astrotriton.commands.night import night
+from astrotriton.commands.progress import RunProgress
 from astrotriton.commands.reaching import gateway_at, gateway_options
 from astrotriton.table import SORTED_BY, Choice, remarks, table, wide_console
 from astrotriton.wire.exposures import SeeingUnit, TimeScale, WeightType
 from astrotriton.wire.fields import FieldError
 
+_LARGE = 16 * 1024 * 1024  # bytes from which an exposure takes so long that one wants to see it
 _PLANE = click.Path(dir_okay=False)
 
 
@@ -98,7 +102,9 @@ _PLANE = click.Path(dir_okay=False)
     type=click.Choice(["table", *FORMATS]),
     default="table",
     show_default=True,
-    help="What is printed; all but the table are the gateway's answer as it came.",
+    help="What is printed; all but the table are the gateway's answer as it came. With --out, the "
+    "detections of all exposures are also written into one such file there: csv, ecsv, votable, "
+    "fits or json.",
 )
 @click.option("--version", "model_version", help="A version by number, champion or challenger.")
 @click.option("--id", "exposure_id", help="Your name for the exposure, else the file's.")
@@ -221,6 +227,8 @@ def score(
             fail("score", "several exposures need --out, a folder for their answers")
         if exposure_id is not None:
             fail("score", "leave out --id: several exposures are called by their files' names")
+        if form not in ("table", *TABLES):
+            fail("score", f"--format {form} is of one exposure: with --out, {', '.join(TABLES)}")
         night(
             lambda: AsyncClient(gateway, token=token, deadline=deadline),
             paths=paths,
@@ -229,6 +237,7 @@ def score(
             request=request,
             planes=given,
             jobs=jobs,
+            form=None if form == "table" else form,
         )
         return
     if not paths:
@@ -240,12 +249,21 @@ def score(
             fail("score", f"{path} {kind or 'is no file'}")
     files: Options = {}
     files.update(given)  # type: ignore[typeddict-item]
+    # Where somebody watches, a large one is scored in the background, which tells how far it is.
+    large = not is_reference(exposure) and Path(exposure).stat().st_size >= _LARGE
+    show = RunProgress(exposure)
     try:
-        with Client(gateway, token=token, deadline=deadline) as client:
+        with Client(gateway, token=token, deadline=deadline) as client, show:
             how = "json" if form == "table" else form
-            answer = client.score_as(how, exposure, request, **files)
+            answer = client.score_as(
+                how, exposure, request, on_progress=show, background=large and show.seen, **files
+            )
     except (ClientError, FieldError) as error:
         fail("score", error)
+    except KeyboardInterrupt:
+        if show.run is not None:
+            click.echo(f"run {show.run} goes on in the gateway: GET /runs/{show.run}", err=True)
+        sys.exit(130)
     if form == "table":
         _print(json.loads(answer), Choice(every=every, min_confidence=min_confidence, sort=sort))
     else:

@@ -17,19 +17,23 @@ _Body = TypeVar("_Body")
 _JSON = "application/json"
 
 
-def accepted(request: Request[Any, Any, Any]) -> str:
+def accepted(request: Request[Any, Any, Any], kinds: Sequence[str] = (_JSON, *WRITERS)) -> str:
     """The format of those that there are which the caller likes best (RFC 9110, 12.5.1).
+
+    Parameters
+    ----------
+    kinds
+        Those that there are; the first one is for callers who do not mind.
 
     Raises
     ------
     NotAcceptableError
         If it accepts none of them.
     """
-    kinds = [_JSON, *WRITERS]
     said = ",".join(request.headers.getall("accept", []))
     ranges = [MediaTypeHeader(one) for one in said.split(",") if one.strip()]
     if not ranges:
-        return _JSON
+        return kinds[0]
     liked = {kind: _liking(kind, ranges) for kind in kinds}
     best = max(kinds, key=lambda kind: liked[kind])
     if liked[best] == (0.0, 0):
@@ -76,6 +80,17 @@ def shown_columns(kind: str, given: str | None) -> tuple[str, ...] | None:
         return None
     known = StoredDetection.__struct_fields__ if kind == _JSON else columns_of_stored()
     return names("columns", given, known)
+
+
+def shown_fields(given: str | None) -> tuple[str, ...] | None:
+    """The fields of stored detections that a caller wants in JSON; None: all.
+
+    Raises
+    ------
+    InputError
+        If one is none of them.
+    """
+    return shown_columns(_JSON, given)
 
 
 async def page_as(kind: str, page: DetectionPage, shown: tuple[str, ...] | None) -> Response[Any]:

@@ -30,6 +30,7 @@ _OF_PAGES = (
     b"img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 )
 _NOT_KEPT = (b"cache-control", b"no-store")
+_BODILESS = "astrotriton.bodiless"
 
 
 class EdgeMiddleware:
@@ -49,7 +50,8 @@ class EdgeMiddleware:
             return
         if scope["method"] == "HEAD":
             # A copy, for the server knows by its own that no body is to be sent.
-            scope = {**scope, "method": HttpMethod.GET.value}
+            state = {**scope.get("state", {}), _BODILESS: True}
+            scope = {**scope, "method": HttpMethod.GET.value, "state": state}
         given = dict(scope["headers"]).get(_REQUEST_ID, b"").decode("latin-1")
         identity = given if _ACCEPTABLE.fullmatch(given) else str(uuid7())
         token = request_id.set(identity)
@@ -76,6 +78,11 @@ def _with_headers(scope: Scope, send: Send, identity: str) -> Callable[[Message]
         await send(message)
 
     return send_with_headers
+
+
+def is_head(scope: Scope) -> bool:
+    """Whether the answer's body is left out: one without an end need not be begun."""
+    return bool(scope["state"].get(_BODILESS))
 
 
 async def name_methods(message: Message, scope: Scope) -> None:

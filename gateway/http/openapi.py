@@ -33,6 +33,7 @@ from litestar.static_files import create_static_files_router
 from astrotriton.detection.sources.candidate_tables import ID_COLUMNS, POSITION_COLUMNS
 from astrotriton.gateway.http.examples import BY_REFERENCE, REQUEST, RESPONSE, written_out
 from astrotriton.gateway.http.formats import BINARY, WRITERS
+from astrotriton.gateway.http.streams import STREAMS
 from astrotriton.wire.detections import LabelIn
 from astrotriton.wire.drift import BaselineIn
 from astrotriton.wire.models import RouteIn
@@ -242,6 +243,19 @@ class DetectionsOperation(Operation):
 
 
 @dataclass
+class StreamOperation(Operation):
+    """An operation whose answer goes on."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or []), _LAST_EVENT]
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse):
+            answer.content = {
+                kind: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING)) for kind in STREAMS
+            }
+
+
+@dataclass
 class PictureOperation(Operation):
     """An operation that answers a picture."""
 
@@ -289,6 +303,13 @@ _INFER_HEADERS = [
         schema=Schema(type=OpenAPIType.NUMBER, exclusive_minimum=0),
     ),
 ]
+
+_LAST_EVENT = Parameter(
+    name="Last-Event-ID",
+    param_in=ParamType.HEADER,
+    description="The `id` of the event that came last: the stream goes on behind it.",
+    schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.UUID),
+)
 
 _ACCEPTED = OpenAPIResponse(
     description="The exposure is scored in the background; `Location` is where to ask for the run.",

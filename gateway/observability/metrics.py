@@ -49,6 +49,7 @@ SHADOW_RUNS = Counter(
 )
 INSIDE = Gauge("astrotriton_requests_inside", "Exposures being scored, or waiting for it.")
 HELD = Gauge("astrotriton_held_bytes", "Bytes of the files being scored, or waiting for it.")
+STREAMS = Gauge("astrotriton_streams", "Callers who follow new detections.")
 READY = Gauge("astrotriton_ready", "Whether the gateway was ready when it was last asked.")
 OUTBOX_WAITING = Gauge("astrotriton_outbox_waiting_events", "Events that wait to be published.")
 OUTBOX_LAG = Gauge("astrotriton_outbox_lag_seconds", "How long the oldest of them has waited.")

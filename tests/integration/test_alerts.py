@@ -4,11 +4,13 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from astrotriton.gateway.settings import GatewaySettings
 from tests.alert_packets import ZTF, read, write, ztf
+from tests.documents import blocks
 from tests.integration.gateway_parts import ROOT, serve
 
 pytestmark = pytest.mark.alerts
@@ -58,3 +60,9 @@ async def test_killed_half_way_and_started_again(settings: GatewaySettings, tmp_
             assert score["problem"] is None
             assert score["is_real"] == (number % 2 == 1)
             assert score["run_id"]
+    # As the documents filter them.
+    (block,) = (one for one in blocks(ROOT / "docs/alerts.md") if "def worth" in one.text)
+    names: dict[str, Any] = {}
+    exec(block.text, names)
+    kept = [packet["candid"] for packet in read(out) if names["worth_a_spectrum"](packet)]
+    assert set(kept) <= {packet["candid"] for packet in sent[1::2]}

@@ -50,6 +50,8 @@ ENDPOINTS = [
     ("POST", "/detections/infer-by-reference", "infer", 415),
     ("POST", "/detections/infer-stamps", "infer", 415),
     ("GET", "/detections/", "read", 200),
+    # Of an id that there is, it would go on.
+    ("GET", f"/detections/stream?after={uuid4()}", "read", 422),
     ("GET", DETECTION, "read", 404),
     ("GET", f"{DETECTION}/confidence", "read", 404),
     ("GET", f"{DETECTION}/cutout.png", "read", 404),

@@ -25,7 +25,9 @@ EXAMPLES = 40
 # champion, that a bucket is not allowed.
 CONFIG = """
 [[operations]]
-include-operation-id = ["list_detections", "list_runs", "put_route", "validate_model"]
+include-operation-id = [
+    "list_detections", "stream_detections", "list_runs", "put_route", "validate_model",
+]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422]
 
 # A caller may also ask for a deadline that nothing can keep.
@@ -38,7 +40,8 @@ checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 504]
 
 @pytest.fixture
 def guarded(settings: GatewaySettings) -> GatewaySettings:
-    return settings.model_copy(update={"auth": "required", "probe_interval": 60.0})
+    changes = {"auth": "required", "probe_interval": 60.0, "stream_seconds": 0.05}
+    return settings.model_copy(update=changes)
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
     calls: list[tuple[Any, dict[str, Any]]] = []
 
     def score_as(_: Client, form: str, exposure: Path, request: InferRequest, **files: Any) -> str:
+        assert files.pop("on_progress")
+        assert not files.pop("background")
         calls.append((request, files))
         return "<VOTABLE/>"
 
@@ -101,6 +103,15 @@ def test_several_exposures_need_a_folder(
     answer = run(tmp_path, str(other))
     assert answer.exit_code != 0
     assert "--out" in answer.output
+    assert not sent
+
+
+def test_regions_are_of_one_exposure(
+    sent: list[tuple[Any, dict[str, Any]]], tmp_path: Path
+) -> None:
+    answer = run(tmp_path, "--out", str(tmp_path / "out"), "--format", "ds9")
+    assert answer.exit_code != 0
+    assert "csv, ecsv, votable, fits, json" in answer.output
     assert not sent
 
 

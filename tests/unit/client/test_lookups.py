@@ -37,6 +37,10 @@ def test_both_clients_have_the_same_calls() -> None:
     ("call", "line"),
     [
         (lookups.detection(ONE), f"GET /detections/{ONE}"),
+        (
+            lookups.stream({"after": ONE, "is_real": True}),
+            f"GET /detections/stream?after={ONE}&is_real=true",
+        ),
         (lookups.explain(ONE), f"GET /detections/{ONE}/confidence"),
         (lookups.cutout(ONE), f"GET /detections/{ONE}/cutout.png"),
         (lookups.label(ONE, "real", None), f"PATCH /detections/{ONE}"),

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from astrotriton.client import NightError
-from astrotriton.client.night import LEDGER, LedgerEntry, _Ledger, exposures_of, reasons
+from astrotriton.client.ledger import LEDGER, Ledger, LedgerEntry, reasons
+from astrotriton.client.night import exposures_of
 
 
 @pytest.fixture
@@ -52,30 +53,34 @@ def entry(answer: str, **more: object) -> LedgerEntry:
 
 
 def test_a_ledger_knows_what_is_done(tmp_path: Path) -> None:
-    ledger = _Ledger(tmp_path)
+    ledger = Ledger(tmp_path)
     (tmp_path / "1.fits.json").write_text("{}")
     ledger.add(entry("1.fits.json"))
     ledger.add(LedgerEntry(exposure="x/2.fits", digest="e", status="failed", reason="it is none"))
-    again = _Ledger(tmp_path)
-    assert again.has("x/1.fits", "d")
-    assert not again.has("x/1.fits", "other content")
-    assert not again.has("x/2.fits", "e")
+    again = Ledger(tmp_path)
+    assert again.answer_to("x/1.fits", "d") == "1.fits.json"
+    assert again.answer_to("x/1.fits", "other content") is None
+    assert again.answer_to("x/2.fits", "e") is None
+    # The file is of the last one alone.
+    again.add(msgspec.structs.replace(entry("1.fits.json"), digest="f"))
+    assert again.answer_to("x/1.fits", "d") is None
+    assert again.answer_to("x/1.fits", "f") == "1.fits.json"
 
 
 def test_an_answer_that_was_removed_is_asked_for_again(tmp_path: Path) -> None:
-    _Ledger(tmp_path).add(entry("1.fits.json"))
-    assert not _Ledger(tmp_path).has("x/1.fits", "d")
+    Ledger(tmp_path).add(entry("1.fits.json"))
+    assert Ledger(tmp_path).answer_to("x/1.fits", "d") is None
 
 
 def test_half_a_line_is_forgotten_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / LEDGER
     line = msgspec.json.encode(entry("1.fits.json")) + b"\n"
     path.write_bytes(line + line[:20])
-    _Ledger(tmp_path)
+    Ledger(tmp_path)
     assert path.read_bytes() == line
     path.write_bytes(line + b"[1]\n")
     with pytest.raises(NightError, match="line 2"):
-        _Ledger(tmp_path)
+        Ledger(tmp_path)
 
 
 def test_the_most_frequent_reason_comes_first() -> None:
