@@ -207,7 +207,7 @@ def _score(
     predict: Predict,
     *,
     tta: bool,
-    sent: Collection[Companion],
+    sent: Collection[Companion] = COMPANIONS,
 ) -> Scores:
     plain: list[Sample] = []
     eightfold: list[Sample] = []
