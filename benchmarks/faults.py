@@ -348,7 +348,9 @@ async def _events(nats_url: str) -> Counter[str]:
         stream = client.jetstream()
         subscription = await stream.subscribe("detection.scored", ordered_consumer=True)
         info = await subscription.consumer_info()
-        left = (info.num_pending or 0) + subscription.pending_msgs
+        # What was delivered may still be on its way here.
+        delivered = info.delivered.consumer_seq if info.delivered is not None else 0
+        left = (info.num_pending or 0) + delivered
         while left > 0:
             message = await subscription.next_msg(timeout=10.0)
             event: dict[str, Any] = msgspec.json.decode(message.data)
