@@ -62,7 +62,7 @@ def _log(flavour: ModuleType, model: Any, signature: ModelSignature, **given: An
 
     logged: ModelInfo = Model.log(
         None,
-        _WithExample(flavour, example(signature)),
+        _WithExample(flavour, _example(signature)),
         name="model",
         model=model,
         signature=signature,
@@ -100,7 +100,7 @@ class _WithExample:
         mlflow_model.save(str(folder / MLMODEL_FILE_NAME))
 
 
-def example(signature: ModelSignature) -> dict[str, np.ndarray]:
+def _example(signature: ModelSignature) -> dict[str, np.ndarray]:
     """An empty sky as a network sees it, noise of unit standard deviation: one image an input."""
     random = np.random.default_rng(0)
     shapes = {one.name: one.shape for one in signature.inputs.inputs}

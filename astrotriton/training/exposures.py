@@ -10,7 +10,6 @@ from astropy.wcs import WCS
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import ModelCard
-from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.quality.judged_candidates import judged_candidates
 from astrotriton.detection.quality.labelled import ValidationSet
@@ -18,7 +17,7 @@ from astrotriton.detection.quality.transients import Transients
 from astrotriton.detection.scoring.score import prepare_exposure
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
-from astrotriton.training.calibrate import labelled, transients_of
+from astrotriton.training.calibrate import labelled
 from astrotriton.wire.exposures import COMPANIONS, Companion
 
 DEMO_SEED = 20_260_003
@@ -101,9 +100,9 @@ def _sample(
     exposure, _ = read_image(content)
     truth = Transients.of(np.empty((0, 2)), np.empty(0))
     if field is not None:
-        truth = transients_of(field)
-        for plane in sent:
-            exposure.companions[plane] = Exposure.from_array(getattr(field, plane))
+        known = labelled(field).showing(sent)
+        truth = known.transients
+        exposure.companions |= known.exposure().companions
     candidates = judged_candidates(exposure, card, truth)
     most = _MOST if candidates is None else _MOST_STAMPS
     return prepare_exposure(exposure, card, candidates or []).sample(most)

@@ -170,8 +170,7 @@ class VersionUnderTest:
         trial, fields = self._tried, self.fields
         theirs = before = refitted = None
         if (champion := self.champion) is not None:
-            engine = OnnxEngine(champion.files[MODEL_FILE], champion.card)
-            theirs = accuracy.evaluate(fields.fields, champion.card, engine)
+            theirs = _figures_of(champion, fields)
         options = [_Option(self.card, *self._score(fields, self.card))]
 
         def well_calibrated(figures: dict[str, float]) -> bool:
@@ -206,8 +205,7 @@ class VersionUnderTest:
         _, own = self._score(least, card)
         if champion is None or set(champion.card.required_planes) - set(card.required_planes):
             return own, None
-        engine = OnnxEngine(champion.files[MODEL_FILE], champion.card)
-        return own, accuracy.evaluate(least.fields, champion.card, engine)
+        return own, _figures_of(champion, least)
 
     @cached_property
     def golden_tiles(self) -> Mapping[str, Tiles]:
@@ -328,3 +326,8 @@ class VersionUnderTest:
         if isinstance(self.card, UNetModel):
             baseline = accuracy.baseline_of(scored, description)
             self.files[BASELINE_FILE] = baseline.to_npz()
+
+
+def _figures_of(champion: Version, fields: ValidationSet) -> dict[str, float]:
+    engine = OnnxEngine(champion.files[MODEL_FILE], champion.card)
+    return accuracy.evaluate(fields.fields, champion.card, engine)

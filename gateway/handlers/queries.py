@@ -189,8 +189,7 @@ def _cone(
     given = {"ra": ra, "dec": dec, "radius": radius}
     missing = [name for name, value in given.items() if value is None]
     if ra is not None and dec is not None and radius is not None:
-        # PostgreSQL refuses to square what is too near to 0.
-        return round(ra, 12), round(dec, 12), radius
+        return ra, dec, radius
     if len(missing) < len(given):
         raise InputError("invalid-request", missing[0], "a cone needs `ra`, `dec` and `radius`")
     return None

@@ -75,11 +75,11 @@ async def attempt(
             previous, choice = choice, await routing.choose(wanted, sticky, fresh=True)
             if choice.version not in (previous.version, failed):
                 continue
-            alone = choice.fallback is None or failed is not None
-            # What a champion needs, its callers have to send.
-            if not (alone and isinstance(error, PlaneMissingError)):
-                recorder.run_failed(previous.version, error.code, time.perf_counter() - began)
-            if choice.fallback is None or failed is not None:
-                raise
             # What a canary fails, the champion answers.
-            failed, choice = choice.version, Choice(wanted, choice.fallback)
+            fallback = choice.fallback if failed is None else None
+            # What a champion needs, its callers have to send: that is no failure of its own.
+            if fallback is not None or isinstance(error, GatewayError):
+                recorder.run_failed(previous.version, error.code, time.perf_counter() - began)
+            if fallback is None:
+                raise
+            failed, choice = choice.version, Choice(wanted, fallback)

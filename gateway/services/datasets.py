@@ -243,14 +243,15 @@ class Datasets:
             )
         content = await self._objects.read(f"{prefix}/{TRUTH_FILE}", TRUTH_FILE, _LARGEST_TRUTH)
         truth = _read_truth(content)
-        known = [name for one in truth.fields for name in (one.file, one.science, one.template)]
-        for name in filter(None, known):
+        named = [name for one in truth.fields for name in (one.file, one.science, one.template)]
+        for name in filter(None, named):
             if name not in names:
                 raise InputError(
                     "no-such-object", name, f"{TRUTH_FILE} names it, but {prefix} lacks it"
                 )
+        known = {*named, TRUTH_FILE}
         for name in names:
-            if name not in (*known, TRUTH_FILE):
+            if name not in known:
                 raise InputError("no-truth", name, f"{TRUTH_FILE} says nothing of it")
 
         def reader(name: str) -> _Read:

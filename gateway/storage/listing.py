@@ -328,15 +328,21 @@ def _near(values: _Values, wanted: tuple[float, float, float]) -> str:
 
 def _within(values: _Values, wanted: tuple[float, float, float]) -> str:
     """Haversines are compared, which are exact for small angles too."""
-    ra, dec, radius = (values.place(value) for value in wanted)
+    ra, dec, radius = _placed(values, wanted)
     return f"{_haversine('d.ra', 'd.dec', ra, dec)} <= power(sind({radius}::float8 / 2), 2)"
 
 
 def _reaches(values: _Values, wanted: tuple[float, float, float]) -> str:
     """Whether a run has detections near enough; of one that was stored before, it is not known."""
-    ra, dec, radius = (values.place(value) for value in wanted)
+    ra, dec, radius = _placed(values, wanted)
     most = f"power(sind(least(r.sky_radius + {radius}::float8, 180) / 2), 2)"
     return f"(r.sky_radius IS NULL OR {_haversine('r.sky_ra', 'r.sky_dec', ra, dec)} <= {most})"
+
+
+def _placed(values: _Values, wanted: tuple[float, float, float]) -> tuple[str, str, str]:
+    ra, dec, radius = wanted
+    # PostgreSQL refuses to square what is too near to 0.
+    return values.place(round(ra, 12)), values.place(round(dec, 12)), values.place(radius)
 
 
 def _haversine(ra: str, dec: str, at_ra: str, at_dec: str) -> str:

@@ -14,6 +14,7 @@ from astrotriton.gateway.handlers.queries import evening, names
 from astrotriton.gateway.services.detections import Filter
 from astrotriton.gateway.services.runs import RunFilter
 from astrotriton.wire.detections import Label, Outcome, Sort
+from astrotriton.wire.fields import Version
 from astrotriton.wire.flags import FLAGS
 from astrotriton.wire.runs import RunState
 
@@ -24,7 +25,6 @@ _Form = TypeVar("_Form", "Asked", "AskedRuns")
 _Text = Annotated[str, QueryParameter(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Ratio = Annotated[float, Meta(ge=-1e12, le=1e12)]
 _Magnitude = Annotated[float, Meta(ge=-100.0, le=100.0)]
-_Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 _Radius = Annotated[float, Meta(ge=0.01, le=36_000.0)]
 
 
@@ -38,7 +38,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     run_id: UUID | None = None
     exposure: str | None = None
-    model_version: _Version | None = None
+    model_version: Version | None = None
     is_real: bool | None = None
     outcome: Outcome | None = None
     min_snr: _Ratio | None = None
@@ -161,7 +161,7 @@ class AskedRuns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     status: RunState | None = None
     exposure: str | None = None
-    model_version: _Version | None = None
+    model_version: Version | None = None
     flag: str | None = None
     night: str | None = None
 

@@ -125,7 +125,7 @@ class DetectionPages(PageController):
         asked = asked.or_of_run(found.run_id)
         there = []
         if found.ra is not None and found.dec is not None:
-            cone = (round(found.ra, 12), round(found.dec, 12), _SAME_PLACE)
+            cone = (found.ra, found.dec, _SAME_PLACE)
             there = (await context.detections.find(Filter(cone=cone), None, _HISTORY)).detections
         return page(
             request,
