@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,7 +10,7 @@ from astrotriton.cli import fail
 from astrotriton.training.evaluate import DEFAULT_SEED
 from astrotriton.training.evaluate import evaluate as run_evaluation
 from astrotriton.training.figures import table, write_figures
-from astrotriton.training.train import Training, recalibrate
+from astrotriton.training.train import VARIABLE_STARS, Training, recalibrate
 from astrotriton.training.train import train as run_training
 from astrotriton.training.weights import WEIGHTS, load_card, load_network
 from astrotriton.wire.exposures import COMPANIONS
@@ -40,11 +41,13 @@ def train(
     if confidence_only:
         recalibrate(out or WEIGHTS, click.echo)
         return
-    given = {"seed": seed, "epochs": epochs}
     if planes and out is None:
         fail("train", "with --planes say where to write, --out FOLDER")
-    known = {name: value for name, value in given.items() if value is not None}
-    how = Training(**known, planes=planes)
+    given = {"seed": seed, "epochs": epochs}
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if planes:
+        known |= {"planes": True, "on_star": VARIABLE_STARS}
+    how = Training(**known)
     run_training(how, out or WEIGHTS, click.echo, start=start)
 
 

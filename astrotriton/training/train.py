@@ -12,7 +12,7 @@ and is told which are there; what the negative of a difference brightens by, its
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,9 @@ NORMALISATION = Normalisation()
 PLANES: tuple[str, ...] = ("difference", *COMPANIONS, *(f"has_{one}" for one in COMPANIONS))
 DOMAIN = Domain(seeing_fwhm=ARTEFACTS.fwhm, snr=ARTEFACTS.bright_snr)
 PEAK_THRESHOLD = 0.03
+#: `Training.on_star` with planes. Most of what varies in the sky is in the template already; a
+#: network that sees this too seldom takes whatever lies on a star for what is left of the star.
+VARIABLE_STARS = 0.3
 # Seeds of training, validation and calibration fields never meet.
 VALIDATION_SEEDS = 1_000_000
 
@@ -70,6 +73,8 @@ class Training:
         Whether the network looks at science and template, as far as they are there.
     left_out
         Share of the crops from which one of them is left out, for each.
+    on_star
+        Share of the transients that are a star which varies.
     """
 
     seed: int = 20261128
@@ -83,6 +88,7 @@ class Training:
     learning_rate: float = 3e-3
     planes: bool = False
     left_out: float = 0.3
+    on_star: float = ARTEFACTS.on_star
 
     @property
     def channels(self) -> int:
@@ -102,20 +108,22 @@ def target(field: Field) -> NDArray[np.uint8]:
     return wanted
 
 
-def _example(index: int, seed: int, planes: bool) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+def _example(index: int, seed: int, how: Training) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """The normalised images, float16 (H, W, images) to save memory, and the target of one field."""
-    field = simulate(seed + index, mixed_recipe(index))
+    field = simulate(seed + index, replace(mixed_recipe(index), on_star=how.on_star))
     seen = [(field.difference, NORMALISATION)]
-    if planes:
+    if how.planes:
         seen += [(getattr(field, one), OF_COMPANIONS) for one in COMPANIONS]
     images = [normalise(image, ~np.isfinite(image), how).image() for image, how in seen]
     return np.stack(images, axis=-1).astype(np.float16), target(field)
 
 
-def _examples(count: int, seed: int, planes: bool) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    images = np.empty((count, *TILE, 1 + planes * len(COMPANIONS)), np.float16)
+def _examples(
+    count: int, seed: int, how: Training
+) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    images = np.empty((count, *TILE, 1 + how.planes * len(COMPANIONS)), np.float16)
     targets = np.empty((count, *TILE, len(POLARITIES)), np.uint8)
-    example = partial(_example, seed=seed, planes=planes)
+    example = partial(_example, seed=seed, how=how)
     with ProcessPoolExecutor() as pool:
         for i, made in enumerate(pool.map(example, range(count), chunksize=8)):
             images[i], targets[i] = made
@@ -178,8 +186,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(how.seed)
     on_progress(f"simulating {how.fields} fields")
-    images, targets = _examples(how.fields, how.seed, how.planes)
-    held_out = _examples(how.validation_fields, how.seed + VALIDATION_SEEDS, how.planes)
+    images, targets = _examples(how.fields, how.seed, how)
+    held_out = _examples(how.validation_fields, how.seed + VALIDATION_SEEDS, how)
 
     build = partial(build_unet, channels=how.channels, filters=how.filters, answers=len(POLARITIES))
     network = build((how.crop, how.crop))
