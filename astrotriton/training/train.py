@@ -1,22 +1,13 @@
-"""Training of the reference U-Net on simulated fields.
-
-The target is 1 within `TARGET_RADIUS` of a transient's centre and 0 elsewhere, so each channel of
-the network's output means: the probability that a real source that brightens, or one that fades, is
-centred within 2 px of this pixel. Half of what it is shown is negated, with the channels exchanged,
-so that it is as good at either.
-
-A network of planes is shown the science image and the template as well, each left out at random,
-and is told which are there; what the negative of a difference brightens by, its template has.
-"""
+"""Training of the reference U-Net on simulated fields."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -26,9 +17,10 @@ from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import Domain, TensorSpec, UNetModel
 from astrotriton.detection.image.normalisation import OF_COMPANIONS, Normalisation
 from astrotriton.detection.image.preprocess import normalise
-from astrotriton.simulation.fields import Field, simulate
+from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.recipe import ARTEFACTS, mixed_recipe
-from astrotriton.training.calibrate import calibrated
+from astrotriton.training.calibrate import calibrated, transients_of
+from astrotriton.training.crops import PLANES, POLARITIES, Examples, crops, shown, target
 from astrotriton.training.network import build_unet
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 from astrotriton.wire.exposures import COMPANIONS
@@ -36,12 +28,8 @@ from astrotriton.wire.exposures import COMPANIONS
 if TYPE_CHECKING:
     import keras
 
-TARGET_RADIUS = 2.0
-POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the channels
 TILE = (512, 512)
 NORMALISATION = Normalisation()
-#: What a network of planes is shown, channel by channel; the images come first.
-PLANES: tuple[str, ...] = ("difference", *COMPANIONS, *(f"has_{one}" for one in COMPANIONS))
 DOMAIN = Domain(seeing_fwhm=ARTEFACTS.fwhm, snr=ARTEFACTS.bright_snr)
 PEAK_THRESHOLD = 0.03
 #: `Training.on_star` with planes. Most of what varies in the sky is in the template already; a
@@ -96,18 +84,6 @@ class Training:
         return len(PLANES) if self.planes else 1
 
 
-def target(field: Field) -> NDArray[np.uint8]:
-    """uint8 (H, W, 2): 1 within `TARGET_RADIUS` pixels of a transient of each of `POLARITIES`."""
-    height, width = field.difference.shape
-    wanted = np.zeros((height, width, len(POLARITIES)), np.uint8)
-    for source in field.of_kind("transient"):
-        left, low = max(0, int(source.x) - 3), max(0, int(source.y) - 3)
-        rows, columns = np.mgrid[low : min(height, low + 8), left : min(width, left + 8)]
-        near = np.hypot(columns - source.x, rows - source.y) <= TARGET_RADIUS
-        wanted[rows[near], columns[near], POLARITIES.index(source.polarity)] = 1
-    return wanted
-
-
 def _example(index: int, seed: int, how: Training) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     """The normalised images, float16 (H, W, images) to save memory, and the target of one field."""
     field = simulate(seed + index, replace(mixed_recipe(index), on_star=how.on_star))
@@ -115,57 +91,19 @@ def _example(index: int, seed: int, how: Training) -> tuple[NDArray[np.float16],
     if how.planes:
         seen += [(getattr(field, one), OF_COMPANIONS) for one in COMPANIONS]
     images = [normalise(image, ~np.isfinite(image), how).image() for image, how in seen]
-    return np.stack(images, axis=-1).astype(np.float16), target(field)
+    wanted = target(transients_of(field), field.difference.shape)
+    return np.stack(images, axis=-1).astype(np.float16), wanted
 
 
-def _examples(
-    count: int, seed: int, how: Training
-) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+def examples(count: int, seed: int, how: Training) -> Examples:
+    """Simulated fields to learn from, or to look at meanwhile; their seeds begin at ``seed``."""
     images = np.empty((count, *TILE, 1 + how.planes * len(COMPANIONS)), np.float16)
     targets = np.empty((count, *TILE, len(POLARITIES)), np.uint8)
     example = partial(_example, seed=seed, how=how)
     with ProcessPoolExecutor() as pool:
         for i, made in enumerate(pool.map(example, range(count), chunksize=8)):
             images[i], targets[i] = made
-    return images, targets
-
-
-def _crops(
-    images: NDArray[np.float16], targets: NDArray[np.uint8], how: Training
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Endless batches of random crops, (N, crop, crop, C), and of their targets by sign, (..., 2).
-
-    They are flipped, turned and negated at random: what fades is what brightens with the epochs
-    exchanged.
-    """
-    rng = np.random.default_rng(how.seed)
-    shape = (how.batch, how.crop, how.crop)
-    while True:
-        x = np.empty((*shape, how.channels), np.float32)
-        y = np.empty((*shape, len(POLARITIES)), np.float32)
-        for i in range(how.batch):
-            index = int(rng.integers(len(images)))
-            row, column = rng.integers(0, images.shape[1] - how.crop + 1, size=2)
-            turns, flip, negate = int(rng.integers(4)), bool(rng.integers(2)), rng.integers(2)
-
-            place = index, slice(row, row + how.crop), slice(column, column + how.crop)
-            image, wanted = (
-                np.rot90(source[place], turns)[:, :: -1 if flip else 1]
-                for source in (images, targets)
-            )
-            shown = np.asarray(image, np.float32)
-            if negate:
-                shown = np.concatenate([-shown[..., :1], shown[..., :0:-1]], axis=-1)
-                wanted = wanted[..., ::-1]
-            there = rng.random(images.shape[-1] - 1) >= how.left_out
-            x[i], y[i] = _input(shown, there), wanted
-        yield x, y
-
-
-def _input(image: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What the network is shown: the images, of which some are there, and which these are."""
-    known = np.broadcast_to(there.astype(np.float32), (*image.shape[:-1], len(there)))
-    return np.concatenate([image[..., :1], image[..., 1:] * known, known], axis=-1)
+    return Examples.known(images, targets)
 
 
 def train(
@@ -186,8 +124,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(how.seed)
     on_progress(f"simulating {how.fields} fields")
-    images, targets = _examples(how.fields, how.seed, how)
-    held_out = _examples(how.validation_fields, how.seed + VALIDATION_SEEDS, how)
+    learned = examples(how.fields, how.seed, how)
+    held_out = examples(how.validation_fields, how.seed + VALIDATION_SEEDS, how)
 
     build = partial(build_unet, channels=how.channels, filters=how.filters, answers=len(POLARITIES))
     network = build((how.crop, how.crop))
@@ -208,7 +146,7 @@ def train(
         on_progress(f"epoch {epoch + 1}/{how.epochs}  loss {logs['loss']:.5f}  {minutes:.1f} min")
 
     network.fit(
-        _crops(images, targets, how),
+        crops(learned, batch=how.batch, side=how.crop, left_out=how.left_out, seed=how.seed),
         epochs=how.epochs,
         steps_per_epoch=how.steps,
         verbose=0,
@@ -221,7 +159,7 @@ def train(
     full = build(TILE)
     full.set_weights(network.get_weights())
     full.compile(loss=keras.losses.BinaryCrossentropy())
-    metrics = _losses(full, *held_out)
+    metrics = _losses(full, held_out)
     on_progress(", ".join(f"{name.replace('_', ' ')} {loss:.5f}" for name, loss in metrics.items()))
     card = UNetModel(
         name=full.name,
@@ -254,18 +192,16 @@ def _widened(weights: list[NDArray[Any]], channels: int) -> list[NDArray[Any]]:
     return [np.pad(kernel, ((0, 0), (0, 0), (0, missing), (0, 0))), *rest]
 
 
-def _losses(
-    network: "keras.Model", images: NDArray[np.float16], targets: NDArray[np.uint8]
-) -> dict[str, float]:
+def _losses(network: "keras.Model", held_out: Examples) -> dict[str, float]:
     """Of fields that training has not seen; of a network of planes, also without any."""
-    companions = images.shape[-1] - 1
+    companions = held_out.images.shape[-1] - 1
     kinds = {"held_out_loss": True} | ({"held_out_loss_alone": False} if companions else {})
-    wanted = targets.astype(np.float32)
+    wanted = held_out.targets.astype(np.float32)
     found = {}
     for name, sent in kinds.items():
         there = np.full(companions, sent)
-        shown = np.stack([_input(image.astype(np.float32), there) for image in images])
-        found[name] = float(network.evaluate(shown, wanted, batch_size=4, verbose=0))
+        seen = np.stack([shown(image.astype(np.float32), there) for image in held_out.images])
+        found[name] = float(network.evaluate(seen, wanted, batch_size=4, verbose=0))
     return found
 
 
