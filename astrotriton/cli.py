@@ -30,6 +30,7 @@ _COMMANDS = {
     "alerts": ("alerts", "Pass alert packets of ZTF and Rubin on, each with a score."),
     "check": ("check", "Have a gateway validate a version, or look whether it has drifted."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),
+    "adapt": ("adapt", "Make the network a survey's own, from its difference exposures."),
     "train": ("training", "Train the reference U-Net on simulated fields."),
     "evaluate": ("training", "Measure the reference U-Net on fields that nothing was tuned to."),
 }
@@ -41,6 +42,7 @@ _EXTRAS = {
     "models": "export",
     "keys": "server",
     "training": "training",
+    "adapt": "training",
     "alerts": "alerts",
 }
 

@@ -188,7 +188,7 @@ async def score_night(
         If the folder cannot be made, its ledger is none, or a path of ``planes`` has other names in
         braces.
     """
-    _options("", planes or {})
+    options_of("", planes or {})
     night = night or Night()
     ledger = Ledger(folder)
     queue: asyncio.Queue[str | None] = asyncio.Queue(maxsize=2 * jobs)
@@ -237,7 +237,7 @@ async def _one(
         on_progress(exposure, share)
 
     try:
-        options = _options(exposure, planes)
+        options = options_of(exposure, planes)
         digest = await asyncio.to_thread(_digest, exposure, options, request)
         if (name := ledger.answer_to(exposure, digest)) is not None:
             night.answers[exposure] = name
@@ -272,7 +272,21 @@ async def _one(
     )
 
 
-def _options(exposure: str, planes: dict[str, str]) -> Options:
+def options_of(exposure: str, planes: dict[str, str]) -> Options:
+    """The further files of an exposure, by the names that patterns make of its own.
+
+    Parameters
+    ----------
+    exposure
+        Path of the exposure.
+    planes
+        By plane, a path in which ``{folder}``, ``{stem}`` and ``{name}`` are filled in.
+
+    Raises
+    ------
+    NightError
+        If a pattern has other names in braces.
+    """
     folder, _, name = exposure.rpartition("/")
     stem = name.partition(".")[0]
     options: Options = {}

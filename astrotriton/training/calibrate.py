@@ -105,7 +105,7 @@ def calibration_fields(
 
 
 def score_field(
-    field: Field,
+    field: LabelledField,
     card: ModelCard,
     predict: Predict,
     *,
@@ -119,9 +119,8 @@ def score_field(
     sent
         The images that come with the difference; the network looks at those that its card names.
     """
-    known = labelled(field)
-    exposure = known.showing(sent).exposure()
-    candidates = judged_candidates(exposure, card, known.transients)
+    exposure = field.showing(sent).exposure()
+    candidates = judged_candidates(exposure, card, field.transients)
     tiled = prepare_exposure(exposure, card, candidates, tta=tta)
     return measure_sources(tiled.answer(predict, tiled.views))
 
@@ -148,7 +147,9 @@ def transients_of(field: Field) -> Transients:
     )
 
 
-def label(fields: Iterable[Field], card: ModelCard, predict: Predict, *, tta: bool) -> Labelled:
+def label(
+    fields: Iterable[LabelledField], card: ModelCard, predict: Predict, *, tta: bool
+) -> Labelled:
     """Score fields up to, but not including, the confidence, and label the sources.
 
     What may be left out comes with every other field: one confidence serves both kinds of callers.
@@ -175,7 +176,7 @@ def label(fields: Iterable[Field], card: ModelCard, predict: Predict, *, tta: bo
         matched = match_transients(
             spots.positions[scored],
             spots.probability[scored],
-            transients_of(field).looked_for(card.polarities),
+            field.transients.looked_for(card.polarities),
             spots.polarity[scored],
         )
         names = tuple(measured.features)
@@ -225,7 +226,7 @@ def calibrate(
         )
         # How much exposures differ, other cameras' included, is learned from the last set alone.
         fields = calibration_fields(seed, int(start), int(stop), other_cameras=name == "exposures")
-        sets.append(label(fields, card, predict, tta=tta))
+        sets.append(label(map(labelled, fields), card, predict, tta=tta))
     return fit_confidence(
         *sets,
         fitted_on=(

@@ -67,7 +67,7 @@ def target(transients: Transients, shape: tuple[int, int]) -> NDArray[np.uint8]:
         left, low = max(0, int(x) - 3), max(0, int(y) - 3)
         rows, columns = np.mgrid[low : min(height, low + 8), left : min(width, left + 8)]
         near = np.hypot(columns - x, rows - y) <= TARGET_RADIUS
-        wanted[rows[near], columns[near], POLARITIES.index(int(polarity))] = 1  # type: ignore[arg-type]
+        wanted[rows[near], columns[near], POLARITIES.index(int(polarity))] = 1
     return wanted
 
 

@@ -34,7 +34,7 @@ from astrotriton.detection.scoring.measured_sources import MeasuredSources
 from astrotriton.simulation.fields import Field, simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov, use_one_thread
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe, mixed_recipe
-from astrotriton.training.calibrate import score_field, transients_of
+from astrotriton.training.calibrate import labelled, score_field
 from astrotriton.training.classical import (
     SEP_THRESHOLDS,
     best_threshold,
@@ -216,19 +216,20 @@ def _score(
     sep: dict[float, list[Sample]] = {threshold: [] for threshold in SEP_THRESHOLDS}
     index, ratios = [], []
     for number, field in enumerate(fields):
-        truth = transients_of(field).looked_for(card.polarities)
-        measured = score_field(field, card, predict, tta=False, sent=sent)
+        known = labelled(field)
+        truth = known.transients.looked_for(card.polarities)
+        measured = score_field(known, card, predict, tta=False, sent=sent)
         assert card.confidence is not None
         assert card.confidence_tta is not None
         plain.append(_sample(measured, card.confidence, truth))
         if tta:
-            turned = score_field(field, card, predict, tta=True, sent=sent)
+            turned = score_field(known, card, predict, tta=True, sent=sent)
             eightfold.append(_sample(turned, card.confidence_tta, truth))
         spots = measured.sources.spots
-        known = np.isfinite(spots.probability)
-        index.append(np.full(np.count_nonzero(known), number, np.intp))
-        ratios.append(measured.measurements.snr[known])
-        found = spots.take(known)
+        scored = np.isfinite(spots.probability)
+        index.append(np.full(np.count_nonzero(scored), number, np.intp))
+        ratios.append(measured.measurements.snr[scored])
+        found = spots.take(scored)
         network.append(Sample.of_field(found.positions, found.probability, truth, found.polarity))
         mask = ~np.isfinite(field.difference)
         prepared = normalise(field.difference, mask, card.normalisation)

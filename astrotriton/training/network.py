@@ -2,6 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from astrotriton.detection.arrays import Image
+from astrotriton.detection.scoring.inference import Predict
+
 if TYPE_CHECKING:  # TensorFlow takes ten seconds to import: only what builds a network pays for it
     import keras
 
@@ -70,3 +75,15 @@ def build_unet(
         name="probability",
     )(x)
     return keras.Model(image, probability, name=name)
+
+
+def predicting(network: "keras.Model") -> Predict:
+    """What answers tiles as detection passes them, (N, C, H, W), with a Keras network."""
+
+    def predict(tiles: Image) -> Image:
+        answer: Image = np.moveaxis(
+            network.predict(np.moveaxis(tiles, 1, -1), batch_size=8, verbose=0), -1, 1
+        )
+        return answer
+
+    return predict

@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from astrotriton.detection.arrays import Image
 from astrotriton.detection.card import Domain, TensorSpec, UNetModel
 from astrotriton.detection.image.normalisation import OF_COMPANIONS, Normalisation
 from astrotriton.detection.image.preprocess import normalise
@@ -21,7 +20,7 @@ from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.recipe import ARTEFACTS, mixed_recipe
 from astrotriton.training.calibrate import calibrated, transients_of
 from astrotriton.training.crops import PLANES, POLARITIES, Examples, crops, shown, target
-from astrotriton.training.network import build_unet
+from astrotriton.training.network import build_unet, predicting
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 from astrotriton.wire.exposures import COMPANIONS
 
@@ -209,13 +208,7 @@ def recalibrate(folder: Path, on_progress: Callable[[str], None] = print) -> Non
     """Fit the confidence of the weights in ``folder`` anew, and write it into their card."""
     card, network = load_card(folder), load_network(folder)
 
-    def predict(tiles: Image) -> Image:
-        answer: Image = np.moveaxis(
-            network.predict(np.moveaxis(tiles, 1, -1), batch_size=8, verbose=0), -1, 1
-        )
-        return answer
-
     seed = int(card.training_parameters["seed"])
-    card = calibrated(card, predict, seed=seed, on_progress=on_progress)
+    card = calibrated(card, predicting(network), seed=seed, on_progress=on_progress)
     (folder / CARD_FILE).write_bytes(card.to_json())
     on_progress(f"wrote {folder / WEIGHTS_FILE} and {CARD_FILE}")

@@ -1,7 +1,7 @@
 """The true transients of exposures, and what is known of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -60,6 +60,10 @@ class Transients:
     def take(self, which: Flags) -> "Transients":
         """Some of them."""
         return Transients(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    def shifted(self, by: Positions) -> "Transients":
+        """The same, each moved by x and y, pixels."""
+        return replace(self, positions=self.positions + by)
 
     def looked_for(self, polarities: Sequence[int]) -> "Transients":
         """Those that a network which looks for these polarities can find."""
