@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
-# Least number of pieces in each part, and of false sources that a confidence is fitted to.
-_LEAST_PIECES, _LEAST_FALSE = 2, 50
 # Exposures are divided from so many on; of fewer, the pieces are.
-_LEAST_EXPOSURES = 6
+_LEAST_EXPOSURES = 8
+_LEAST_PIECES, _LEAST_FALSE = 2, 50  # in each part, and false sources that a confidence needs
 _PURITY = 0.95
 _VALIDATION = 32  # pieces that travel with the version
 # What is injected anew into the same exposure so many times: to learn from, to be calibrated on and
@@ -216,8 +215,9 @@ def parts_of(exposures: Sequence[SurveyExposure], injection: Injection, seed: in
         number += sum(1 for _ in pieces(LabelledField(exposure.image, exposure.transients)))
     if missing := [kind for kind in _TIMES if len(found[kind]) < _LEAST_PIECES * _TIMES[kind]]:
         raise UnfitError(
-            f"{len(ordered)} exposures are too few: there is not enough to be"
-            f" {' and '.join(missing)}; give at least {_LEAST_EXPOSURES}, or larger ones"
+            f"{len(ordered)} exposures are too few for three parts: nothing is left to be"
+            f" {' or '.join(missing)}; give {_LEAST_EXPOSURES} of 512x512 pixels, or as much in"
+            " fewer"
         )
     return Parts(**found)
 

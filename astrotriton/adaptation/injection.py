@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from astrotriton.adaptation.survey import SurveyExposure
-from astrotriton.detection.arrays import Positions
+from astrotriton.detection.arrays import STAMP_RADIUS, Positions
 from astrotriton.detection.image.normalisation import Normalisation
 from astrotriton.detection.image.preprocess import normalise
 from astrotriton.detection.quality.labelled import LabelledField
@@ -83,6 +83,8 @@ def inject(
     profiles = {
         one: random_moffat(rng, exposure.companions_fwhm[one] * widened) for one in companions
     }
+    grid = np.arange(-STAMP_RADIUS, STAMP_RADIUS + 1.0)
+    per_sigma = float(np.sum(psf(grid[None, :], grid[:, None]) ** 2) ** -0.5)
     count = image.size / _TILE**2 * rng.uniform(*how.per_tile)
     places, hosted = _places(rng, exposure, max(1, round(count)), how, hosts)
     snr = rng.uniform(*how.snr, size=len(places))
@@ -90,8 +92,7 @@ def inject(
     snr[bright] = [log_uniform(rng, how.bright_snr) for _ in range(np.count_nonzero(bright))]
     polarity = np.where(rng.random(len(places)) < how.fading, -1, 1).astype(np.int8)
     for (x, y), one, sign in zip(places, snr, polarity.tolist(), strict=True):
-        local = float(exposure.noise[round(y), round(x)])
-        flux = one * local * exposure.flux_of_snr
+        flux = one * float(exposure.noise[round(y), round(x)]) * exposure.sigma * per_sigma
         reach = int(6 * psf.fwhm + 2.0 * one**0.5) + 4
         psf.add(image, x, y, sign * flux, reach)
         epoch: Companion = "science" if sign > 0 else "template"

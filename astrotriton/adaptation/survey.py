@@ -62,8 +62,9 @@ class SurveyExposure:
         Of the point sources of the difference, pixels.
     companions_fwhm
         Of those of each companion.
-    flux_of_snr
-        Flux of a point source whose signal-to-noise ratio is 1 where the noise is typical, counts.
+    sigma
+        Noise that a matched filter meets where the noise is typical, counts: a point source of flux
+        F and profile p has a signal-to-noise ratio of F sqrt(sum(p^2)) / sigma.
     noise
         float32 (H, W), by which factor the noise is larger than typical.
     transients
@@ -77,7 +78,7 @@ class SurveyExposure:
     companions: Mapping[Companion, Image]
     fwhm: float
     companions_fwhm: Mapping[Companion, float]
-    flux_of_snr: float
+    sigma: float
     noise: Image
     transients: Transients
     unknown: int
@@ -135,14 +136,14 @@ def measure_exposure(
         _forget(pixels, spots.positions[doubtful], max(_REACH * fwhm, _LEAST_REACH))
     height, width = exposure.shape
     _, rms = tiled.normalised.maps(slice(0, height), slice(0, width))
-    noise = tiled.normalised.noise
+    noise, psf = tiled.normalised.noise, found.psf.psf
     return SurveyExposure(
         name=name,
         image=image,
         companions=companions,
         fwhm=fwhm,
         companions_fwhm={one: widths.get(one, fwhm) for one in companions},
-        flux_of_snr=found.depth * noise / 5.0,
+        sigma=found.depth / 5.0 * noise * math.sqrt(psf.power) / psf.scale,
         noise=rms / np.float32(noise),
         transients=_vouched_for(labels, found, fwhm),
         unknown=int(np.count_nonzero(doubtful)),
