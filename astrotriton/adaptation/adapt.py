@@ -148,9 +148,15 @@ def adapt(
     Raises
     ------
     UnfitError
-        If the exposures are too few, or there is too little in them to fit a confidence to.
+        If the exposures are too few, there is too little in them to fit a confidence to, or the
+        network is shown exposures resized.
     """
     how, injection = how or Finetuning(), injection or Injection()
+    if card.normalisation.resize != 1.0:
+        raise UnfitError(
+            f"{card.name} sees exposures resized by {card.normalisation.resize:g}; what is put into"
+            " them would be, too: adapt a network of the exposure's own pixels"
+        )
     parts = parts_of(exposures, injection, how.seed)
     on_progress(
         f"{len(parts.learned)} fields to learn from, {len(parts.calibrated)} to calibrate on,"

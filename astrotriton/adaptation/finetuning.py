@@ -39,7 +39,8 @@ class Finetuning:
     learning_rate
         At its highest; it falls as a cosine.
     remembered
-        Simulated fields that half of the crops come from.
+        Simulated fields that half of the crops come from: at most so many, and as many as there are
+        of the survey.
     left_out
         Share of the crops that each of science and template is left out of.
     """
@@ -82,8 +83,9 @@ def finetune(
 
     keras.utils.set_random_seed(how.seed)
     own = examples_of(list(fields), card)
-    on_progress(f"simulating {how.remembered} fields to remember")
-    kept = calibration_fields(how.seed, _REMEMBERED_FROM, _REMEMBERED_FROM + how.remembered)
+    count = min(how.remembered, len(own))
+    on_progress(f"simulating {count} fields to remember")
+    kept = calibration_fields(how.seed, _REMEMBERED_FROM, _REMEMBERED_FROM + count)
     remembered = examples_of([labelled(field) for field in kept], card)
     learner = keras.models.clone_model(
         network, input_tensors=keras.Input((_CROP, _CROP, network.input_shape[-1]))
