@@ -221,7 +221,7 @@ def parts_of(exposures: Sequence[SurveyExposure], injection: Injection, seed: in
         number += sum(1 for _ in pieces(LabelledField(exposure.image, exposure.transients)))
     if missing := [kind for kind in _TIMES if len(found[kind]) < _LEAST_PIECES * _TIMES[kind]]:
         raise UnfitError(
-            f"{len(ordered)} exposures are too few for three parts: nothing is left to be"
+            f"too few exposures for three parts ({len(ordered)}): too little is left to be"
             f" {' or '.join(missing)}; give {_LEAST_EXPOSURES} of 512x512 pixels, or as much in"
             " fewer"
         )

@@ -105,15 +105,20 @@ def adapt(
     keep(made, out)
     click.echo(made.text())
     if registers:
-        from astrotriton.export import registry
+        from astrotriton.export import own_fields, registry
         from astrotriton.export.errors import ExportError
 
         settings_of(None)
         try:
             version = registry.register(made.network, made.card)
+            registered = registry.resolve(f"models:/{made.card.name}/{version}")
+            own_fields.keep_fields(registered, made.validation)
         except ExportError as error:
             fail("adapt", error)
-        click.echo(f"{made.card.name} version {version} is registered")
+        click.echo(
+            f"{made.card.name} version {version} is registered; see how the gates judge it on your"
+            f" own fields: astrotriton verify models:/{made.card.name}/{version}"
+        )
 
 
 def _start(model: str | None) -> "tuple[keras.Model, UNetModel]":

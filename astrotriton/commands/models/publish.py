@@ -94,7 +94,7 @@ def verify(
             serving.repository,
             serving.settings,
             golden_tiles,
-            trial=trial_of(fields, calibration_fields, report),
+            trial=trial_of(registered, fields, calibration_fields, report),
             profile=serving.profile,
             precision=precision,
             on_progress=report.progress,

@@ -106,7 +106,7 @@ def promote(
         from astrotriton.export.approval import Wait
         from astrotriton.export.release import Released, Role, release
 
-        trial = trial_of(fields, calibration_fields, report)
+        trial = trial_of(registered, fields, calibration_fields, report)
         role = Role()
         if canary == "auto":
             # The gateway sets the share itself.

@@ -161,9 +161,18 @@ def serving_of(settings: PromotionSettings) -> "Serving":
     )
 
 
-def trial_of(fields: int, calibration_fields: int, report: Report) -> "Trial":
-    """What a version is tried on, with so many simulated fields."""
+def trial_of(
+    registered: "RegisteredVersion", fields: int, calibration_fields: int, report: Report
+) -> "Trial":
+    """What a version is tried on: the labelled fields that it brings, or so many simulated ones.
+
+    Raises
+    ------
+    ExportError
+        If the fields that it brings cannot be read.
+    """
     from astrotriton.export.gates.version import Trial
+    from astrotriton.export.own_fields import fields_of
     from astrotriton.one_machine.trial_triton import lent_sandbox, open_sandbox
     from astrotriton.settings import GateSettings
     from astrotriton.training.exposures import validation_set
@@ -181,10 +190,14 @@ def trial_of(fields: int, calibration_fields: int, report: Report) -> "Trial":
 
     settings = PromotionSettings()
     lent = lent_sandbox(settings.sandbox_grpc, settings.sandbox_folder)
+    own = fields_of(registered)
+    if own is not None:
+        report.progress(f"judged on what it brings: {own.description}")
     return Trial(
-        validation=lambda: validation_set(fields),
+        validation=lambda: own or validation_set(fields),
         open_sandbox=lent if settings.sandbox_grpc else open_sandbox,
-        calibrate=calibrate,
+        # A confidence that was fitted to a survey is not replaced by one of the simulated sky.
+        calibrate=calibrate if own is None else None,
         limits=GateSettings(),
     )
 
