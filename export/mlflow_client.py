@@ -8,6 +8,7 @@ import httpx
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils import logging_utils
 
 from astrotriton.export.errors import RegistryError
 
@@ -39,3 +40,14 @@ def mlflow_client(doing: str) -> Iterator[MlflowClient]:
         ) from error
     except OSError as error:  # MLflow lets those of its own HTTP library through.
         raise RegistryError(f"cannot {doing} in MLflow at {where}: {error}") from error
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Keep MLflow from telling on stderr what it does; logging a model turns that on again."""
+    stream = logging_utils.MLFLOW_LOGGING_STREAM
+    before, stream.enabled = stream.enabled, False
+    try:
+        yield
+    finally:
+        stream.enabled = before

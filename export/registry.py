@@ -25,6 +25,7 @@ from astrotriton.export import digests, keras_files, logged_models, lowering
 from astrotriton.export.errors import LoadError, RegistryError, UnknownVersionError
 from astrotriton.export.manifest import Manifest
 from astrotriton.export.mlflow_client import mlflow_client as _mlflow
+from astrotriton.export.mlflow_client import unheard
 from astrotriton.mlflow_names import LOGGED_MODEL, all_models, quoted
 from astrotriton.wire.models import served_name
 
@@ -138,7 +139,8 @@ def register(model: "keras.Model", card: ModelCard) -> int:
                 logged = logged_models.log_computation(model, card)
                 kept = digests.of_source(load_uri(logged.model_uri), card)
             # The tag comes with the version: no version is ever without it.
-            registered = mlflow.register_model(logged.model_uri, name, tags={DIGEST_TAG: kept})
+            with unheard():
+                registered = mlflow.register_model(logged.model_uri, name, tags={DIGEST_TAG: kept})
     return int(registered.version)
 
 
