@@ -27,6 +27,7 @@ from astrotriton.export.errors import (
     UnknownVersionError,
 )
 from astrotriton.export.manifest import Manifest
+from astrotriton.export.own_fields import keep_fields
 from astrotriton.export.release import Role
 from astrotriton.export.serving import Replica
 from tests.integration.promotion_parts import (
@@ -41,6 +42,7 @@ from tests.integration.promotion_parts import (
     promoted_site,
     reset,
     trial,
+    validation,
 )
 from tests.unit.export import samples
 
@@ -581,4 +583,12 @@ def test_command_line(site: Site, command):
     assert "names no registered model" in command("verify", "models:/x/y/z", code=2)["error"]
     assert "no previous champion" in command("rollback", code=1)["error"]
     assert CliRunner().invoke(main, ["promote"]).exit_code == 2
+    reset(site, 2)
+
+    # Judged on the fields that it brings, which are of the sky that it knows.
+    keep_fields(registry.resolve(f"{NAME}/2"), validation())
+    judged = command("verify", "2", *few, code=3)["manifest"]
+    gates = {gate["name"]: gate for gate in judged["gates"]}
+    assert judged["validation"] == validation().description
+    assert gates["accuracy"]["passed"]
     reset(site, 2)
