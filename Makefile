@@ -17,7 +17,7 @@ PIP_AUDIT := 2.10.1
 JOBS ?= 3
 
 .PHONY: help demo up down test test-system coverage images chart-run chart-test chart-snapshots chart-audit check \
-  docs format train evaluate bench gpu-pack lock lock-images release sbom audit clean
+  docs format train evaluate compare bench gpu-pack lock lock-images release sbom audit clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -76,6 +76,9 @@ train: .venv/.stamp ## train the reference U-Net anew, about half an hour on two
 
 evaluate: .venv/.stamp ## measure the reference U-Net: SEED= chooses other fields, OUT=folder keeps the figures
 	@$(BIN)/astrotriton evaluate $(if $(SEED),--seed "$(SEED)") $(if $(OUT),--out "$(OUT)")
+
+compare: .venv/.stamp ## networks on real alerts, beside the surveys' scores: STAMPS=folder, OUT=folder keeps table and figure
+	@$(BIN)/python -m benchmarks.compare $(or $(STAMPS),../shared/data/stamps) $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 bench: .venv/.stamp ## measure speed beside other servers: QUICK=1 is shorter, OUT=folder keeps the figures
 	@$(BIN)/python -m benchmarks.speed $(if $(QUICK),--quick) $(if $(OUT),--out "$(OUT)") $(ARGS)

@@ -16,14 +16,21 @@ from astrotriton.detection.arrays import Flags
 from astrotriton.detection.card import UNetModel
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.detection.quality.evaluation import Sample, expected_calibration_error
-from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
+from astrotriton.detection.quality.labelled import (
+    VALIDATION_FILE,
+    LabelledField,
+    ValidationSet,
+)
 from astrotriton.detection.scoring.inference import Predict
 from astrotriton.training.calibrate import fit_confidence, label, score_field
 from astrotriton.training.evaluate import confidence_of
 from astrotriton.training.network import predicting
+from astrotriton.training.weights import CARD_FILE
 
 if TYPE_CHECKING:
     import keras
+
+NETWORK_FILE, FIGURES_FILE = "network.keras", "adapted.json"
 
 Progress = Callable[[str], None]
 
@@ -289,7 +296,7 @@ def _confidence(
 def keep(adapted: Adapted, folder: Path) -> None:
     """Write the network, its card, its validation set and the figures into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    adapted.network.save(folder / "network.keras")
-    (folder / "card.json").write_bytes(adapted.card.to_json())
-    (folder / "validation.fits").write_bytes(adapted.validation.to_fits())
-    (folder / "adapted.json").write_bytes(adapted.to_json())
+    adapted.network.save(folder / NETWORK_FILE)
+    (folder / CARD_FILE).write_bytes(adapted.card.to_json())
+    (folder / VALIDATION_FILE).write_bytes(adapted.validation.to_fits())
+    (folder / FIGURES_FILE).write_bytes(adapted.to_json())
