@@ -21,7 +21,7 @@ from tests.integration.stack_parts import ROOT
 
 pytestmark = pytest.mark.hostile
 
-FILES = 2400
+FILES = 1600
 SENT = 160
 REFUSED = 40
 HONEST = 200

@@ -19,7 +19,7 @@ from tests.integration.gateway_parts import ROOT, exposure, npy, serve
 
 pytestmark = pytest.mark.hostile
 
-EXAMPLES = 40
+EXAMPLES = 30
 # What a document cannot say of a request, a well-formed one is told with 422: that the file is no
 # exposure, that a cone has three parameters, that a flag has a name, that a challenger is not the
 # champion, that a bucket is not allowed.
