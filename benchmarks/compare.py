@@ -89,18 +89,17 @@ class Judge:
 
 
 def read_ztf(folder: Path) -> Survey:
-    """ZTF's alerts; a difference that ZTF turned round is turned round again."""
+    """ZTF's alerts; a difference that ZTF turned round, so that it is positive, is turned back."""
     table = _table(folder / "ztf.csv")
     images = np.load(folder / "ztf.npz")
-    positive = [value == "1" for value in table["positive"]]
-    alerts = [
-        Alert(
-            np.asarray(images["difference"][i] * (1.0 if positive[i] else -1.0), np.float32),
-            {name: np.asarray(images[name][i], np.float32) for name in COMPANIONS},
-            *(np.array(images["difference"].shape[:0:-1], float) // 2),
-        )
-        for i in range(len(positive))
-    ]
+    alerts = []
+    for i, positive in enumerate(table["positive"]):
+        difference = np.asarray(images["difference"][i], np.float32)
+        y, x = (side // 2 for side in difference.shape)
+        if positive == "0" and difference[y, x] > 0.0:
+            difference = -difference
+        companions = {name: np.asarray(images[name][i], np.float32) for name in COMPANIONS}
+        alerts.append(Alert(difference, companions, float(x), float(y)))
     survey = Survey(alerts, table, np.zeros(len(alerts), bool))
     distance = survey.column("ssdistnr")
     return Survey(alerts, table, (distance >= 0.0) & (distance < 1.0))
@@ -229,7 +228,7 @@ def draw(judges: Sequence[Judge], ztf: Survey, path: Path) -> None:
     for one in judges:
         purity, completeness, _ = precision_recall_curve(deep[judged] > _REAL, one.ztf[judged])
         axes.plot(completeness, purity, label=one.name)
-    axes.set(xlabel="completeness", ylabel="purity", xlim=(0, 1.01), ylim=(0.4, 1.01))
+    axes.set(xlabel="completeness", ylabel="purity", xlim=(0, 1.01), ylim=(0.78, 1.005))
     axes.legend(loc="lower left", fontsize="small")
     figure.savefig(path)
 

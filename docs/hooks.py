@@ -28,6 +28,7 @@ PUBLISHED = {
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
     "benchmarks/gpu/README.md": "gpu.md",
+    "benchmarks/compare.png": "compare.png",
     "benchmarks/growth.png": "growth.png",
     "helm/astrotriton/README.md": "chart.md",
     "model_repository/README.md": "model-repository.md",

@@ -556,6 +556,7 @@ def test_a_canary_ends_by_itself_and_its_command_may_die(site: Site, command):
 
 @pytest.mark.promotion
 def test_command_line(site: Site, command):
+    site.release(1)  # so that the route names it, whatever ran before
     before = site.state()
     # Trained on other skies than those that the command validates on.
     few = ("--fields", "4", "--calibration-fields", "20")
