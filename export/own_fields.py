@@ -1,6 +1,7 @@
 """The labelled fields that a version brings along in its MLflow run: it is judged on those."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
@@ -11,8 +12,23 @@ from astrotriton.export.mlflow_client import mlflow_client
 from astrotriton.export.registry import RegisteredVersion
 
 
-def keep_fields(registered: RegisteredVersion, fields: ValidationSet) -> None:
+def keep_fields(
+    registered: RegisteredVersion,
+    fields: ValidationSet,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
     """Log fields to the run of a version.
+
+    Parameters
+    ----------
+    registered
+        The version.
+    fields
+        What the gates are to judge it on.
+    metrics, tags
+        What else the run is to say, such as what the version was made from.
 
     Raises
     ------
@@ -28,6 +44,10 @@ def keep_fields(registered: RegisteredVersion, fields: ValidationSet) -> None:
         path = Path(folder, VALIDATION_FILE)
         path.write_bytes(fields.to_fits())
         client.log_artifact(registered.run_id, str(path))
+        for name, value in (metrics or {}).items():
+            client.log_metric(registered.run_id, name, value, model_id=registered.model_id)
+        for name, text in (tags or {}).items():
+            client.set_tag(registered.run_id, name, text)
 
 
 def fields_of(registered: RegisteredVersion) -> ValidationSet | None:

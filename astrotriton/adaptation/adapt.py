@@ -100,6 +100,14 @@ class Adapted:
     after: Figures
     validation: ValidationSet
 
+    def metrics(self) -> dict[str, float]:
+        """The figures of before and after, by names such as ``adapted/purity_before``."""
+        return {
+            f"adapted/{name}_{when}": float(getattr(figures, name))
+            for when, figures in (("before", self.before), ("after", self.after))
+            for name in _TITLES
+        }
+
     def text(self) -> str:
         """A table of before and after."""
         rows = ["                          before   after"]
@@ -181,7 +189,7 @@ def adapt(
         trained_at=datetime.now(UTC).replace(microsecond=0),
         training_parameters=card.training_parameters
         | {f"adapted_{name}": value for name, value in parameters(how).items()}
-        | {"adapted_on": survey},
+        | {"adapted_exposures": len(names)},
     )
     for tta in (False, True):
         on_progress(f"fitting the confidence{' with test-time augmentation' if tta else ''}")

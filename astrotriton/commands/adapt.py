@@ -112,7 +112,15 @@ def adapt(
         try:
             version = registry.register(made.network, made.card)
             registered = registry.resolve(f"models:/{made.card.name}/{version}")
-            own_fields.keep_fields(registered, made.validation)
+            own_fields.keep_fields(
+                registered,
+                made.validation,
+                metrics=made.metrics(),
+                tags={
+                    "astrotriton.adapted_from": model or "the reference network",
+                    "astrotriton.adapted_on": made.validation.description,
+                },
+            )
         except ExportError as error:
             fail("adapt", error)
         click.echo(
