@@ -18,7 +18,7 @@ from astropy.time import Time
 from regions import CirclePixelRegion, CircleSkyRegion, PixCoord, Regions
 
 from astrotriton.detection.image.units import parsed
-from astrotriton.wire.columns import FLUX_UNIT, Column, columns_of
+from astrotriton.wire.columns import CREATOR, FLUX_UNIT, Column, columns_of
 from astrotriton.wire.detections import ScoredDetection, StoredDetection
 from astrotriton.wire.exposures import ExposureInfo
 from astrotriton.wire.runs import InferResponse
@@ -287,8 +287,10 @@ def _fits(listing: Listing) -> bytes:
             if isinstance(value, str):
                 value = value.encode("ascii", "backslashreplace").decode()
             hdu.header[f"HIERARCH {column.name}"] = value
+        first = fits.PrimaryHDU()
+        first.header["CREATOR"] = CREATOR
         file = io.BytesIO()
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+        fits.HDUList([first, hdu]).writeto(file)
     return file.getvalue()
 
 
