@@ -21,6 +21,7 @@ from astrotriton.detection.image.units import parsed
 from astrotriton.wire.columns import CREATOR, FLUX_UNIT, Column, columns_of
 from astrotriton.wire.detections import ScoredDetection, StoredDetection
 from astrotriton.wire.exposures import ExposureInfo
+from astrotriton.wire.labels import StoredLabel
 from astrotriton.wire.runs import InferResponse
 
 VOTABLE = "application/x-votable+xml"
@@ -263,6 +264,23 @@ def _csv(listing: Listing) -> bytes:
     writer.writerow(column.name for column, _ in columns)
     for row in rows:
         writer.writerow(" ".join(one) if isinstance(one, tuple) else one for one in row)
+    return file.getvalue().encode()
+
+
+def labels_csv(labels: Sequence[StoredLabel], *, heading: bool = True) -> bytes:
+    """Labels as CSV (RFC 4180), a column for each field; what is unknown is empty.
+
+    Parameters
+    ----------
+    heading
+        Whether the names of the columns come first.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file)
+    if heading:
+        writer.writerow(StoredLabel.__struct_fields__)
+    for one in labels:
+        writer.writerow(msgspec.to_builtins(one).values())
     return file.getvalue().encode()
 
 
