@@ -92,8 +92,8 @@ def look(
     """
     most = max(1, min(_LARGEST_SCALE, min(height, width) // max(_SMALLEST, 4 * binning)))
     scale = max(1, min(scale, 1 << (most.bit_length() - 1)))
-    column, columns = _part(width, binning, scale, (width - 1) / 2 if x is None else x)
-    row, rows = _part(height, binning, scale, (height - 1) / 2 if y is None else y)
+    column, columns = _part(width, binning, scale, x)
+    row, rows = _part(height, binning, scale, y)
     box = Box(row, column, rows, columns)
     unit = _LONGEST / max(rows, columns)
     middle = Place(column + (columns - 1) / 2, row + (rows - 1) / 2, scale)
@@ -116,8 +116,10 @@ def look(
     )
 
 
-def _part(length: int, binning: int, scale: int, middle: float) -> tuple[int, int]:
+def _part(length: int, binning: int, scale: int, middle: float | None) -> tuple[int, int]:
     """The first pixel of a part of an axis, and how many there are, in whole squares."""
+    if middle is None or not math.isfinite(middle):
+        middle = (length - 1) / 2
     squares = math.ceil(length / binning)
     count = math.ceil(squares / scale)
     first = round((middle + 0.5) / binning - count / 2)

@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from astrotriton.detection.arrays import Image, Mask
 from astrotriton.detection.compiled import compiled
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.wire.exposures import Plane
 
 _HALF = 31
 _SIDE = 2 * _HALF + 1
@@ -109,9 +110,15 @@ def _measured(values: NDArray[np.float32]) -> tuple[float, float]:
     """Background and noise; of too little, or of what is the same everywhere, any noise."""
     if values.size == 0:
         return 0.0, 1.0
-    background = float(np.median(values))
-    noise = _MAD_TO_SIGMA * float(np.median(np.abs(values - np.float32(background))))
+    background = _middle(values)
+    noise = _MAD_TO_SIGMA * _middle(np.abs(values - np.float32(background)))
     return background, noise or float(np.std(values)) or 1.0
+
+
+def _middle(values: NDArray[np.float32]) -> float:
+    """The median of many, of an even number the greater of the two; `np.median` takes longer."""
+    half = values.size // 2
+    return float(np.partition(values, half)[half])
 
 
 def _around(exposure: Exposure, place: tuple[float, float]) -> tuple[Image, Mask, int, int]:
@@ -177,9 +184,10 @@ def _shade(
 def _significances() -> NDArray[np.float32]:
     """What each grey stands for, in sigma, float32 (256,); NaN for 0."""
     low, high = np.arcsinh(_LOW / _SOFTENING), np.arcsinh(_HIGH / _SOFTENING)
-    found = _SOFTENING * np.sinh(low + (np.arange(256) - 1.0) / 254.0 * (high - low))
+    levels = low + (np.arange(256) - 1.0) / 254.0 * (high - low)
+    found: NDArray[np.float32] = (_SOFTENING * np.sinh(levels)).astype(np.float32)
     found[0] = np.nan
-    return found.astype(np.float32)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -226,7 +234,7 @@ def png(
 
 
 def fits_of(
-    planes: Mapping[str, Levels], place: tuple[float, float], unit: str | None, **keywords: object
+    planes: Mapping[Plane, Levels], place: tuple[float, float], unit: str | None, **keywords: object
 ) -> bytes:
     """A FITS file of cut-outs, each a float32 extension of its plane's name.
 

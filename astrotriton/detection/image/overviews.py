@@ -5,7 +5,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from astrotriton.detection.arrays import Image, Mask
@@ -68,15 +67,20 @@ def overview(exposure: Exposure, background: float, noise: float, side: int) -> 
 
 def _binned(data: Image, mask: Mask, binning: int) -> tuple[Image, Mask]:
     """The average of the usable pixels in each square; squares without any are unusable."""
-    rows, columns = (np.arange(0, length, binning) for length in data.shape)
+    over = [(0, -length % binning) for length in data.shape]
+    mask = np.pad(mask, over, constant_values=True)
+    data = np.where(mask, np.float32(0.0), np.pad(data, over))
 
-    def summed(values: NDArray[np.float32]) -> Image:
-        found: Image = np.add.reduceat(np.add.reduceat(values, rows, 0), columns, 1)
+    def summed(values: Image) -> Image:
+        # Rows first: they are added as they lie in memory.
+        strips = values.reshape(-1, binning, values.shape[1]).sum(1)
+        found: Image = strips.reshape(len(strips), -1, binning).sum(2)
         return found
 
     count = summed((~mask).astype(np.float32))
-    total = summed(np.where(mask, np.float32(0.0), data))
-    return np.ascontiguousarray(total / np.maximum(count, np.float32(1.0))), count == 0.0
+    average: Image = (summed(data) / np.maximum(count, np.float32(1.0))).astype(np.float32)
+    nothing: Mask = count == 0.0
+    return average, nothing
 
 
 def view(kept: Overview, box: Box, most: int) -> bytes:

@@ -1,5 +1,7 @@
 """Looking around in an exposure."""
 
+import math
+
 import msgspec
 import pytest
 
@@ -41,6 +43,14 @@ def test_wherever_one_goes_one_stays_on_the_exposure(height, width, binning):
     assert (0, 0) in {(box.row, box.column) for box in seen}
     assert max(box.row + box.rows for box in seen) >= height
     assert max(box.column + box.columns for box in seen) >= width
+
+
+@pytest.mark.parametrize("far", [-1e6, 1e6, math.nan, math.inf])
+def test_what_lies_off_the_exposure_leads_to_it(far):
+    box = look(300, 420, 1, far, far, 4).box
+    assert (box.rows, box.columns) == (75, 105)
+    assert 0 <= box.row <= 225
+    assert 0 <= box.column <= 315
 
 
 def test_a_click_leads_to_what_was_clicked():
