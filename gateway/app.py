@@ -14,6 +14,7 @@ from astrotriton.gateway.handlers.detections import DetectionController
 from astrotriton.gateway.handlers.events import event_schemas
 from astrotriton.gateway.handlers.following import FollowController
 from astrotriton.gateway.handlers.health import HealthController, metrics
+from astrotriton.gateway.handlers.labels import LabelController
 from astrotriton.gateway.handlers.models import ModelController
 from astrotriton.gateway.handlers.monitoring import DriftController, ValidationController
 from astrotriton.gateway.handlers.runs import RunController
@@ -48,6 +49,7 @@ def create_app(
             DetectionController,
             FollowController,
             RunController,
+            LabelController,
             ModelController,
             ValidationController,
             DriftController,

@@ -21,6 +21,7 @@ from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.catalogue import CatalogueService
 from astrotriton.gateway.services.datasets import Datasets
 from astrotriton.gateway.services.detections import DetectionService
+from astrotriton.gateway.services.disputes import DisputeService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.drift.service import DriftService
 from astrotriton.gateway.services.durability import DurabilityService
@@ -29,9 +30,11 @@ from astrotriton.gateway.services.exposures import ExposureService
 from astrotriton.gateway.services.following import FollowService
 from astrotriton.gateway.services.health import HealthService
 from astrotriton.gateway.services.inference import InferenceService
+from astrotriton.gateway.services.labels import LabelService
 from astrotriton.gateway.services.models import ModelFiles, ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.performance import PerformanceService
+from astrotriton.gateway.services.pictures import PictureService
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.gateway.services.runs import RunService
@@ -59,7 +62,9 @@ class Context:
     stamps: StampService
     detections: DetectionService
     following: FollowService
+    labels: LabelService
     exposures: ExposureService
+    pictures: PictureService
     catalogue: CatalogueService
     routing: RoutingService
     canary: CanaryService
@@ -141,10 +146,12 @@ async def open_context(
         )
         recorder = Recorder(models.name, database, triton, settings.triton_metrics_port)
         sampler = DriftSampler(models.name, database, settings.drift_samples)
+        disputes = DisputeService(database)
         scoring = ScoringService(
             event_source=event_source,
             event_detections=settings.event_detections,
             cutouts=settings.cutouts,
+            picture_side=settings.picture_side,
             inference=inference,
             models=models,
             routing=routing,
@@ -154,6 +161,7 @@ async def open_context(
             recorder=recorder,
             sampler=sampler,
             canary=journal,
+            disputes=disputes,
         )
         catalogue = CatalogueService(database, models)
         objects = open_objects(settings, settings.s3_buckets)
@@ -212,6 +220,7 @@ async def open_context(
                 recorder=recorder,
                 sampler=sampler,
                 canary=journal,
+                disputes=disputes,
             ),
             detections=detections,
             following=FollowService(
@@ -222,7 +231,9 @@ async def open_context(
                 most=settings.max_streams,
                 most_of_one=settings.caller_streams,
             ),
+            labels=LabelService(database),
             exposures=ExposureService(database),
+            pictures=PictureService(database),
             catalogue=catalogue,
             routing=routing,
             canary=canary,
@@ -244,6 +255,7 @@ async def open_context(
             asyncio.create_task(DurabilityService(database).run(), name="durability"),
             asyncio.create_task(context.following.run(), name="those who follow along"),
             asyncio.create_task(shadow.run(), name="version in the shadow"),
+            asyncio.create_task(disputes.run(), name="disputes"),
             asyncio.create_task(canary.run(), name="canary"),
             asyncio.create_task(recorder.run(), name="recorder"),
             asyncio.create_task(sampler.run(), name="drift samples"),

@@ -382,6 +382,14 @@ class GatewaySettings(BaseSettings):
         ge=0,
         le=1000,
     )
+    picture_side: int = Field(
+        1024,
+        title="Picture of an exposure",
+        description="Longest side, pixels, of the picture of each exposure that is kept for the "
+        "dashboard; larger exposures are averaged in squares. 0: none is kept.",
+        ge=0,
+        le=8192,
+    )
     max_candidates: int = Field(
         100_000, title="Most candidates", description="Candidates in one request.", ge=1
     )

@@ -19,7 +19,7 @@ from astrotriton.client.errors import (
 )
 from astrotriton.client.exchange import Retries
 from astrotriton.client.ledger import LedgerEntry, NightError
-from astrotriton.client.lookups import BEGINNING, FollowQuery, Query, RunQuery
+from astrotriton.client.lookups import BEGINNING, FollowQuery, LabelQuery, Query, RunQuery
 from astrotriton.client.night import Night, score_night
 from astrotriton.client.results import Cutout, Detection, FoundDetection, Run, RunState
 from astrotriton.client.synchronous import Client
@@ -44,6 +44,7 @@ __all__ = [
     "InferResponse",
     "InferStamps",
     "InferStampsResponse",
+    "LabelQuery",
     "LedgerEntry",
     "Night",
     "NightError",

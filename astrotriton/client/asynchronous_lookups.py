@@ -12,6 +12,7 @@ from astrotriton.client.events import Events
 from astrotriton.client.lookups import (
     Call,
     FollowQuery,
+    LabelQuery,
     Model,
     Page,
     Place,
@@ -24,7 +25,9 @@ from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.canary import Canary
 from astrotriton.wire.detections import ConfidenceDerivation, Label
 from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
+from astrotriton.wire.exposures import Plane
 from astrotriton.wire.health import Health
+from astrotriton.wire.labels import StoredLabel
 from astrotriton.wire.models import Challenger, ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.runs import RunListed, RunStatus
@@ -119,6 +122,23 @@ class Lookups:
                 return
             call = call.after(page.next)
 
+    async def labels(self, **query: Unpack[LabelQuery]) -> AsyncIterator[StoredLabel]:
+        """Every label that matches, the earliest first: who said what of which detection, and when.
+
+        Parameters
+        ----------
+        **query
+            See `LabelQuery`.
+        """
+        call = lookups.labels(query)
+        while True:
+            page = await self._ask(call)
+            for one in page.labels:
+                yield one
+            if page.next is None:
+                return
+            call = call.after(page.next)
+
     async def cancel(self, run_id: UUID | str) -> RunStatus:
         """End a run in the background; nothing of it is stored.
 
@@ -153,16 +173,37 @@ class Lookups:
         """How a confidence came about: every feature, its weight, and the calibration."""
         return await self._ask(lookups.explain(detection_id))
 
-    async def cutout(self, detection_id: UUID | str) -> Cutout:
+    async def cutout(self, detection_id: UUID | str, plane: Plane = "difference") -> Cutout:
         """What a detection looks like, 63x63 pixels; kept for a run's most confident ones.
+
+        Parameters
+        ----------
+        detection_id
+            Of the detection.
+        plane
+            Which image; science and template are kept where they were sent.
 
         Raises
         ------
         ProblemError
             ``not-found`` if none is kept.
         """
-        response = await self._call(lookups.cutout(detection_id).request(self._http))
+        response = await self._call(lookups.cutout(detection_id, plane).request(self._http))
         return Cutout(response.content)
+
+    async def cutout_file(self, detection_id: UUID | str) -> bytes:
+        """The same pixels as a FITS file, an extension for each image that is kept.
+
+        They are kept in 254 levels between 5 sigma below the background and 50 above it: to look at
+        and to compare, not to measure.
+
+        Raises
+        ------
+        ProblemError
+            ``not-found`` if none is kept.
+        """
+        response = await self._call(lookups.cutout_file(detection_id).request(self._http))
+        return response.content
 
     async def label(
         self, detection_id: UUID | str, label: Label | None, comment: str | None = None

@@ -14,7 +14,9 @@ from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.canary import Canary
 from astrotriton.wire.detections import ConfidenceDerivation, Label, LabelIn, Outcome
 from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
+from astrotriton.wire.exposures import Plane
 from astrotriton.wire.health import Health
+from astrotriton.wire.labels import LabelPage
 from astrotriton.wire.models import ModelInfo, Route, RouteIn
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.runs import RunPage, RunState, RunStatus
@@ -103,6 +105,8 @@ class Query(FollowQuery, total=False):
 
     Attributes
     ----------
+    disputed
+        Whether another version judged it otherwise, on the same exposure.
     sort
         As ``-snr``. In the order of commits, ``committed``, it ends with what there is now: come
         back with ``after``, the id of the last one, or use `follow`.
@@ -110,6 +114,7 @@ class Query(FollowQuery, total=False):
         How many come at a time; all come in the end.
     """
 
+    disputed: bool
     sort: str
     limit: int
 
@@ -126,6 +131,37 @@ class RunQuery(Exposures, total=False):
     """
 
     status: RunState
+    limit: int
+
+
+class LabelQuery(TypedDict, total=False):
+    """Which labels are looked for; what is left out does not matter.
+
+    Attributes
+    ----------
+    label, author
+        What was said, and by whom.
+    run_id, exposure, model_version
+        Of which run; of exposures of this name; of what this version scored.
+    since, until
+        When they were given, the end excluded; with a time zone.
+    history
+        Also what the same person said before, and labels taken back.
+    after
+        Of what lay before: the id of the last one.
+    limit
+        How many come at a time; all come in the end.
+    """
+
+    label: Label
+    author: str
+    run_id: UUID | str
+    exposure: str
+    model_version: int
+    since: datetime
+    until: datetime
+    history: bool
+    after: UUID | str
     limit: int
 
 
@@ -200,6 +236,13 @@ def runs(query: RunQuery) -> Call[RunPage]:
     return Call(method="GET", path="/runs/", answer=RunPage, parameters={"limit": 100, **query})
 
 
+def labels(query: LabelQuery) -> Call[LabelPage]:
+    """The first page of labels."""
+    return Call(
+        method="GET", path="/labels/", answer=LabelPage, parameters={"limit": 1000, **query}
+    )
+
+
 def cancel(run_id: UUID | str) -> Call[RunStatus]:
     """``POST /runs/{id}/cancel``."""
     return Call(method="POST", path=f"/runs/{_part(run_id)}/cancel", answer=RunStatus)
@@ -232,9 +275,16 @@ def explain(detection_id: UUID | str) -> Call[ConfidenceDerivation]:
     return Call(method="GET", path=path, answer=ConfidenceDerivation)
 
 
-def cutout(detection_id: UUID | str) -> Call[bytes]:
+def cutout(detection_id: UUID | str, plane: Plane = "difference") -> Call[bytes]:
     """``GET /detections/{id}/cutout.png``."""
     path = f"/detections/{_part(detection_id)}/cutout.png"
+    parameters = {} if plane == "difference" else {"plane": plane}
+    return Call(method="GET", path=path, answer=bytes, parameters=parameters)
+
+
+def cutout_file(detection_id: UUID | str) -> Call[bytes]:
+    """``GET /detections/{id}/cutout.fits``."""
+    path = f"/detections/{_part(detection_id)}/cutout.fits"
     return Call(method="GET", path=path, answer=bytes)
 
 

@@ -21,11 +21,13 @@ from astrotriton.client.asynchronous import AsyncClient
 from astrotriton.client.calls import Options, is_reference
 from astrotriton.client.errors import ClientError
 from astrotriton.client.ledger import Ledger, LedgerEntry, NightError
+from astrotriton.wire.columns import CREATOR
 from astrotriton.wire.exposures import COMPANIONS
 from astrotriton.wire.runs import InferRequest
 
 #: Names of files that a folder is searched for.
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.gz", ".fits.bz2", ".fits.fz", ".fz", ".npy")
+_BLOCK = 2880  # bytes of a FITS header's first block
 _SETTLED = 2.0  # seconds for which a file that is still being written does not grow
 
 #: What `score_night` tells: an exposure, and what became of it.
@@ -62,6 +64,8 @@ class Night:
 def exposures_of(given: Iterable[str]) -> list[str]:
     """The exposures that paths stand for, each once.
 
+    A table of detections that astrotriton wrote into a folder is no exposure, and left out.
+
     Parameters
     ----------
     given
@@ -94,12 +98,12 @@ def _expanded(given: str) -> Sequence[str]:
         names = _in_folder(path)
         if not names:
             raise NightError(f"{given}: the folder has no file named {', '.join(SUFFIXES)}")
-        return names
+        return [name for name in names if not _is_own(Path(name))]
     if path.exists():
-        return [given]
+        return [] if _is_own(path) else [given]
     # A shell's patterns, which `Path.glob` takes only below a folder.
     if names := sorted(glob.glob(given, recursive=True)):  # noqa: PTH207
-        return names
+        return [name for name in names if not _is_own(Path(name))]
     raise NightError(f"{given}: there is no such file, folder or pattern")
 
 
@@ -108,6 +112,21 @@ def _in_folder(folder: Path) -> list[str]:
         str(path)
         for path in folder.iterdir()
         if path.name.lower().endswith(SUFFIXES) and path.is_file()
+    )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is a table of detections that astrotriton wrote, by its first header."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            block = file.read(_BLOCK)
+    except OSError:
+        return False  # Who scores it is told why.
+    cards = [block[start : start + 80] for start in range(0, len(block), 80)]
+    return cards[0].startswith(b"SIMPLE  =") and any(
+        card.startswith(f"CREATOR = '{CREATOR}'".encode()) for card in cards
     )
 
 
@@ -140,7 +159,8 @@ async def arrivals(
                 seen[name] = (size, now)
             elif now - seen[name][1] >= _SETTLED:
                 given.add(name)
-                yield name
+                if not _is_own(Path(name)):
+                    yield name
         await asyncio.sleep(pause)
 
 

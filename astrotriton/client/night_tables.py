@@ -1,15 +1,21 @@
 """The detections of all exposures of a night, in one file."""
 
 import csv
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from astrotriton.client.errors import ClientError
 from astrotriton.client.tables import columns_of_found, to_table
+from astrotriton.wire.columns import CREATOR
 from astrotriton.wire.detections import StoredDetection
 from astrotriton.wire.runs import InferResponse
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
 
 
 class TableError(ClientError):
@@ -89,18 +95,33 @@ def _json(path: Path, rows: Iterator[StoredDetection]) -> None:
         file.write(b"[]\n" if before == b"[" else b"]\n")
 
 
+def _fits(path: Path, rows: Iterator[StoredDetection]) -> None:
+    from astropy.io import fits
+
+    table = _table(rows)
+    first = fits.PrimaryHDU()
+    # By which `exposures_of` tells the file from an exposure.
+    first.header["CREATOR"] = CREATOR
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units that only a header knows
+        fits.HDUList([first, fits.table_to_hdu(table)]).writeto(path, overwrite=True)
+
+
 def _with_astropy(kind: str) -> Callable[[Path, Iterator[StoredDetection]], None]:
     def write(path: Path, rows: Iterator[StoredDetection]) -> None:
-        import warnings
-
-        table = to_table(rows)
-        if "coord" in table.colnames:
-            del table["coord"]  # It is `ra` and `dec`, which every format can have.
+        table = _table(rows)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of units that only a header knows
+            warnings.simplefilter("ignore")
             table.write(path, format=kind, overwrite=True)
 
     return write
+
+
+def _table(rows: Iterator[StoredDetection]) -> "QTable":
+    table = to_table(rows)
+    if "coord" in table.colnames:
+        del table["coord"]  # It is `ra` and `dec`, which every format can have.
+    return table
 
 
 #: The suffix of each format, and what writes it.
@@ -108,6 +129,6 @@ TABLES: dict[str, tuple[str, Callable[[Path, Iterator[StoredDetection]], None]]]
     "csv": (".csv", _csv),
     "ecsv": (".ecsv", _with_astropy("ascii.ecsv")),
     "votable": (".vot", _with_astropy("votable")),
-    "fits": (".fits", _with_astropy("fits")),
+    "fits": (".fits", _fits),
     "json": (".json", _json),
 }

@@ -48,7 +48,8 @@ def night(
     except NightError as error:
         fail("score", error)
     if not given and watch is None:
-        fail("score", "give the PATH of an exposure, or --watch a folder")
+        tables = f"{', '.join(paths)}: only tables that astrotriton wrote; " if paths else ""
+        fail("score", f"{tables}give the PATH of an exposure, or --watch a folder")
     became, began = Night(), time.monotonic()
     show = NightProgress(None if watch is not None else len(given), became)
 

@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+#: ``CREATOR`` in the first header of FITS tables, which tells them from exposures.
+CREATOR = "astrotriton"
+
 #: In place of a unit: that of the exposure's pixels.
 FLUX_UNIT = "flux_unit"
 

@@ -83,7 +83,7 @@ def plot(
                 round(_MARGIN + (one.x + 0.5) * scale, 1),
                 round(14.0 + up - (one.y + 0.5) * scale, 1),
                 kind_of(one),
-                f"#{one.rank}: {_described(one)}",
+                f"#{one.rank}: {described(one)}",
             )
             for one in reversed(detections)
             if one.x is not None and -0.5 <= one.x <= width - 0.5
@@ -117,7 +117,8 @@ def _pixels(length: int, scale: float) -> list[int]:
     return list(range(0, length, step))
 
 
-def _described(detection: StoredDetection) -> str:
+def described(detection: StoredDetection) -> str:
+    """What became of a detection, in a few words."""
     said = "" if detection.label is None else f", labelled {detection.label}"
     if detection.confidence is None:
         return f"{KINDS[kind_of(detection)]}{said}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 from litestar import Request, Response
 from litestar.datastructures.headers import MediaTypeHeader
@@ -9,7 +10,7 @@ from litestar.datastructures.headers import MediaTypeHeader
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotAcceptableError
 from astrotriton.gateway.handlers.queries import names
-from astrotriton.gateway.http.formats import WRITERS, Listing, columns_of_stored
+from astrotriton.gateway.http.formats import FITS, WRITERS, Listing, columns_of_stored
 from astrotriton.wire.detections import DetectionPage, ScoredDetection, StoredDetection
 from astrotriton.wire.runs import InferResponse
 
@@ -104,8 +105,13 @@ async def page_as(kind: str, page: DetectionPage, shown: tuple[str, ...] | None)
     return Response(await compute(WRITERS[kind], listing), media_type=kind)
 
 
-def picture(png: bytes) -> Response[bytes]:
-    """A PNG of what never changes: a caller's own browser may keep it for a day."""
-    return Response(
-        png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"}
-    )
+def picture(content: bytes, kind: str = "image/png") -> Response[bytes]:
+    """A picture of what never changes: a caller's own browser may keep it for a day."""
+    return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=86400"})
+
+
+def cutout_file(content: bytes, detection_id: UUID) -> Response[bytes]:
+    """The FITS file of a cut-out, to be saved under a name of its own."""
+    answer = picture(content, FITS)
+    answer.headers["Content-Disposition"] = f'attachment; filename="cutout-{detection_id}.fits"'
+    return answer

@@ -14,16 +14,19 @@ from astrotriton.gateway.errors import MediaTypeError
 from astrotriton.gateway.handlers.access import caller_of, requires
 from astrotriton.gateway.handlers.answers import (
     accepted,
+    cutout_file,
     detections_as,
     page_as,
     picture,
     shown_columns,
 )
-from astrotriton.gateway.handlers.queries import wanted_detections
+from astrotriton.gateway.handlers.queries import look_at, wanted_detections
 from astrotriton.gateway.handlers.requests import patience, prefers_async, while_connected
+from astrotriton.gateway.http.formats import FITS
 from astrotriton.gateway.http.forms import read_infer_form, read_stamps_form
 from astrotriton.gateway.http.openapi import (
     DetectionsOperation,
+    FileOperation,
     InferByReferenceOperation,
     InferOperation,
     InferStampsOperation,
@@ -31,6 +34,7 @@ from astrotriton.gateway.http.openapi import (
     problems,
 )
 from astrotriton.gateway.services.detections import Filter
+from astrotriton.gateway.services.pictures import Look
 from astrotriton.gateway.services.runs import check_key
 from astrotriton.wire.detections import (
     ConfidenceDerivation,
@@ -210,17 +214,41 @@ class DetectionController(Controller):
         operation_id="get_cutout",
         operation_class=PictureOperation,
         media_type="image/png",
+        dependencies={"look": Provide(look_at)},
         responses=problems(401, 403, 404, 429, 503),
         **requires("read"),
     )
     async def cutout(
-        self, detection_id: FromPath[UUID], context: NamedDependency[Context]
+        self,
+        detection_id: FromPath[UUID],
+        context: NamedDependency[Context],
+        look: NamedDependency[Look],
     ) -> Response[bytes]:
         """63x63 pixels, the first row at the bottom. Kept for a run's most confident detections.
 
-        Pixels that cannot be used, or that lie off the image, are transparent.
+        Pixels that cannot be used, or that lie off the image, are transparent. Of an exposure that
+        came with its science and template image, these are kept too.
         """
-        return picture(await context.detections.cutout(detection_id))
+        return picture(await context.pictures.cutout(detection_id, look))
+
+    @get(
+        "/{detection_id:uuid}/cutout.fits",
+        summary="The pixels of a detection",
+        operation_id="get_cutout_file",
+        operation_class=FileOperation,
+        media_type=FITS,
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
+    )
+    async def cutout_file(
+        self, detection_id: FromPath[UUID], context: NamedDependency[Context]
+    ) -> Response[bytes]:
+        """The same 63x63 pixels as FITS: difference, science and template, an extension each.
+
+        They are kept in 254 levels between 5 sigma below the background and 50 above it: to look at
+        and to compare, not to measure.
+        """
+        return cutout_file(await context.pictures.cutout_file(detection_id), detection_id)
 
     @patch(
         "/{detection_id:uuid}",

@@ -66,6 +66,10 @@ class FollowController(Controller):
         instead; come back with the `id` of the last one as `after`. A comment, or an empty line, is
         a heartbeat. A stream ends after some minutes, and when the gateway shuts down.
         """
+        if wanted.disputed is not None:
+            raise InputError(
+                "invalid-request", "disputed", "leave it out: nothing new is known to be disputed"
+            )
         kind = accepted(request, list(STREAMS))
         shown = shown_fields(columns)
         cursor = _cursor(request.headers.get(_LAST), after)

@@ -10,8 +10,11 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.cutouts import Stretch
 from astrotriton.gateway.services.detections import Filter
+from astrotriton.gateway.services.pictures import Look
 from astrotriton.wire.detections import Label, Outcome
+from astrotriton.wire.exposures import Plane
 from astrotriton.wire.flags import FLAGS
 
 _SMALLEST_CONE, _LARGEST_CONE = 1e-6, 10.0
@@ -88,6 +91,13 @@ async def wanted_detections(
         Label | Literal["none"] | None,
         QueryParameter(description="What a person said of it last; `none`: nobody said anything."),
     ] = None,
+    disputed: Annotated[
+        bool | None,
+        QueryParameter(
+            description="Whether another version judged it otherwise, on the same exposure: one "
+            "that scored it too, in the shadow or as it was asked. It is known a moment after."
+        ),
+    ] = None,
     since: Since = None,
     until: Until = None,
     observed_since: ObservedSince = None,
@@ -123,6 +133,7 @@ async def wanted_detections(
         flags=names("flag", flag, FLAGS),
         without_flags=names("without_flag", without_flag, FLAGS),
         label=label,
+        disputed=disputed,
         since=moment("since", since),
         until=moment("until", until),
         observed_since=moment("observed_since", observed_since),
@@ -131,6 +142,32 @@ async def wanted_detections(
         filter=taken_through,
         cone=_cone(ra, dec, radius),
     )
+
+
+async def look_at(
+    plane: Annotated[
+        Plane, QueryParameter(description="Which image; science and template where they were sent.")
+    ] = "difference",
+    stretch: Annotated[
+        Stretch, QueryParameter(description="How grey grows with the significance.")
+    ] = "asinh",
+    white: Annotated[
+        float,
+        QueryParameter(
+            description="What is white, in sigma above the background; black is at -5.",
+            gt=0.0,
+            le=50.0,
+        ),
+    ] = 50.0,
+    zoom: Annotated[
+        int,
+        QueryParameter(
+            description="Show the middle alone, one part in so many of the side.", ge=1, le=8
+        ),
+    ] = 1,
+) -> Look:
+    """How a caller wants to see a cut-out."""
+    return Look(plane=plane, stretch=stretch, white=white, zoom=zoom)
 
 
 def moment(field: str, given: str | None) -> datetime | None:

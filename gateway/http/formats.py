@@ -18,9 +18,10 @@ from astropy.time import Time
 from regions import CirclePixelRegion, CircleSkyRegion, PixCoord, Regions
 
 from astrotriton.detection.image.units import parsed
-from astrotriton.wire.columns import FLUX_UNIT, Column, columns_of
+from astrotriton.wire.columns import CREATOR, FLUX_UNIT, Column, columns_of
 from astrotriton.wire.detections import ScoredDetection, StoredDetection
 from astrotriton.wire.exposures import ExposureInfo
+from astrotriton.wire.labels import StoredLabel
 from astrotriton.wire.runs import InferResponse
 
 VOTABLE = "application/x-votable+xml"
@@ -266,6 +267,23 @@ def _csv(listing: Listing) -> bytes:
     return file.getvalue().encode()
 
 
+def labels_csv(labels: Sequence[StoredLabel], *, heading: bool = True) -> bytes:
+    """Labels as CSV (RFC 4180), a column for each field; what is unknown is empty.
+
+    Parameters
+    ----------
+    heading
+        Whether the names of the columns come first.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file)
+    if heading:
+        writer.writerow(StoredLabel.__struct_fields__)
+    for one in labels:
+        writer.writerow(msgspec.to_builtins(one).values())
+    return file.getvalue().encode()
+
+
 def _fits(listing: Listing) -> bytes:
     """A binary table with units; text is UTF-8, and what is known of the run is in the header.
 
@@ -287,8 +305,10 @@ def _fits(listing: Listing) -> bytes:
             if isinstance(value, str):
                 value = value.encode("ascii", "backslashreplace").decode()
             hdu.header[f"HIERARCH {column.name}"] = value
+        first = fits.PrimaryHDU()
+        first.header["CREATOR"] = CREATOR
         file = io.BytesIO()
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+        fits.HDUList([first, hdu]).writeto(file)
     return file.getvalue()
 
 

@@ -32,7 +32,7 @@ from litestar.static_files import create_static_files_router
 
 from astrotriton.detection.sources.candidate_tables import ID_COLUMNS, POSITION_COLUMNS
 from astrotriton.gateway.http.examples import BY_REFERENCE, REQUEST, RESPONSE, written_out
-from astrotriton.gateway.http.formats import BINARY, WRITERS
+from astrotriton.gateway.http.formats import BINARY, CSV, FITS, WRITERS
 from astrotriton.gateway.http.streams import STREAMS
 from astrotriton.wire.detections import LabelIn
 from astrotriton.wire.drift import BaselineIn
@@ -243,6 +243,16 @@ class DetectionsOperation(Operation):
 
 
 @dataclass
+class LabelsOperation(Operation):
+    """An operation that answers labels, as JSON or CSV."""
+
+    def __post_init__(self) -> None:
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse) and answer.content is not None:
+            answer.content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+
+@dataclass
 class StreamOperation(Operation):
     """An operation whose answer goes on."""
 
@@ -263,6 +273,16 @@ class PictureOperation(Operation):
         answer = self.responses["200"] if self.responses else None
         if isinstance(answer, OpenAPIResponse):
             answer.content = {"image/png": OpenAPIMediaType(schema=_file())}
+
+
+@dataclass
+class FileOperation(Operation):
+    """An operation that answers a FITS file."""
+
+    def __post_init__(self) -> None:
+        answer = self.responses["200"] if self.responses else None
+        if isinstance(answer, OpenAPIResponse):
+            answer.content = {FITS: OpenAPIMediaType(schema=_file())}
 
 
 @dataclass

@@ -10,13 +10,10 @@ from uuid_utils.compat import uuid7
 
 from astrotriton.detection.card import ModelCard
 from astrotriton.detection.errors import CardError, InputError
-from astrotriton.detection.image.cutouts import png
 from astrotriton.detection.scoring.score import TTA_VIEWS
-from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import NotFoundError
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.detections import (
-    find_cutout,
     find_detection,
     list_detections,
     set_label,
@@ -165,25 +162,6 @@ class DetectionService:
         if not known:
             raise _unknown(detection_id)
         return await self.get(detection_id)
-
-    async def cutout(self, detection_id: UUID) -> bytes:
-        """A picture of a detection, PNG.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no detection of that id, or no picture of it was kept.
-        """
-        async with self._database.transaction() as connection:
-            kept = await find_cutout(connection, detection_id)
-        if kept is None:
-            raise NotFoundError(
-                f"no cut-out of a detection {detection_id}: only those of the most confident "
-                "detections of a run are kept"
-            )
-        if kept["png"] is not None:
-            return bytes(kept["png"])
-        return await compute(png, kept["pixels"])
 
     async def _row(self, detection_id: UUID) -> Record:
         async with self._database.transaction() as connection:

@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from astrotriton.detection.image.cutouts import cut_out
+from astrotriton.detection.image.cutouts import cut_out, cut_out_unmeasured
+from astrotriton.detection.image.overviews import Overview, overview
 from astrotriton.detection.image.planes import PLANE_FIELDS
 from astrotriton.detection.scoring.inference import Inference
 from astrotriton.detection.scoring.scored import Scored
@@ -31,6 +32,7 @@ from astrotriton.gateway.observability.metrics import (
 )
 from astrotriton.gateway.services.attempts import ReplacedError, attempt
 from astrotriton.gateway.services.canary.journal import CanaryJournal
+from astrotriton.gateway.services.disputes import DisputeService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
@@ -40,13 +42,18 @@ from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService
 from astrotriton.gateway.services.shadow import ShadowService
 from astrotriton.gateway.storage.database import Connection, Database
-from astrotriton.gateway.storage.detections import insert_cutouts, insert_detections
+from astrotriton.gateway.storage.detections import (
+    KeptCutout,
+    insert_cutouts,
+    insert_detections,
+)
 from astrotriton.gateway.storage.jobs import complete_job, find_key, take_key
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.outbox import insert_event
+from astrotriton.gateway.storage.pictures import insert_picture
 from astrotriton.gateway.storage.runs import insert_run
 from astrotriton.wire.detections import Detection, ScoredDetection
-from astrotriton.wire.exposures import ExposureInfo
+from astrotriton.wire.exposures import COMPANIONS, ExposureInfo
 from astrotriton.wire.fields import printable
 from astrotriton.wire.runs import InferResponse
 
@@ -91,7 +98,8 @@ class _RunRecord:
 
     run: InferResponse
     features: list[list[float] | None]
-    pictures: dict[UUID, bytes]
+    pictures: dict[UUID, KeptCutout]
+    picture: Overview | None
     event_id: UUID
     event: bytes
 
@@ -103,11 +111,12 @@ class ScoringService:
     ----------
     event_source, event_detections
         ``source`` of an event, and how many detections it lists at most.
-    cutouts
-        How many pictures of a run's detections are kept.
+    cutouts, picture_side
+        How many pictures of a run's detections are kept, and the longest side of that of its
+        exposure, pixels; 0: none of it.
     inference, models, routing, shadow, database, outbox
         What a run needs.
-    recorder, sampler, canary
+    recorder, sampler, canary, disputes
         What is told of it.
     """
 
@@ -117,6 +126,7 @@ class ScoringService:
         event_source: EventSource,
         event_detections: int,
         cutouts: int,
+        picture_side: int,
         inference: InferenceService,
         models: ModelService,
         routing: RoutingService,
@@ -126,10 +136,12 @@ class ScoringService:
         recorder: Recorder,
         sampler: DriftSampler,
         canary: CanaryJournal,
+        disputes: DisputeService,
     ) -> None:
         self._event_source = event_source
         self._event_detections = event_detections
         self._cutouts = cutouts
+        self._picture_side = picture_side
         self._inference = inference
         self._models = models
         self._routing = routing
@@ -139,6 +151,7 @@ class ScoringService:
         self._recorder = recorder
         self._sampler = sampler
         self._canary = canary
+        self._disputes = disputes
 
     async def pending(self, submission: Submission, caller: str, key: str | None) -> PendingRun:
         """A new run, not yet scored."""
@@ -234,6 +247,7 @@ class ScoringService:
         request = time.perf_counter() - pending.began
         self._recorder.run_stored(run, pending.parts | {"request": request})
         self._sampler.offer(run, scored)
+        self._disputes.offer([run.run_id], model.card.nms_radius)
         _log.info(
             "scored run %s: %d detections in %d tiles, %s version %d",
             run.run_id,
@@ -265,6 +279,11 @@ class ScoringService:
             run=run,
             features=scored.features,
             pictures=pictures_of(tiled, run, self._cutouts),
+            picture=overview(
+                tiled.exposure, run.image.background, run.image.noise, self._picture_side
+            )
+            if self._picture_side
+            else None,
             event_id=event_id,
             event=scored_event(run, event_id, self._event_source, self._event_detections),
         )
@@ -287,6 +306,8 @@ class ScoringService:
             await insert_run(connection, model.id, run, pending.caller)
             await insert_detections(connection, run.run_id, run.detections, record.features)
             await insert_cutouts(connection, record.pictures)
+            if record.picture is not None:
+                await insert_picture(connection, run.run_id, record.picture)
             await insert_event(connection, record.event_id, DETECTION_SCORED, record.event)
         self._outbox.wake()
         return True
@@ -338,7 +359,7 @@ def _digest_of(submission: Submission, exposure: str) -> str:
     return whole.hexdigest()
 
 
-def pictures_of(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, bytes]:
+def pictures_of(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, KeptCutout]:
     """The cut-outs that are kept of a run's most confident detections, by their ids."""
     places = {
         d.id: (d.x, d.y)
@@ -346,8 +367,19 @@ def pictures_of(tiled: Inference, run: InferResponse, most: int) -> dict[UUID, b
         if d.outcome == "kept" or d.unscored_reason == "masked"
         if d.x is not None and d.y is not None
     }
-    found = cut_out(tiled.exposure, list(places.values()), run.image.background, run.image.noise)
-    return {name: pixels.tobytes() for name, pixels in zip(places, found, strict=True)}
+    at = list(places.values())
+    found = cut_out(tiled.exposure, at, run.image.background, run.image.noise)
+    none: list[bytes | None] = [None] * len(at)
+    science, template = (
+        cut_out_unmeasured(tiled.exposure.companions[plane], at)
+        if plane in tiled.exposure.companions
+        else none
+        for plane in COMPANIONS
+    )
+    return {
+        name: KeptCutout(pixels.tobytes(), *others)
+        for name, pixels, *others in zip(places, found, science, template, strict=True)
+    }
 
 
 def answer_of(

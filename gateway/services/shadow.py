@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NamedTuple, Protocol, TypeVar
+from uuid import UUID
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from astrotriton.gateway.services.canary.journal import CanaryJournal, ScoredByB
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService
 from astrotriton.gateway.storage.database import Database
+from astrotriton.gateway.storage.disputes import Dispute, insert_disputes
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.shadow import Comparison, insert_comparison
 from astrotriton.wire.detections import Detection, ScoredDetection
@@ -95,6 +97,7 @@ class ShadowService:
                 await self._canary.scored_by_both(
                     connection, job.run.model.version, job.version, sources
                 )
+                await insert_disputes(connection, disputes_of(sources, model.id))
         SHADOW_RUNS.labels("compared").inc()
 
     def _failed(self, job: _Job, error: Exception) -> None:
@@ -110,7 +113,7 @@ def scored_by_both(
 ) -> list[ScoredByBoth]:
     """Every source that was answered, or that another version found within the same exposure."""
     ours, theirs = _kept(run.detections), _kept(detections)
-    partner = dict(_pairs(ours, theirs, radius))
+    partner = dict(pairs(ours, theirs, radius))
     found = [
         ScoredByBoth(
             one.id,
@@ -126,6 +129,18 @@ def scored_by_both(
     return found + [
         ScoredByBoth(None, 0.0, theirs[j].confidence or 0.0, False, theirs[j].is_real)
         for j in sorted(alone)
+    ]
+
+
+def disputes_of(sources: list[ScoredByBoth], other: UUID) -> list[Dispute]:
+    """The detections that another version, of this id, judges otherwise, or does not find.
+
+    An artefact that only one of them found is none: nobody calls it real.
+    """
+    return [
+        Dispute(one.detection_id, other, one.other or None, one.other_real)
+        for one in sources
+        if one.detection_id is not None and one.answered_real != one.other_real
     ]
 
 
@@ -149,17 +164,17 @@ class Placed(Protocol):
 
 def compare_kept(ours: Sequence[Placed], theirs: Sequence[Placed], radius: float) -> Comparison:
     """What two versions scored of one exposure; pairs lie within ``radius`` pixels."""
-    pairs = _pairs(ours, theirs, radius)
+    both = pairs(ours, theirs, radius)
     differences = [
-        abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in pairs
+        abs((ours[i].confidence or 0.0) - (theirs[j].confidence or 0.0)) for i, j in both
     ]
     return Comparison(
         real=sum(d.is_real for d in theirs),
-        matched=len(pairs),
-        only_champion=len(ours) - len(pairs),
-        only_challenger=len(theirs) - len(pairs),
-        verdicts_changed=sum(ours[i].is_real != theirs[j].is_real for i, j in pairs),
-        mean_difference=float(np.mean(differences)) if pairs else None,
+        matched=len(both),
+        only_champion=len(ours) - len(both),
+        only_challenger=len(theirs) - len(both),
+        verdicts_changed=sum(ours[i].is_real != theirs[j].is_real for i, j in both),
+        mean_difference=float(np.mean(differences)) if both else None,
         largest_difference=max(differences, default=None),
     )
 
@@ -171,10 +186,8 @@ def _kept(found: list[_Found]) -> list[_Found]:
     return [one for one in found if one.outcome == "kept"]
 
 
-def _pairs(
-    ours: Sequence[Placed], theirs: Sequence[Placed], radius: float
-) -> list[tuple[int, int]]:
-    """Which are the same source: their places in the two lists."""
+def pairs(ours: Sequence[Placed], theirs: Sequence[Placed], radius: float) -> list[tuple[int, int]]:
+    """Which are the same source, within ``radius`` pixels: their places in the two lists."""
     here, there = (
         np.array([(d.x, d.y) for d in found], np.float64).reshape(-1, 2) for found in (ours, theirs)
     )

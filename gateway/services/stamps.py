@@ -25,6 +25,7 @@ from astrotriton.gateway.observability.metrics import measure_parts, stage
 from astrotriton.gateway.services.admission import Place
 from astrotriton.gateway.services.attempts import ReplacedError, attempt
 from astrotriton.gateway.services.canary.journal import CanaryJournal
+from astrotriton.gateway.services.disputes import DisputeService
 from astrotriton.gateway.services.drift.sampler import DriftSampler
 from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, scored_event
 from astrotriton.gateway.services.inference import InferenceService, Submission
@@ -40,7 +41,11 @@ from astrotriton.gateway.services.scoring import (
     sha256_of,
 )
 from astrotriton.gateway.storage.database import Database
-from astrotriton.gateway.storage.detections import insert_cutouts, insert_detections_of
+from astrotriton.gateway.storage.detections import (
+    KeptCutout,
+    insert_cutouts,
+    insert_detections_of,
+)
 from astrotriton.gateway.storage.jobs import find_places, take_key, take_places
 from astrotriton.gateway.storage.models import insert_model
 from astrotriton.gateway.storage.outbox import insert_events
@@ -68,7 +73,7 @@ class _Stored:
     place: int
     run: InferResponse
     scored: Scored
-    pictures: dict[UUID, bytes]
+    pictures: dict[UUID, KeptCutout]
 
 
 class StampService:
@@ -80,7 +85,7 @@ class StampService:
         As `ScoringService` has them.
     inference, models, routing, database, outbox
         What the runs need.
-    recorder, sampler, canary
+    recorder, sampler, canary, disputes
         What is told of them.
     """
 
@@ -99,6 +104,7 @@ class StampService:
         recorder: Recorder,
         sampler: DriftSampler,
         canary: CanaryJournal,
+        disputes: DisputeService,
     ) -> None:
         self._event_source = event_source
         self._event_detections = event_detections
@@ -112,6 +118,7 @@ class StampService:
         self._recorder = recorder
         self._sampler = sampler
         self._canary = canary
+        self._disputes = disputes
 
     async def score(
         self, submission: StampSubmission, place: Place, caller: str, key: str | None
@@ -191,6 +198,8 @@ class StampService:
             share = {part: value / len(stored) for part, value in parts.items()}
             self._recorder.run_stored(one.run, share | {"request": request_seconds})
             self._sampler.offer(one.run, one.scored)
+        if stored:
+            self._disputes.offer([one.run.run_id for one in stored], model.card.nms_radius)
         _log.info(
             "scored %d of %d stamps, %s version %d",
             *(len(stored), len(stamps), model.ref.name, model.ref.version),
@@ -283,7 +292,7 @@ class StampService:
                 connection,
                 [(one.run.run_id, one.run.detections, one.scored.features) for one in stored],
             )
-            pictures = {name: png for one in stored for name, png in one.pictures.items()}
+            pictures = {name: kept for one in stored for name, kept in one.pictures.items()}
             await insert_cutouts(connection, pictures)
             await insert_events(connection, DETECTION_SCORED, events)
         self._outbox.wake()

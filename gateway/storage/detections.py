@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,7 @@ from astrotriton.gateway.storage.healpix import cells
 from astrotriton.gateway.storage.listing import JOINS, SELECT, Filter, listing, pick
 from astrotriton.gateway.storage.runs import exposure_of, model_of
 from astrotriton.wire.detections import Label, ScoredDetection, Sort, StoredDetection
+from astrotriton.wire.exposures import COMPANIONS, Plane
 
 # The columns are the answer's fields, by the same names.
 _COLUMNS = ScoredDetection.__struct_fields__
@@ -50,18 +52,59 @@ async def insert_detections_of(
     )
 
 
-async def insert_cutouts(connection: Connection, cutouts: Mapping[UUID, bytes]) -> None:
+class KeptCutout(NamedTuple):
+    """The pixels of a cut-out, as `astrotriton.detection.image.cutouts` has them.
+
+    Attributes
+    ----------
+    difference
+        Of `cut_out`.
+    science, template
+        Of `cut_out_unmeasured`, if there are such images.
+    """
+
+    difference: bytes
+    science: bytes | None = None
+    template: bytes | None = None
+
+
+async def insert_cutouts(connection: Connection, cutouts: Mapping[UUID, KeptCutout]) -> None:
     """Add the pixels of detections' cut-outs, by COPY."""
     await connection.copy_records_to_table(
-        "cutouts", columns=["detection_id", "pixels"], records=cutouts.items()
+        "cutouts",
+        columns=["detection_id", "pixels", "science", "template"],
+        records=((detection_id, *kept) for detection_id, kept in cutouts.items()),
     )
 
 
 async def find_cutout(connection: Connection, detection_id: UUID) -> Record | None:
-    """The cut-out of a detection: its ``pixels``, or the ``png`` of an earlier version's."""
+    """The cut-out of a detection: its ``pixels``, or the ``png`` of an earlier version's.
+
+    Besides it has the ``background`` and ``noise`` that it was made with, the images ``science``
+    and ``template`` where they are kept, and what a file says of it.
+    """
     return await connection.fetchrow(
-        "SELECT pixels, png FROM cutouts WHERE detection_id = $1", detection_id
+        """
+        SELECT c.pixels, c.png, c.science, c.template, r.background, r.noise,
+               d.x, d.y, d.ra, d.dec, d.run_id, r.flux_unit, r.exposure_name
+        FROM cutouts c JOIN detections d ON d.id = c.detection_id JOIN runs r ON r.id = d.run_id
+        WHERE c.detection_id = $1
+        """,
+        detection_id,
     )
+
+
+async def pictured_planes(connection: Connection, detection_id: UUID) -> tuple[Plane, ...]:
+    """Which images of a detection are kept; none: no cut-out of it is."""
+    row = await connection.fetchrow(
+        """
+        SELECT true AS difference, science IS NOT NULL AS science, template IS NOT NULL AS template
+        FROM cutouts WHERE detection_id = $1
+        """,
+        detection_id,
+    )
+    planes: tuple[Plane, ...] = (*COMPANIONS, "difference")
+    return () if row is None else tuple(plane for plane in planes if row[plane])
 
 
 async def find_detection(connection: Connection, detection_id: UUID) -> Record | None:
@@ -153,6 +196,21 @@ async def list_labels(connection: Connection, detection_id: UUID) -> list[GivenL
         detection_id,
     )
     return [GivenLabel(**row) for row in rows]
+
+
+async def find_contested(connection: Connection, detections: Sequence[UUID]) -> set[UUID]:
+    """Those of detections on which people disagree: each person's last label counts."""
+    rows = await connection.fetch(
+        """
+        SELECT detection_id FROM (
+            SELECT DISTINCT ON (detection_id, author) detection_id, label FROM labels
+            WHERE detection_id = ANY($1) ORDER BY detection_id, author, id DESC
+        ) said
+        WHERE label IS NOT NULL GROUP BY detection_id HAVING count(DISTINCT label) > 1
+        """,
+        detections,
+    )
+    return {row["detection_id"] for row in rows}
 
 
 async def places_of_run(

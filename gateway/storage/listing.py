@@ -106,6 +106,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     ``cone`` is a position and a radius in ICRS degrees; ``since`` and ``until`` bound the time of
     scoring, ``observed_since`` and ``observed_until`` mid-exposure, and ``night`` is the time from
     which on its 24 hours are. ``flags`` must all be raised, and none of ``without_flags``.
+    ``disputed`` are those that another version judged otherwise, on the same exposure. ``box`` is
+    the least and the greatest x, and the least and the greatest y, pixels.
     """
 
     run_id: UUID | None = None
@@ -123,6 +125,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
     without_flags: tuple[str, ...] = ()
     label: Label | Literal["none"] | None = None
+    disputed: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
     observed_since: datetime | None = None
@@ -130,6 +133,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     night: datetime | None = None
     filter: str | None = None
     cone: tuple[float, float, float] | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 class _Values(list[Any]):
@@ -160,19 +164,27 @@ class Picked(NamedTuple):
         in the cone: that is faster where very much does.
     runs
         All runs that match, where they are few and the order is one of all detections.
+    disputed
+        All disputed detections, where they are few and it is these that are looked for.
     """
 
     cone: bool = True
     runs: list[UUID] | None = None
+    disputed: bool = False
 
 
 async def pick(connection: Connection, wanted: Filter, sort: Sort) -> Picked:
     """See what is little enough to be picked out, so that a page costs what is on it."""
     by_cells = wanted.cone is None or await _few_in_cone(connection, wanted.cone)
-    runs = None
+    runs, disputed = None, False
     if not by_cells or wanted.cone is None:
         runs = await _few_runs(connection, wanted, sort)
-    return Picked(by_cells, runs)
+    if wanted.disputed and wanted.cone is None and runs is None:
+        found = await connection.fetchval(
+            "SELECT count(*) FROM (SELECT FROM disputes LIMIT $1) counted", _FEW + 1
+        )
+        disputed = int(found) <= _FEW
+    return Picked(by_cells, runs, disputed)
 
 
 async def _few_in_cone(connection: Connection, within: tuple[float, float, float]) -> bool:
@@ -247,6 +259,9 @@ def listing(
         few = f"run_id = ANY ({values.place(picked.runs)}::uuid[])"
         # OFFSET keeps the planner from going through the whole order all the same.
         source = f"(SELECT * FROM detections WHERE {few} OFFSET 0) d"
+    elif picked.disputed:
+        ids = "SELECT detection_id FROM disputes"
+        source = f"(SELECT * FROM detections WHERE id IN ({ids}) OFFSET 0) d"
     if wanted.cone is not None:
         if picked.cone:
             source = _near(values, wanted.cone)
@@ -308,6 +323,12 @@ def _of_detections(values: _Values, wanted: Filter) -> list[str]:
     ]
     if wanted.label == "none":
         found.append("d.label IS NULL")
+    if wanted.disputed is not None:
+        said = "" if wanted.disputed else "NOT "
+        found.append(f"{said}EXISTS (SELECT FROM disputes p WHERE p.detection_id = d.id)")
+    if wanted.box is not None:
+        left, right, low, high = (f"{values.place(edge)}::float8" for edge in wanted.box)
+        found.append(f"d.x BETWEEN {left} AND {right} AND d.y BETWEEN {low} AND {high}")
     return found
 
 

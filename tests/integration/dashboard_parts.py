@@ -194,12 +194,15 @@ async def _fill(settings: GatewaySettings, process: Any, log: Path) -> Site:
         route = {"champion": 3, "challenger": {"version": 4, "mode": "shadow", "fraction": 0.1}}
         await _asked(client.put(f"/models/{NAME}/route", json=route))
         for i in range(6):
-            image = simulate(200 + i, SKY).difference
+            field = simulate(200 + i, SKY)
             request = json.dumps({"model_version": 4 if i == 2 else 3})
-            files = {
-                "exposure": (f"night-{i:03}.fits", fits_bytes(image)),
+            files: dict[str, Any] = {
+                "exposure": (f"night-{i:03}.fits", fits_bytes(field.difference)),
                 "request": (None, request, "application/json"),
             }
+            if i == 5:
+                files["science"] = fits_bytes(field.science)
+                files["template"] = fits_bytes(field.template)
             await _asked(client.post("/detections/infer", files=files))
         grid = [{"x": x, "y": y} for x in range(8, 412, 10) for y in range(6, 294, 11)][:1000]
         crowded = await _asked(

@@ -55,7 +55,9 @@ ENDPOINTS = [
     ("GET", DETECTION, "read", 404),
     ("GET", f"{DETECTION}/confidence", "read", 404),
     ("GET", f"{DETECTION}/cutout.png", "read", 404),
+    ("GET", f"{DETECTION}/cutout.fits", "read", 404),
     ("PATCH", DETECTION, "label", 404),
+    ("GET", "/labels/", "read", 200),
     ("GET", "/runs/", "read infer", 200),
     # Of a run that is not the caller's own, it is not told whether there is one.
     ("POST", f"/runs/{uuid4()}/cancel", "infer", 403),

@@ -1,6 +1,7 @@
 """Runs in the background, repeated requests, and finding, explaining and labelling detections."""
 
 import asyncio
+import csv
 import io
 import json
 import re
@@ -591,6 +592,108 @@ async def test_a_cutout_shows_the_detection(settings):
         last = run["detections"][-1]
         assert len(run["detections"]) > 2
         assert (await client.get(f"/detections/{last['id']}/cutout.png")).status_code == 404
+
+
+async def test_science_and_template_are_kept_beside_the_difference(settings):
+    difference = exposure()
+    sky = np.random.default_rng(3).normal(8000.0, 30.0, difference.shape).astype(np.float32)
+    files = {
+        "exposure": ("night.npy", npy(difference)),
+        "science": npy(sky + difference),
+        "template": npy(sky),
+    }
+    async with serve(settings) as client:
+        run = (await client.post("/detections/infer", files=files)).json()
+        best = run["detections"][0]
+        path = f"/detections/{best['id']}/cutout"
+        shown = {}
+        for plane in ("difference", "science", "template"):
+            query = {"plane": plane, "stretch": "linear", "white": 20, "zoom": 2}
+            response = await client.get(f"{path}.png", params=query)
+            assert response.status_code == 200, response.text
+            shown[plane] = np.asarray(Image.open(io.BytesIO(response.content)))
+            assert shown[plane].shape == (31, 31)
+        assert shown["difference"].max() == 255
+        assert (shown["science"] != shown["template"]).any()
+        for query in ({"plane": "weight"}, {"zoom": 0}, {"white": 51}, {"stretch": "cubic"}):
+            assert (await client.get(f"{path}.png", params=query)).status_code == 422
+        response = await client.get(f"{path}.fits")
+        assert response.headers["content-type"] == "application/fits"
+        x, y = round(best["x"]), round(best["y"])
+        around = slice(y - 31, y + 32), slice(x - 31, x + 32)
+        with fits.open(io.BytesIO(response.content)) as hdus:
+            kept = {hdu.name: hdu.data for hdu in hdus[1:]}
+        assert set(kept) == {"DIFFERENCE", "SCIENCE", "TEMPLATE"}
+        inside = sky[around]
+        if inside.shape == (63, 63):
+            usable = np.abs(inside - 8000.0) < 100.0
+            assert np.abs(kept["TEMPLATE"] - inside)[usable].max() < 5.0
+        page = (await client.get(f"/dashboard/detections/{best['id']}")).text
+        assert "plane=template" in page
+        image = await client.get(f"/dashboard/exposures/{run['run_id']}/image?scale=2")
+        assert image.status_code == 200, image.text
+        # One that came alone has no more than the difference.
+        alone = (await infer(client, with_wcs())).json()["detections"][0]
+        response = await client.get(f"/detections/{alone['id']}/cutout.png?plane=science")
+        assert response.status_code == 404
+        assert "was not sent" in response.json()["detail"]
+    async with serve(settings.model_copy(update={"picture_side": 0})) as client:
+        run = (await infer(client, with_wcs())).json()
+        page = await client.get(f"/dashboard/exposures/{run['run_id']}/image")
+        assert page.status_code == 404
+        assert "no picture" in page.text
+
+
+async def test_labels_are_taken_elsewhere(settings):
+    async with serve(settings) as client:
+        run = (await infer(client, with_wcs())).json()
+        first, second, *_ = run["detections"]
+        for one, label in (
+            (first, "unsure"),
+            (first, "real"),
+            (second, "artefact"),
+            (second, None),
+        ):
+            given = {"label": label, "comment": "a, b" if label == "real" else None}
+            response = await client.patch(f"/detections/{one['id']}", json=given)
+            assert response.status_code == 200, response.text
+        (current,) = (await client.get("/labels/")).json()["labels"]
+        assert current["detection_id"] == first["id"]
+        assert (current["label"], current["author"]) == ("real", "anonymous")
+        assert (current["comment"], current["model_version"]) == ("a, b", 3)
+        for name in ("x", "y", "ra", "dec", "snr", "confidence", "is_real"):
+            assert current[name] == first[name], name
+        assert (current["run_id"], current["exposure"]) == (run["run_id"], "night.fits")
+        every: list[Any] = []
+        path = "/labels/?history=true&limit=3"
+        while path:
+            answer = await client.get(path)
+            every += answer.json()["labels"]
+            path = answer.links.get("next", {}).get("url", "")
+        assert [one["label"] for one in every] == ["unsure", "real", "artefact", None]
+        for query, count in (
+            ({"label": "real"}, 1),
+            ({"label": "artefact"}, 0),
+            ({"author": "somebody"}, 0),
+            ({"run_id": str(uuid4())}, 0),
+            ({"exposure": "night.fits", "model_version": 3}, 1),
+            ({"since": every[1]["created_at"], "history": True}, 3),
+            ({"until": every[1]["created_at"], "history": True}, 1),
+            ({"after": every[2]["id"], "history": True}, 1),
+        ):
+            found = (await client.get("/labels/", params=query)).json()["labels"]
+            assert len(found) == count, query
+        answer = await client.get("/labels/?history=true", headers={"Accept": "text/csv"})
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        assert [row["label"] for row in rows] == ["unsure", "real", "artefact", ""]
+        assert rows[1]["comment"] == "a, b"
+        assert rows[1]["ra"] == str(first["ra"])
+        assert (await client.get("/labels/", headers={"Accept": "image/png"})).status_code == 406
+        assert (await client.get("/labels/?since=yesterday")).status_code == 422
+        async with AsyncClient(str(client.base_url)) as ours:
+            found = [one async for one in ours.labels(history=True, limit=3)]
+            assert [one.label for one in found] == ["unsure", "real", "artefact", None]
+            assert (await ours.cutout_file(first["id"])).startswith(b"SIMPLE")
 
 
 async def test_a_cutout_of_an_earlier_version_is_answered_as_it_is(settings):

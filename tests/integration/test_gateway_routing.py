@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -207,6 +208,52 @@ async def test_two_versions_are_compared_on_what_both_have_scored(client):
     assert (await agreement(3, 3)).status_code == 422
     assert (await agreement(3, 99)).status_code == 404
     assert (await client.get(f"/models/{NAME}:3/agreement")).status_code == 422
+
+
+async def test_where_versions_disagree_is_a_list_of_its_own(client):
+    """At a threshold that lies between what they say of the same source."""
+    trial = {"version": 4, "mode": "canary", "fraction": 0.5}
+    await client.put(ROUTE, json={"champion": 3, "challenger": trial})
+
+    async def scored(version: int, **more: float) -> dict[str, Any]:
+        answer = await infer(client, npy(exposure()), {"model_version": version, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    ours, theirs = await scored(3), await scored(4)
+    one, other = max(
+        (
+            (a, b)
+            for a in ours["detections"]
+            for b in theirs["detections"]
+            if np.hypot(a["x"] - b["x"], a["y"] - b["y"]) < 1.0
+        ),
+        key=lambda pair: abs(pair[0]["confidence"] - pair[1]["confidence"]),
+    )
+    between = (one["confidence"] + other["confidence"]) / 2
+    runs = [await scored(version, confidence_threshold=between) for version in (3, 4)]
+
+    async def disputed(run: dict[str, Any], said: bool) -> list[dict[str, Any]]:
+        query = {"run_id": run["run_id"], "disputed": said}
+        answer = await client.get("/detections/", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["detections"]
+
+    async with asyncio.timeout(30):
+        while not await disputed(runs[1], said=True):
+            await asyncio.sleep(0.05)
+    for run, its in zip(runs, (one, other), strict=True):
+        found = await disputed(run, said=True)
+        assert its["rank"] in [detection["rank"] for detection in found]
+        rest = await disputed(run, said=False)
+        assert len(found) + len(rest) == len(run["detections"])
+        page = (await client.get(f"/dashboard/detections/{found[0]['id']}")).text
+        assert "Versions disagree" in page
+    every = (await client.get("/detections/?disputed=true")).json()["detections"]
+    assert {detection["run_id"] for detection in every} == {run["run_id"] for run in runs}
+    following = await client.get(f"/dashboard/next?run_id={runs[0]['run_id']}&disputed=true")
+    assert following.headers["location"].startswith("/dashboard/detections/")
+    assert (await client.get("/detections/stream?disputed=true")).status_code == 422
 
 
 @pytest.mark.faults

@@ -1,4 +1,4 @@
-// Labels by keys, and pages that refresh themselves. Every page works without this script.
+// Labels and looking around by keys, and pages that refresh themselves. Every page works without this script.
 "use strict";
 
 // What a person has switched off stays so in this browser.
@@ -22,9 +22,9 @@ if (keys) {
     if (event.key.startsWith("Arrow") && event.target.closest(".scroll")) return;
     const label = LABELS[event.key.toLowerCase()];
     const step = STEPS[event.key];
-    const wanted = label
-      ? document.querySelector(`.say button[value="${label}"]`)
-      : step && document.querySelector(`.crumbs a[rel="${step}"]`);
+    const wanted = (label && document.querySelector(`.say button[value="${label}"]`))
+      || (step && document.querySelector(`.crumbs a[rel="${step}"]`))
+      || document.querySelector(`a[data-key="${CSS.escape(event.key)}"]`);
     if (!wanted) return;
     event.preventDefault();
     gone = true;

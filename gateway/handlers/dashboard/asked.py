@@ -1,6 +1,6 @@
 """What a list on a page is asked for, as its form and its links write it."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from litestar.params import QueryParameter
 from msgspec import Meta
 
 from astrotriton.detection.errors import InputError
+from astrotriton.detection.image.cutouts import Stretch
 from astrotriton.gateway.dashboard.places import read_place
 from astrotriton.gateway.handlers.queries import evening, names
 from astrotriton.gateway.services.detections import Filter
@@ -26,6 +27,16 @@ _Text = Annotated[str, QueryParameter(max_length=200, pattern=r"^[^\x00-\x1f\x7f
 _Ratio = Annotated[float, Meta(ge=-1e12, le=1e12)]
 _Magnitude = Annotated[float, Meta(ge=-100.0, le=100.0)]
 _Radius = Annotated[float, Meta(ge=0.01, le=36_000.0)]
+_White = Annotated[float, Meta(gt=0.0, le=50.0)]
+_Zoom = Annotated[int, Meta(ge=1, le=8)]
+# How a list and what is in it are shown says nothing of which it is.
+_SHOWN: dict[str, Any] = {
+    "view": "table",
+    "go_on": False,
+    "stretch": "asinh",
+    "white": 50.0,
+    "zoom": 1,
+}
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,7 +44,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     The names are those of ``GET /detections/``, but for the place in the sky: ``place`` is as a
     person writes it, and ``radius`` is in arcseconds. ``view`` is how they are shown, and ``go_on``
-    is whether a label leads to the next one.
+    is whether a label leads to the next one. ``stretch``, ``white`` and ``zoom`` are how their
+    cut-outs are drawn, as in `Look`.
     """
 
     run_id: UUID | None = None
@@ -46,12 +58,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     polarity: Literal["1", "-1"] | None = None
     flag: str | None = None
     label: Label | Literal["none"] | None = None
+    disputed: bool | None = None
     night: str | None = None
     place: str | None = None
     radius: _Radius = 5.0
     sort: Sort = "newest"
     view: Literal["table", "pictures"] = "table"
     go_on: bool = False
+    stretch: Stretch = "asinh"
+    white: _White = 50.0
+    zoom: _Zoom = 1
 
     def wanted(self) -> Filter:
         """The same as services take it.
@@ -76,6 +92,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             polarity=None if self.polarity is None else int(self.polarity),
             flags=names("flag", self.flag, FLAGS),
             label=self.label,
+            disputed=self.disputed,
             night=evening(self.night),
             cone=cone,
         )
@@ -100,13 +117,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def or_of_run(self, run_id: UUID) -> "Asked":
         """The same; or, if it says of no list that it is, the detections of a run by rank."""
-        listless = msgspec.structs.replace(self, go_on=False, view="table") == Asked()
+        listless = msgspec.structs.replace(self, **_SHOWN) == Asked()
         return self.of_run(run_id) if listless else self
 
     @property
     def chosen(self) -> bool:
         """Whether it leaves anything out, besides other runs."""
-        same = {"run_id": None, "sort": "newest", "view": "table", "go_on": False}
+        same = {**_SHOWN, "run_id": None, "sort": "newest"}
         return msgspec.structs.replace(self, **same) != Asked()
 
 
@@ -121,12 +138,16 @@ async def asked(
     polarity: _Text = "",
     flag: _Text = "",
     label: _Text = "",
+    disputed: _Text = "",
     night: _Text = "",
     place: _Text = "",
     radius: _Text = "",
     sort: _Text = "",
     view: _Text = "",
     go_on: _Text = "",
+    stretch: _Text = "",
+    white: _Text = "",
+    zoom: _Text = "",
 ) -> Asked:
     """What a form asks for; the fields that were left empty are sent too, and say nothing.
 
@@ -146,12 +167,16 @@ async def asked(
         "polarity": polarity,
         "flag": flag,
         "label": label,
+        "disputed": disputed,
         "night": night,
         "place": place,
         "radius": radius,
         "sort": sort,
         "view": view,
         "go_on": go_on,
+        "stretch": stretch,
+        "white": white,
+        "zoom": zoom,
     }
     return _read(given, Asked)
 

@@ -7,21 +7,25 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, QueryParameter, URLEncodedBody
-from litestar.response import Redirect, Template
+from litestar.response import Redirect, Stream, Template
 
 from astrotriton.detection.errors import InputError
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.dashboard import charts
 from astrotriton.gateway.dashboard.measurements import measurements
 from astrotriton.gateway.errors import NotFoundError
-from astrotriton.gateway.handlers.answers import page_as, picture
+from astrotriton.gateway.handlers.answers import cutout_file, page_as, picture
 from astrotriton.gateway.handlers.dashboard.asked import Asked, asked
 from astrotriton.gateway.handlers.dashboard.exposures import ROWS, After
 from astrotriton.gateway.handlers.dashboard.page import HOME, LARGEST_FORM, PageController, page
 from astrotriton.gateway.handlers.dashboard.session import from_here, looks
+from astrotriton.gateway.handlers.labels import as_csv, as_json
+from astrotriton.gateway.handlers.queries import look_at
 from astrotriton.gateway.http.formats import CSV, ECSV, FITS, VOTABLE
 from astrotriton.gateway.services.access import Identity
 from astrotriton.gateway.services.detections import Filter
+from astrotriton.gateway.services.labels import LabelFilter
+from astrotriton.gateway.services.pictures import Look
 from astrotriton.wire.detections import Label, LabelIn
 
 _ASKED = {"asked": Provide(asked)}
@@ -59,6 +63,7 @@ class DetectionPages(PageController):
             "detections",
             asked=asked,
             listed=listed,
+            contested=await context.exposures.contested(listed.detections),
             first=after is None,
             raised={flag for one in listed.detections for flag in one.flags},
         )
@@ -95,6 +100,21 @@ class DetectionPages(PageController):
         name = "detections" if listed.next is None else f"detections-first-{_MOST}"
         answer.headers["Content-Disposition"] = f'attachment; filename="{name}.{form}"'
         return answer
+
+    @get("/labels", guards=[looks("read")])
+    async def labels(
+        self,
+        context: NamedDependency[Context],
+        form: Annotated[str, QueryParameter(name="format", pattern="^(csv|json)$")],
+        run_id: Annotated[UUID | None, QueryParameter()] = None,
+    ) -> Stream:
+        """What people said of detections, of one exposure or of all, as a file."""
+        pages = context.labels.every(LabelFilter(run_id=run_id))
+        return Stream(
+            as_csv(pages) if form == "csv" else as_json(pages),
+            media_type=CSV if form == "csv" else "application/json",
+            headers={"Content-Disposition": f'attachment; filename="labels.{form}"'},
+        )
 
     @get("/next", guards=[looks("read")], dependencies=_ASKED)
     async def following(
@@ -137,6 +157,7 @@ class DetectionPages(PageController):
             beside=await context.detections.beside(detection_id, asked.wanted(), asked.sort),
             around=await context.exposures.surroundings(found),
             there=there,
+            contested=await context.exposures.contested(there),
             curve=charts.light_curve(there),
             measured=measurements(found, found.exposure.flux_unit),
             diagrams=[]
@@ -144,12 +165,26 @@ class DetectionPages(PageController):
             else [charts.contributions(derivation), charts.calibration(derivation)],
         )
 
-    @get("/detections/{detection_id:uuid}/cutout.png", guards=[looks("read")])
+    @get(
+        "/detections/{detection_id:uuid}/cutout.png",
+        guards=[looks("read")],
+        dependencies={"look": Provide(look_at)},
+    )
     async def cutout(
+        self,
+        detection_id: FromPath[UUID],
+        context: NamedDependency[Context],
+        look: NamedDependency[Look],
+    ) -> Response[bytes]:
+        """A picture of a detection."""
+        return picture(await context.pictures.cutout(detection_id, look))
+
+    @get("/detections/{detection_id:uuid}/cutout.fits", guards=[looks("read")])
+    async def cutout_file(
         self, detection_id: FromPath[UUID], context: NamedDependency[Context]
     ) -> Response[bytes]:
-        """The picture of a detection."""
-        return picture(await context.detections.cutout(detection_id))
+        """The pixels of a detection, as a file."""
+        return cutout_file(await context.pictures.cutout_file(detection_id), detection_id)
 
     @post(
         "/detections/{detection_id:uuid}/label",

@@ -43,6 +43,12 @@ def test_both_clients_have_the_same_calls() -> None:
         ),
         (lookups.explain(ONE), f"GET /detections/{ONE}/confidence"),
         (lookups.cutout(ONE), f"GET /detections/{ONE}/cutout.png"),
+        (lookups.cutout(ONE, "science"), f"GET /detections/{ONE}/cutout.png?plane=science"),
+        (lookups.cutout_file(ONE), f"GET /detections/{ONE}/cutout.fits"),
+        (
+            lookups.labels({"label": "real", "history": True}),
+            "GET /labels/?limit=1000&label=real&history=true",
+        ),
         (lookups.label(ONE, "real", None), f"PATCH /detections/{ONE}"),
         (lookups.models(), "GET /models/"),
         (lookups.model("unet@champion"), "GET /models/unet@champion"),

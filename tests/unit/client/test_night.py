@@ -1,13 +1,20 @@
 """What the exposures of a night are, and what its folder keeps."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from astropy.io import fits
 
 from astrotriton.client import NightError
 from astrotriton.client.ledger import LEDGER, Ledger, LedgerEntry, reasons
-from astrotriton.client.night import exposures_of
+from astrotriton.client.night import arrivals, exposures_of
+from astrotriton.client.night_tables import write_table
+from astrotriton.gateway.http.formats import FITS, WRITERS, Listing
+from astrotriton.wire.detections import ScoredDetection
+from tests.unit.gateway.gateway_samples import run
 
 
 @pytest.fixture
@@ -46,6 +53,40 @@ def test_what_stands_for_nothing_is_named(
     (night / "sub/empty").mkdir()
     with pytest.raises(NightError, match=given.strip("@").replace("*", r"\*")):
         exposures_of([given])
+
+
+def test_tables_that_the_command_wrote_are_no_exposures(night: Path) -> None:
+    """One of a whole night, and one of a single exposure as the gateway answers it."""
+    answer = run(2)
+    (night / "1.json").write_bytes(msgspec.json.encode(answer))
+    write_table(night, {"1.fits": "1.json"}, "fits")
+    one = Listing(answer.detections, ScoredDetection, answer)
+    (night / "one.fits").write_bytes(WRITERS[FITS](one))
+    assert (night / "night.fits").exists()
+    ours = ["a.fits.gz", "b.fits", "c.npy"]
+    assert names(exposures_of([str(night)]), night) == ours
+    assert names(exposures_of([f"{night}/*.*"]), night) == ["1.json", *ours, "notes.txt"]
+    assert exposures_of([f"{night}/night.fits"]) == []
+    # An exposure that somebody else's program says of itself who made it is one.
+    made = fits.PrimaryHDU(np.zeros((4, 4), np.float32))
+    made.header["CREATOR"] = "astrotriton-like"
+    made.writeto(night / "d.fits")
+    assert names(exposures_of([str(night)]), night) == [*ours, "d.fits"]
+
+
+async def test_a_watched_folder_gives_no_table_that_the_command_wrote(
+    night: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("astrotriton.client.night._SETTLED", 0.0)
+    (night / "1.json").write_bytes(msgspec.json.encode(run(1)))
+    write_table(night, {"1.fits": "1.json"}, "fits")
+    stop = asyncio.Event()
+    found = []
+    async for name in arrivals(night, 0.01, stop):
+        found.append(name)
+        if len(found) == 3:
+            stop.set()
+    assert names(found, night) == ["a.fits.gz", "b.fits", "c.npy"]
 
 
 def entry(answer: str, **more: object) -> LedgerEntry:

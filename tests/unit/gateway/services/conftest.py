@@ -78,11 +78,18 @@ def journal(memory) -> CanaryJournal:
 
 
 @pytest.fixture
-def scoring(memory, models, inference, outbox, told, shadow, journal) -> ScoringService:
+def disputes() -> Told:
+    """Which runs were offered to be compared with those of other versions."""
+    return Told()
+
+
+@pytest.fixture
+def scoring(memory, models, inference, outbox, told, shadow, journal, disputes) -> ScoringService:
     return ScoringService(
         event_source=SOURCE,
         event_detections=2,
         cutouts=1,
+        picture_side=64,
         inference=inference,
         models=models,
         routing=routing_service(memory, models, outbox),
@@ -92,4 +99,5 @@ def scoring(memory, models, inference, outbox, told, shadow, journal) -> Scoring
         recorder=told,
         sampler=told,
         canary=journal,
+        disputes=disputes,
     )

@@ -19,13 +19,15 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from astrotriton.detection.image.overviews import Overview
 from astrotriton.detection.quality.drift import FALSE_ALARMS
 from astrotriton.gateway import services
 from astrotriton.gateway.errors import DependencyError
 from astrotriton.gateway.observability.sketches import Sketch
 from astrotriton.gateway.storage.agreement import KeptSource
 from astrotriton.gateway.storage.canaries import Kept, Seen, Source, StoredCanary, Unlogged
-from astrotriton.gateway.storage.detections import GivenLabel, stored_detection
+from astrotriton.gateway.storage.detections import GivenLabel, KeptCutout, stored_detection
+from astrotriton.gateway.storage.disputes import Dispute, OtherVerdict, Verdict
 from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
 from astrotriton.gateway.storage.outbox import Published, Waiting
@@ -36,6 +38,7 @@ from astrotriton.gateway.storage.tracking import ServedRun
 from astrotriton.gateway.storage.validations import Result
 from astrotriton.wire.canary import CanaryStep
 from astrotriton.wire.drift import DriftCheck, Report
+from astrotriton.wire.exposures import COMPANIONS
 from astrotriton.wire.fields import Window
 from astrotriton.wire.models import ModelRef, Route, RouteIn, VersionRef
 from astrotriton.wire.problems import Problem
@@ -70,6 +73,8 @@ class Memory:
     callers: dict[UUID, str] = field(default_factory=dict)
     features: dict[UUID, list[float] | None] = field(default_factory=dict)
     cutouts: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    pictures: dict[UUID, Overview] = field(default_factory=dict)
+    disputes: dict[tuple[UUID, UUID], Dispute] = field(default_factory=dict)
     labels: list[tuple[UUID, GivenLabel]] = field(default_factory=list)
     jobs: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     idempotency: dict[tuple[str, str], tuple[str, UUID]] = field(default_factory=dict)
@@ -121,6 +126,11 @@ class Memory:
     def events(self, subject: str) -> list[Any]:
         """The data of the events of a kind."""
         return [one.content["data"] for one in self.outbox if one.subject == subject]
+
+    def model_of(self, run: InferResponse) -> UUID:
+        """The id of the model that scored a run."""
+        (found,) = (i for i, m in self.models.items() if m["version"] == run.model.version)
+        return found
 
     def row(self, detection_id: UUID) -> dict[str, Any] | None:
         """A detection with all that its run says."""
@@ -480,13 +490,52 @@ async def insert_detections_of(memory: Memory, runs: list[tuple[UUID, list[Any],
 
 
 @_stands_in_for("detections")
-async def insert_cutouts(memory: Memory, cutouts: dict[UUID, bytes]) -> None:
-    memory.cutouts |= {i: {"pixels": pixels, "png": None} for i, pixels in cutouts.items()}
+async def insert_cutouts(memory: Memory, cutouts: dict[UUID, KeptCutout]) -> None:
+    memory.cutouts |= {
+        name: {
+            "pixels": kept.difference,
+            "png": None,
+            "science": kept.science,
+            "template": kept.template,
+        }
+        for name, kept in cutouts.items()
+    }
 
 
 @_stands_in_for("detections")
 async def find_cutout(memory: Memory, detection_id: UUID) -> dict[str, Any] | None:
-    return memory.cutouts.get(detection_id)
+    kept = memory.cutouts.get(detection_id)
+    if kept is None or (row := memory.row(detection_id)) is None:
+        return None
+    image = memory.runs[row["run_id"]].image
+    return {
+        **row,
+        **{"science": None, "template": None, "background": image.background},
+        **{"noise": image.noise, **kept},
+    }
+
+
+@_stands_in_for("detections")
+async def pictured_planes(memory: Memory, detection_id: UUID) -> tuple[str, ...]:
+    kept = memory.cutouts.get(detection_id)
+    if kept is None:
+        return ()
+    return (*(one for one in COMPANIONS if kept.get(one) is not None), "difference")
+
+
+@_stands_in_for("pictures")
+async def insert_picture(memory: Memory, run_id: UUID, picture: Overview) -> None:
+    memory.pictures[run_id] = picture
+
+
+@_stands_in_for("pictures")
+async def find_picture(memory: Memory, run_id: UUID) -> Overview | None:
+    return memory.pictures.get(run_id)
+
+
+@_stands_in_for("pictures")
+async def find_binning(memory: Memory, run_id: UUID) -> int | None:
+    return memory.pictures[run_id].binning if run_id in memory.pictures else None
 
 
 @_stands_in_for("detections")
@@ -544,6 +593,54 @@ async def set_label(
 @_stands_in_for("detections")
 async def list_labels(memory: Memory, detection_id: UUID) -> list[GivenLabel]:
     return [given for of, given in reversed(memory.labels) if of == detection_id]
+
+
+@_stands_in_for("detections")
+async def find_contested(memory: Memory, detections: list[UUID]) -> set[UUID]:
+    last: dict[UUID, dict[str, Any]] = {}
+    for of, given in memory.labels:
+        last.setdefault(of, {})[given.author] = given.label
+    return {one for one in detections if len(set(last.get(one, {}).values()) - {None}) > 1}
+
+
+@_stands_in_for("disputes")
+async def find_scored_otherwise(memory: Memory, runs: list[UUID]) -> list[tuple[UUID, ...]]:
+    model = {run.run_id: memory.model_of(run) for run in memory.runs.values()}
+    return [
+        (one, model[one], other.run_id, model[other.run_id])
+        for one in runs
+        for other in memory.runs.values()
+        if model[other.run_id] != model[one]
+        and other.exposure.digest == memory.runs[one].exposure.digest
+    ]
+
+
+@_stands_in_for("disputes")
+async def find_verdicts(memory: Memory, run_id: UUID) -> list[Verdict]:
+    return [
+        Verdict(one.id, one.x, one.y, one.confidence, one.is_real)
+        for one in memory.runs[run_id].detections
+        if one.outcome == "kept" and one.x is not None and one.y is not None
+    ]
+
+
+@_stands_in_for("disputes")
+async def insert_disputes(memory: Memory, disputes: list[Dispute]) -> None:
+    memory.disputes |= {(one.detection_id, one.model_id): one for one in disputes}
+
+
+@_stands_in_for("disputes")
+async def find_disputes(memory: Memory, detection_id: UUID) -> list[OtherVerdict]:
+    return [
+        OtherVerdict(
+            memory.models[model]["name"],
+            memory.models[model]["version"],
+            one.confidence,
+            one.is_real,
+        )
+        for (of, model), one in memory.disputes.items()
+        if of == detection_id
+    ]
 
 
 @_stands_in_for("detections")

@@ -148,22 +148,11 @@ async def test_labels_are_set_and_withdrawn_and_none_is_lost(service, scored, me
     ]
 
 
-async def test_a_cutout_is_drawn_or_answered_as_it_was_stored(service, scored, memory):
-    drawn, stored, none = (one.id for one in scored.detections[:3])
-    memory.cutouts[drawn] = {"pixels": bytes(SIDE * SIDE), "png": None}
-    memory.cutouts[stored] = {"pixels": None, "png": b"a picture"}
-    assert (await service.cutout(drawn)).startswith(b"\x89PNG")
-    assert await service.cutout(stored) == b"a picture"
-    with pytest.raises(NotFoundError, match="most confident"):
-        await service.cutout(none)
-
-
 async def test_what_there_is_not_is_not_found(service, scored):
     for ask in (
         service.get(uuid4()),
         service.explain(uuid4()),
         service.label(uuid4(), LabelIn(label="real"), "key:a"),
-        service.cutout(uuid4()),
     ):
         with pytest.raises(NotFoundError):
             await ask

@@ -58,5 +58,15 @@ async def test_beside_a_detection_are_its_labels(service, runs, memory):
         ("real", "key:b"),
         ("artefact", "key:a"),
     ]
-    assert not found.pictured
+    assert found.pictured == ()
+    assert found.binning is None
+    assert found.opinions == {"real": ["key:b"], "artefact": ["key:a"]}
+    assert await service.contested(runs[4].detections) == {middle}
+    await detections.label(middle, LabelIn(label="real"), "key:a")
+    assert await service.contested(runs[4].detections) == set()
+    found = await service.surroundings(await detections.get(middle))
+    assert found.opinions == {"real": ["key:a", "key:b"]}
+    await detections.label(middle, LabelIn(label=None), "key:a")
+    found = await service.surroundings(await detections.get(middle))
+    assert found.opinions == {"real": ["key:b"]}
     assert (await service.surroundings(await detections.get(first))).labels == []

@@ -37,7 +37,7 @@ async def score(service: ScoringService, given, key: str | None = None, **change
     return await service.score_and_store(given, replace(pending, **changes))
 
 
-async def test_what_is_answered_is_stored_with_its_event(scoring, memory, outbox, told):
+async def test_what_is_answered_is_stored_with_its_event(scoring, memory, outbox, told, disputes):
     run = await score(scoring, submission(exposure_id="night 1"))
     assert memory.runs == {run.run_id: run}
     assert run.model.version == 4
@@ -53,6 +53,8 @@ async def test_what_is_answered_is_stored_with_its_event(scoring, memory, outbox
     assert counted is run
     assert seconds["request"] >= seconds["infer"] > 0.0
     assert [offered[0] for offered in told.offered] == [run]
+    assert [offered[0] for offered in disputes.offered] == [[run.run_id]]
+    assert memory.pictures[run.run_id].binning == 2
 
 
 async def test_merged_detections_name_the_one_that_they_are_in(scoring):

@@ -8,7 +8,7 @@ import pytest
 from astrotriton.detection.image.exposure import Limits
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.inference import InferenceService
-from astrotriton.gateway.services.shadow import ShadowService, compare
+from astrotriton.gateway.services.shadow import ShadowService, compare, disputes_of, scored_by_both
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.detections import Detection
 from tests.unit.gateway import gateway_samples
@@ -86,9 +86,21 @@ async def test_what_the_champion_answered_is_scored_again_and_compared(shadow, m
     assert run_id == run.run_id
     assert memory.models[model_id]["version"] == 4
     assert comparison.matched == 1
+    assert set(memory.disputes) <= {(run.detections[0].id, model_id)}
     # Nothing of it is a run.
     assert memory.runs == {}
     assert memory.outbox == []
+
+
+def test_a_verdict_that_only_one_gives_is_disputed():
+    ours = answered(
+        detection(10, 10), detection(50, 50, 0.3), detection(80, 80), detection(90, 9, 0.1)
+    )
+    theirs = [detection(10, 10, 0.2), detection(50, 50, 0.4), detection(200, 200)]
+    ids = [one.id for one in ours.detections]
+    found = disputes_of(scored_by_both(ours, theirs, 3.0), UUID(int=7))
+    # What only the other one found has no detection to be shown with.
+    assert found == [(ids[0], UUID(int=7), 0.2, False), (ids[2], UUID(int=7), None, False)]
 
 
 async def test_under_load_it_is_dropped(shadow, admission, triton, memory):

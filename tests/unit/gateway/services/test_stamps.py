@@ -28,7 +28,7 @@ class Place:
 
 
 @pytest.fixture
-def service(memory, models, inference, outbox, told, journal) -> StampService:
+def service(memory, models, inference, outbox, told, journal, disputes) -> StampService:
     return StampService(
         event_source=SOURCE,
         event_detections=2,
@@ -42,6 +42,7 @@ def service(memory, models, inference, outbox, told, journal) -> StampService:
         recorder=told,
         sampler=told,
         canary=journal,
+        disputes=disputes,
     )
 
 
