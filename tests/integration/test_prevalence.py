@@ -1,5 +1,7 @@
-"""The share of real sources: stated by a request or a route, and estimated over what is stored."""
+"""A confidence that follows a survey: its share of real sources, and what people said of it."""
 
+import asyncio
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ import grpc
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from scipy.special import expit, logit
 
+from astrotriton.cli import main
 from astrotriton.client import AsyncClient, InferRequest
 from astrotriton.detection.card import UNetModel
 from astrotriton.gateway.rpc import detections_pb2 as pb
@@ -54,10 +58,10 @@ async def store_a_survey(database: str, run_id: str, shift: float) -> None:
                 INSERT INTO detections
                 SELECT (jsonb_populate_record(d, jsonb_build_object(
                     'id', gen_random_uuid(), 'run_id', copied.id, 'rank', place,
-                    'confidence', sure, 'label', null
+                    'confidence', sure, 'label', null, 'candidate_id', null
                 ))).*
                 FROM copied, unnest($3::double precision[]) WITH ORDINALITY AS given (sure, place),
-                LATERAL (SELECT * FROM detections WHERE run_id = $1 ORDER BY rank LIMIT 1) d
+                detections d WHERE d.run_id = $1 AND d.rank = 1
                 """,
                 run_id,
                 EACH,
@@ -152,3 +156,96 @@ async def test_confidences_follow_the_share_of_real_sources(
             assert "prevalence_not_used" in sent["flags"]
         page = await client.get(f"/dashboard/detections/{routed.detections[0].id}")
         assert "has this estimated" in page.text
+
+
+LABELLED_RUNS, LABELLED_EACH, WRONG_BY = 8, 60, -2.5
+
+
+async def store_labels(database: str, run_id: str, card: UNetModel) -> None:
+    """Copy a run with sources that are real less often than their confidence says, labelled."""
+    rng = np.random.default_rng(9)
+    model = card.confidence
+    assert model is not None
+    connection = await asyncpg.connect(database)
+    try:
+        for _ in range(LABELLED_RUNS):
+            table = np.tile(np.array(model.mean), (LABELLED_EACH, 1))
+            table[:, 0] += rng.normal(0.0, 3.0, LABELLED_EACH)
+            logits = model.logits((table - np.array(model.mean)) / np.array(model.scale))
+            real = rng.random(LABELLED_EACH) < expit(logits + WRONG_BY)
+            run = await connection.fetchval(
+                """
+                INSERT INTO runs SELECT (jsonb_populate_record(r, jsonb_build_object(
+                    'id', gen_random_uuid(), 'detections', $2::int,
+                    'exposure_digest', encode(sha256(gen_random_uuid()::text::bytea), 'hex')
+                ))).* FROM runs r WHERE id = $1 RETURNING id
+                """,
+                run_id,
+                LABELLED_EACH,
+            )
+            await connection.executemany(
+                """
+                INSERT INTO detections SELECT (jsonb_populate_record(d, jsonb_build_object(
+                    'id', gen_random_uuid(), 'run_id', $2::uuid, 'rank', $3::int,
+                    'candidate_id', null,
+                    'confidence', $4::double precision, 'label', $5::text,
+                    'features', to_jsonb($6::double precision[])
+                ))).* FROM detections d WHERE d.run_id = $1 AND d.rank = 1
+                """,
+                [
+                    (run_id, run, rank + 1, float(expit(logit)), label, values.tolist())
+                    for rank, (logit, values, label) in enumerate(
+                        zip(logits, table, np.where(real, "real", "artefact"), strict=True)
+                    )
+                ],
+            )
+    finally:
+        await connection.close()
+
+
+async def command(*given: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, main, ["recalibrate", *given])
+
+
+async def test_a_confidence_is_fitted_anew_to_labels(
+    settings: GatewaySettings, calibrated: Path, database: str, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"model_repository": str(calibrated)})
+    card = UNetModel.from_json((calibrated / NAME / "3/card.json").read_bytes())
+    async with serve(settings) as client:
+        url = ("--url", str(client.base_url))
+        run = (await infer(client, npy(exposure()), {"model_version": 3})).json()
+        best_id = best(run)["id"]
+        await client.patch(f"/detections/{best_id}", json={"label": "real"})
+        refused = await command(f"{NAME}:3", *url)
+        assert refused.exit_code == 1
+        assert "1 labels: 50 at least are needed" in refused.output
+
+        await store_labels(database, run["run_id"], card)
+        told = await command(f"{NAME}:3", *url, "--json")
+        assert told.exit_code == 0, told.output
+        found = json.loads(told.stdout)
+        labels = LABELLED_RUNS * LABELLED_EACH
+        plain = found["confidence"]
+        assert plain["changes"] == "shift"
+        assert (plain["labels"], plain["exposures"]) == (labels + 1, LABELLED_RUNS + 1)
+        assert plain["log_loss_gain"] > 2.0 * plain["log_loss_gain_error"]
+        assert plain["after"]["ece"] < plain["before"]["ece"]
+        assert found["version"] is None
+
+        # A table says the same; what it says of no detection is told.
+        rows = (await client.get("/detections/?label=artefact&limit=1000&columns=id")).json()
+        rows = [(one["id"], "bogus") for one in rows["detections"]]
+        more = (await client.get("/detections/?label=real&limit=1000&columns=id")).json()
+        rows += [(one["id"], "real") for one in more["detections"]]
+        rows.append(("019ac5b0-6f0e-7c11-9d0a-2f4f1d9e7b52", "real"))
+        table = tmp_path / "labels.csv"
+        table.write_text("detection_id,label\n" + "".join(f"{i},{said}\n" for i, said in rows))
+        told = await command(f"{NAME}:3", *url, "--json", "--labels", str(table))
+        again = json.loads(told.stdout)
+        assert again["confidence"]["labels"] == plain["labels"]
+        assert again["passed_over"] == 1
+        table.write_text("id,verdict\n")
+        told = await command(f"{NAME}:3", *url, "--labels", str(table))
+        assert told.exit_code == 1
+        assert "has no column label or real" in told.output

@@ -13,6 +13,7 @@ from astrotriton.commands.models.options import (
     common_options,
     fields_option,
     precision_option,
+    validation_option,
 )
 from astrotriton.commands.models.settings import (
     known_name,
@@ -82,6 +83,7 @@ class _Share(click.ParamType[float | Literal["auto"]]):
 @precision_option
 @fields_option
 @calibration_fields_option
+@validation_option
 @common_options
 def promote(
     model: str,
@@ -94,6 +96,7 @@ def promote(
     precision: Any,
     fields: int,
     calibration_fields: int,
+    validation: str | None,
     as_json: bool,
     repository: str | None,
 ) -> None:
@@ -119,7 +122,7 @@ def promote(
         from astrotriton.export.approval import Wait
         from astrotriton.export.release import Released, Role, release
 
-        trial = trial_of(registered, fields, calibration_fields, report)
+        trial = trial_of(registered, fields, calibration_fields, report, validation)
         role = Role()
         if canary == "auto":
             # The gateway sets the share itself.

@@ -16,7 +16,7 @@ import math
 import msgspec
 
 from astrotriton.detection.errors import InputError
-from astrotriton.wire.confidence import Guarantee, Prevalence
+from astrotriton.wire.confidence import Guarantee
 
 _ERROR_RATE = 0.1
 _SHIFTED = (
@@ -80,19 +80,26 @@ class Discoveries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def shifted_guarantee(
-    discoveries: Discoveries, exposures: int, level: float, prevalence: Prevalence
+    discoveries: Discoveries, exposures: int, level: float, share: float, shift: float
 ) -> Guarantee:
-    """The lowest threshold that keeps the false discovery rate at ``level`` for another share.
+    """The lowest threshold that keeps the false discovery rate at ``level`` for a share.
 
-    Of a share that is estimated, the low end of its interval counts.
+    Parameters
+    ----------
+    discoveries, exposures
+        Of the calibration.
+    level
+        Largest share of false ones among those called real.
+    share
+        Share of all sources that are real.
+    shift
+        What confidences were shifted by, in log odds.
 
     Raises
     ------
     InputError
         ``guarantee-impossible`` if no threshold does.
     """
-    estimate = prevalence.estimate
-    share = prevalence.share if estimate is None else estimate.low
     at = discoveries.threshold(level, share)
     if at is None:
         raise InputError(
@@ -100,11 +107,11 @@ def shifted_guarantee(
             "max_false_discovery_rate",
             f"{discoveries.real_sources} real and {discoveries.false_sources} false calibration"
             f" sources cannot vouch for {level} where a share of {share:.2g} is real; ask for more,"
-            " or leave prevalence out",
+            " or have more of them labelled",
         )
     return Guarantee(
         max_false_discovery_rate=level,
-        threshold=1.0 / (1.0 + math.exp(-(at + prevalence.shift))),
+        threshold=1.0 / (1.0 + math.exp(-(at + shift))),
         confidence_level=1.0 - _ERROR_RATE,
         exposures=exposures,
         assumption=_SHIFTED.format(share=share),

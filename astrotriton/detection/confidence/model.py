@@ -63,7 +63,7 @@ class ConfidenceModel(
     outliers
         What is out of distribution.
     risk
-        What a false discovery rate can be vouched for with.
+        What a false discovery rate can be vouched for with; without thresholds: `discoveries`.
     fitted_on
         What the model was fitted on, in words, with the share of real sources in it: a confidence
         holds for a population like that.
@@ -130,14 +130,22 @@ class ConfidenceModel(
     def guarantee(self, level: float, prevalence: Prevalence | None = None) -> Guarantee:
         """The lowest threshold that keeps the false discovery rate at ``level``.
 
+        Of a share that is estimated, the low end of its interval counts.
+
         Raises
         ------
         InputError
             ``guarantee-impossible`` if none does.
         """
-        if prevalence is None or self.discoveries is None:
+        found, exposures = self.discoveries, self.risk.exposures
+        if found is None or (prevalence is None and self.risk.thresholds):
             return self.risk.guarantee(level)
-        return shifted_guarantee(self.discoveries, self.risk.exposures, level, prevalence)
+        if prevalence is None:
+            assert self.prevalence is not None
+            return shifted_guarantee(found, exposures, level, self.prevalence, 0.0)
+        estimate = prevalence.estimate
+        share = prevalence.share if estimate is None else estimate.low
+        return shifted_guarantee(found, exposures, level, share, prevalence.shift)
 
     def explain(
         self, values: Mapping[str, float], prevalence: Prevalence | None = None

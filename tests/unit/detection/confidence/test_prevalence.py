@@ -114,7 +114,7 @@ def discoveries(reals: int = 20_000) -> Discoveries:
 @pytest.mark.parametrize("share", [0.3, 0.1, 0.01])
 def test_a_guarantee_follows_the_share(share: float) -> None:
     stated = StatedPrevalence(share=share, source="request").beside(0.1)
-    promise = shifted_guarantee(discoveries(), 240, 0.05, stated)
+    promise = shifted_guarantee(discoveries(), 240, 0.05, share, stated.shift)
     ratios, real, _ = log_ratios(share, 6, exposures=2000)
     called = expit(ratios + logit(share)) >= promise.threshold
     assert np.mean(~real[called]) <= 0.05
@@ -125,6 +125,6 @@ def test_a_guarantee_follows_the_share(share: float) -> None:
 def test_what_calibration_cannot_vouch_for_is_refused() -> None:
     stated = StatedPrevalence(share=1e-4, source="route").beside(0.1)
     with pytest.raises(InputError) as caught:
-        shifted_guarantee(discoveries(reals=1000), 240, 0.05, stated)
+        shifted_guarantee(discoveries(reals=1000), 240, 0.05, 1e-4, stated.shift)
     assert caught.value.code == "guarantee-impossible"
     assert "1000 real and 9000 false" in caught.value.detail
