@@ -170,7 +170,7 @@ async def store_labels(database: str, run_id: str, card: UNetModel) -> None:
     try:
         for _ in range(LABELLED_RUNS):
             table = np.tile(np.array(model.mean), (LABELLED_EACH, 1))
-            table[:, 0] += rng.normal(0.0, 3.0, LABELLED_EACH)
+            table[:, 0] += rng.normal(8.0, 4.0, LABELLED_EACH)
             logits = model.logits((table - np.array(model.mean)) / np.array(model.scale))
             real = rng.random(LABELLED_EACH) < expit(logits + WRONG_BY)
             run = await connection.fetchval(

@@ -13,7 +13,7 @@ from astrotriton.detection.quality.labelled import LabelledField, ValidationSet
 from astrotriton.detection.quality.transients import Transients
 from astrotriton.export import digests, own_fields, registry
 from astrotriton.export.recalibrated import FIGURES_FILE, RECALIBRATED_FROM, register_recalibrated
-from tests.integration.gateway_parts import MlflowServer
+from tests.integration.monitoring_parts import MlflowServer
 from tests.unit.export import samples
 from tests.unit.gateway.services.test_prevalence import confidence
 

@@ -16,7 +16,7 @@ from astrotriton.detection.quality.evaluation import expected_calibration_error
 from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.galsim_psf import random_kolmogorov
 from astrotriton.simulation.recipe import mixed_recipe
-from astrotriton.training.calibrate import Labelled, label
+from astrotriton.training.calibrate import Labelled, label, labelled
 
 pytestmark = pytest.mark.science
 
@@ -43,7 +43,7 @@ def rare(card: UNetModel, predict: Callable[[Image], Image]) -> Rare:
     )
     simulated = partial(simulate, psf=random_kolmogorov)
     fields = (simulated(SEED + i, recipe) for i, recipe in enumerate(recipes))
-    sources = label(fields, card, predict, tta=False)
+    sources = label(map(labelled, fields), card, predict, tta=False)
     model = card.confidence
     assert model is not None
     assert model.prevalence is not None, "calibrate the reference network anew"
