@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from astrotriton.cli import main
 from astrotriton.client import AsyncClient, InferRequest
 from astrotriton.detection.card import UNetModel
+from astrotriton.export.gateway_routes import Gateway
 from astrotriton.gateway.rpc import detections_pb2 as pb
 from astrotriton.gateway.rpc.detections_pb2_grpc import DetectionsStub
 from astrotriton.gateway.settings import GatewaySettings
@@ -149,6 +150,11 @@ async def test_confidences_follow_the_share_of_real_sources(
             assert routed.prevalence.source == "route"
             alone = await astrotriton.score(npy(exposure()), InferRequest(prevalence="calibrated"))
             assert alone.prevalence is None
+            # As `promote --prevalence` does it.
+            routes = Gateway(str(client.base_url))
+            await asyncio.to_thread(routes.set_prevalence, NAME, 0.02)
+            assert (await astrotriton.prevalence(NAME)).prevalence == 0.02
+            await asyncio.to_thread(routes.set_prevalence, NAME, "estimated")
             # Without an estimate for candidates that are sent, it says so.
             here = {"candidates": [{"x": best(plain)["x"], "y": best(plain)["y"]}]}
             sent = (await infer(client, npy(exposure()), here)).json()

@@ -1,13 +1,9 @@
 """Which share of real sources a route states, and a run was scored for."""
 
-from pathlib import Path
-
 from alembic import op
 
 revision = "0018"
-# It needs nothing of the one before, which was written at the same time.
-_BEFORE = any(Path(__file__).parent.glob("m0017_*.py"))
-down_revision = "0017" if _BEFORE else "0016"
+down_revision = "0017"
 
 
 def upgrade() -> None:
