@@ -251,6 +251,13 @@ async def test_a_confidence_is_fitted_anew_to_labels(
         again = json.loads(told.stdout)
         assert again["confidence"]["labels"] == plain["labels"]
         assert again["passed_over"] == 1
+        # By place, of the newest run of an exposure or of the one that is named.
+        x, y = best(run)["x"], best(run)["y"]
+        table.write_text(
+            f"run_id,x,y,label\n{run['run_id']},{x + 0.5},{y},1\n{run['run_id']},{x + 9},{y},1\n"
+        )
+        told = await command(f"{NAME}:3", *url, "--labels", str(table))
+        assert "1 labels: 50 at least are needed" in told.output
         table.write_text("id,verdict\n")
         told = await command(f"{NAME}:3", *url, "--labels", str(table))
         assert told.exit_code == 1
