@@ -31,6 +31,7 @@ _COMMANDS = {
     "check": ("check", "Have a gateway validate a version, or look whether it has drifted."),
     "keys": ("keys", "Create, list and revoke API keys of the gateway."),
     "adapt": ("adapt", "Make the network a survey's own, from its difference exposures."),
+    "recalibrate": ("recalibrate", "Fit a confidence anew to labels of a version's detections."),
     "train": ("training", "Train the reference U-Net on simulated fields."),
     "evaluate": ("training", "Measure the reference U-Net on fields that nothing was tuned to."),
 }
@@ -43,6 +44,7 @@ _EXTRAS = {
     "keys": "server",
     "training": "training",
     "adapt": "training",
+    "recalibrate": "export",
     "alerts": "alerts",
 }
 

@@ -9,6 +9,7 @@ import msgspec
 
 from astrotriton.export.errors import ServingError
 from astrotriton.wire.agreement import Agreement
+from astrotriton.wire.models import RoutePrevalence
 from astrotriton.wire.performance import Performance
 
 Mode = Literal["shadow", "canary"]
@@ -149,6 +150,18 @@ class Gateway:
             If it does not answer.
         """
         return self._read(self._ask("PUT", _path_of(name), msgspec.json.encode(route)), Route)
+
+    def set_prevalence(self, name: str, prevalence: float | Literal["estimated"] | None) -> None:
+        """State what share of the sources is real where a request says none.
+
+        Raises
+        ------
+        ServingError
+            If the gateway refuses, or does not answer.
+        """
+        body = msgspec.json.encode({"prevalence": prevalence})
+        answer = self._ask("PUT", _path_of(name, "prevalence"), body)
+        self._read(answer, RoutePrevalence)
 
     def _ask(
         self,

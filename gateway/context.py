@@ -35,6 +35,7 @@ from astrotriton.gateway.services.models import ModelFiles, ModelService
 from astrotriton.gateway.services.outbox import OutboxPublisher
 from astrotriton.gateway.services.performance import PerformanceService
 from astrotriton.gateway.services.pictures import PictureService
+from astrotriton.gateway.services.prevalence import PrevalenceService
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import RoutingService
 from astrotriton.gateway.services.runs import RunService
@@ -67,6 +68,7 @@ class Context:
     pictures: PictureService
     catalogue: CatalogueService
     routing: RoutingService
+    prevalence: PrevalenceService
     canary: CanaryService
     performance: PerformanceService
     agreement: AgreementService
@@ -147,6 +149,13 @@ async def open_context(
         recorder = Recorder(models.name, database, triton, settings.triton_metrics_port)
         sampler = DriftSampler(models.name, database, settings.drift_samples)
         disputes = DisputeService(database)
+        prevalence = PrevalenceService(
+            database=database,
+            models=models,
+            routing=routing,
+            exposures=settings.prevalence_exposures,
+            refresh=settings.prevalence_refresh,
+        )
         scoring = ScoringService(
             event_source=event_source,
             event_detections=settings.event_detections,
@@ -155,6 +164,7 @@ async def open_context(
             inference=inference,
             models=models,
             routing=routing,
+            prevalence=prevalence,
             shadow=shadow,
             database=database,
             outbox=outbox,
@@ -215,6 +225,7 @@ async def open_context(
                 inference=inference,
                 models=models,
                 routing=routing,
+                prevalence=prevalence,
                 database=database,
                 outbox=outbox,
                 recorder=recorder,
@@ -236,6 +247,7 @@ async def open_context(
             pictures=PictureService(database),
             catalogue=catalogue,
             routing=routing,
+            prevalence=prevalence,
             canary=canary,
             performance=PerformanceService(database, catalogue, recorder),
             agreement=AgreementService(database, catalogue),

@@ -259,6 +259,20 @@ class GatewaySettings(BaseSettings):
         description="Exposures of a minute that are kept for looks for drift, on one gateway.",
         ge=1,
     )
+    prevalence_exposures: int = Field(
+        200,
+        title="Exposures of a prevalence",
+        description="Most exposures that an estimate of the share of real sources rests on: the "
+        "newest ones, of the last 30 days.",
+        ge=20,
+        le=20000,
+    )
+    prevalence_refresh: float = Field(
+        600.0,
+        title="Age of a prevalence",
+        description="Seconds after which an estimate of the share of real sources is made anew.",
+        gt=0,
+    )
     canary_steps: tuple[float, ...] = Field(
         (0.01, 0.05, 0.25, 0.5, 1.0),
         title="Canary's steps",

@@ -17,7 +17,7 @@ from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.exposures import Plane
 from astrotriton.wire.health import Health
 from astrotriton.wire.labels import LabelPage
-from astrotriton.wire.models import ModelInfo, Route, RouteIn
+from astrotriton.wire.models import ModelInfo, PrevalenceIn, Route, RouteIn, RoutePrevalence
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.runs import RunPage, RunState, RunStatus
 from astrotriton.wire.validation import ValidateIn, Validation
@@ -362,6 +362,17 @@ def route(name: str) -> Call[Route]:
 def put_route(name: str, wanted: RouteIn) -> Call[Route]:
     """``PUT /models/{name}/route``."""
     return Call(method="PUT", path=f"/models/{_part(name)}/route", answer=Route, body=wanted)
+
+
+def prevalence(name: str) -> Call[RoutePrevalence]:
+    """``GET /models/{name}/prevalence``."""
+    return Call(method="GET", path=f"/models/{_part(name)}/prevalence", answer=RoutePrevalence)
+
+
+def put_prevalence(name: str, wanted: PrevalenceIn) -> Call[RoutePrevalence]:
+    """``PUT /models/{name}/prevalence``."""
+    path = f"/models/{_part(name)}/prevalence"
+    return Call(method="PUT", path=path, answer=RoutePrevalence, body=wanted)
 
 
 def canary(name: str) -> Call[Canary]:

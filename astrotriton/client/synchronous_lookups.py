@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from typing import TypeVar, Unpack
+from typing import Literal, TypeVar, Unpack
 from uuid import UUID
 
 import httpx
@@ -28,7 +28,14 @@ from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
 from astrotriton.wire.exposures import Plane
 from astrotriton.wire.health import Health
 from astrotriton.wire.labels import StoredLabel
-from astrotriton.wire.models import Challenger, ModelInfo, Route, RouteIn
+from astrotriton.wire.models import (
+    Challenger,
+    ModelInfo,
+    PrevalenceIn,
+    Route,
+    RouteIn,
+    RoutePrevalence,
+)
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.runs import RunListed, RunStatus
 from astrotriton.wire.validation import ValidateIn, Validation
@@ -246,6 +253,27 @@ class Lookups:
             The version that is tried beside it.
         """
         return self._ask(lookups.put_route(name, RouteIn(champion=champion, challenger=challenger)))
+
+    def prevalence(self, name: str) -> RoutePrevalence:
+        """What share of the sources is taken for real, and what share is estimated."""
+        return self._ask(lookups.prevalence(name))
+
+    def set_prevalence(
+        self, name: str, prevalence: float | Literal["estimated"] | None
+    ) -> RoutePrevalence:
+        """State what share of the sources is real where a request says none.
+
+        Needs the scope ``admin``.
+
+        Parameters
+        ----------
+        name
+            Of the model.
+        prevalence
+            The share of all sources that are scored; ``estimated``, as in the exposures that were
+            scored lately; None, as in each version's calibration.
+        """
+        return self._ask(lookups.put_prevalence(name, PrevalenceIn(prevalence=prevalence)))
 
     def canary(self, name: str) -> Canary:
         """How far the last canary is that was to end by itself."""

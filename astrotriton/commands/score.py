@@ -19,6 +19,7 @@ from astrotriton.client import (
 )
 from astrotriton.client.night_tables import TABLES
 from astrotriton.commands.night import night
+from astrotriton.commands.prevalence import SHARE
 from astrotriton.commands.progress import RunProgress
 from astrotriton.commands.reaching import gateway_at, gateway_options
 from astrotriton.table import SORTED_BY, Choice, remarks, table, wide_console
@@ -79,6 +80,14 @@ _PLANE = click.Path(dir_okay=False)
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Choose the threshold so that at most this share of the real ones is expected to be false;"
     " not together with --threshold.",
+)
+@click.option(
+    "--prevalence",
+    type=SHARE,
+    metavar="SHARE|estimated|calibrated",
+    help="The share of real sources among all that are scored, which confidences shall hold for; "
+    "`estimated`: as in the exposures that the gateway scored lately; `calibrated`: as in the "
+    "version's calibration. Without it, what the route says.",
 )
 @click.option("--tta", is_flag=True, help="Test-time augmentation: every tile in 8 orientations.")
 @click.option(
@@ -154,6 +163,7 @@ def score(
     seeing_unit: SeeingUnit | None,
     threshold: float | None,
     max_false_discovery_rate: float | None,
+    prevalence: float | Literal["estimated", "calibrated"] | None,
     tta: bool,
     polarity: Literal["1", "-1"] | None,
     zero_point: float | None,
@@ -199,6 +209,7 @@ def score(
             seeing_unit=seeing_unit,
             confidence_threshold=threshold,
             max_false_discovery_rate=max_false_discovery_rate,
+            prevalence=prevalence,
             tta=tta,
             polarity=None if polarity is None else 1 if polarity == "1" else -1,
             zero_point=zero_point,

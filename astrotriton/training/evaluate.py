@@ -281,7 +281,7 @@ def _figures(mixed: Scores, noise: Scores, plain: ConfidenceModel, seed: int) ->
     assert tta is not None
     at = threshold_of_false_positives(noise.plain, FALSE_POSITIVES)
     at_filter = threshold_of_false_positives(noise.matched_filter, FALSE_POSITIVES)
-    guarantee = plain.risk.guarantee(FDR_ASKED)
+    guarantee = plain.guarantee(FDR_ASKED)
     proportions = false_discovery_proportions(
         sample.score, sample.real, mixed.field, sample.fields, guarantee.threshold
     )

@@ -1,8 +1,79 @@
 """Confidences: how one came about, and what is guaranteed of those called real."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+#: Least and largest share of real sources that can be stated.
+PREVALENCES = (1e-6, 1.0 - 1e-6)
+
+#: A share of real sources among all that are scored.
+Share = Annotated[float, Meta(ge=PREVALENCES[0], le=PREVALENCES[1])]
+
+#: What a request may say of it: a share, or whose it shall be.
+AskedPrevalence = Share | Literal["estimated", "calibrated"]
+
+
+class PrevalenceEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of real sources, estimated over exposures scored lately.
+
+    Attributes
+    ----------
+    share, low, high
+        The most likely share, and the central 90 %.
+    error
+        Standard error of its log odds.
+    exposures, sources
+        What it rests on.
+    extracted
+        Whether these are exposures whose candidates the gateway extracted, or whose candidates
+        were sent: of those another share is real.
+    since, until
+        When the first and the last of them was scored.
+    estimated_at
+        When that was.
+    """
+
+    share: float
+    low: float
+    high: float
+    error: float
+    exposures: int
+    sources: int
+    extracted: bool
+    since: datetime
+    until: datetime
+    estimated_at: datetime
+
+
+class Prevalence(msgspec.Struct, frozen=True, kw_only=True):
+    """The share of real sources that the confidences of a run hold for.
+
+    Attributes
+    ----------
+    share
+        Of all sources that are scored, as it is stated or estimated.
+    calibrated
+        The share that the confidence was calibrated on.
+    shift
+        What is added to the calibrated logit of each source: the log odds of ``share`` less those
+        of ``calibrated`` (Saerens, Latinne & Decaestecker 2002).
+    error
+        Standard error of ``shift``; 0 where the share is stated. It widens the intervals.
+    source
+        Whether the request or the route says it.
+    estimate
+        What it rests on, where it is estimated.
+    """
+
+    share: float
+    calibrated: float
+    shift: float
+    error: float = 0.0
+    source: Literal["request", "route"]
+    estimate: PrevalenceEstimate | None = None
 
 
 class CalibrationMap(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +119,9 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
         The calibrated probability, and the central 90 % of it over exposures.
     fitted_on
         The population that it holds for.
+    prevalence
+        The share of real sources that it holds for in place of that of ``fitted_on``: its ``shift``
+        is added to ``logit``, and its ``error`` to ``scatter``, in squares.
     """
 
     terms: tuple[Term, ...]
@@ -61,6 +135,7 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     fitted_on: str
+    prevalence: Prevalence | None = None
 
 
 class Guarantee(msgspec.Struct, frozen=True, kw_only=True):

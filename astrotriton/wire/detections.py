@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from astrotriton.wire.columns import FLUX_UNIT
-from astrotriton.wire.confidence import Derivation, Guarantee
+from astrotriton.wire.confidence import Derivation, Guarantee, Prevalence
 from astrotriton.wire.exposures import ExposureInfo
 from astrotriton.wire.fields import CandidateId, FieldError, PixelX, PixelY, Probability
 from astrotriton.wire.flags import FLAGS, explained
@@ -500,4 +500,8 @@ class ConfidenceDerivation(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float
     is_real: bool
     guarantee: Guarantee | None
+    prevalence: Annotated[
+        Prevalence | None,
+        Meta(description="The share of real sources that it holds for, as in the run."),
+    ] = None
     flags: tuple[str, ...]

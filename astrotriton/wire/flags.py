@@ -118,6 +118,13 @@ class Flag(StrEnum):
         "Far more sources look real than a difference holds, and nearly all of them have the same "
         "sign: the epochs were probably subtracted with the wrong flux scale, or not at all.",
     )
+    PREVALENCE_NOT_USED = (
+        "prevalence_not_used",
+        "exposure",
+        "The route says what share of the sources is real, and confidences hold for the share of "
+        "the calibration all the same: too few exposures are stored to estimate it, or the "
+        "version's card does not say what share it was calibrated on.",
+    )
     UNCALIBRATED = (
         "uncalibrated",
         "source",

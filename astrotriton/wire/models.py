@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from astrotriton.wire.confidence import PrevalenceEstimate, Share
 from astrotriton.wire.fields import Version
 
 #: What a model may be called in Triton, in its repository and in URLs.
@@ -93,4 +94,39 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     previous_champion: Annotated[
         int | None, Meta(description="The version to roll back to; it may still be asked for.")
     ]
+    prevalence: Annotated[
+        Share | Literal["estimated"] | None,
+        Meta(
+            description="The share of real sources that confidences hold for where a request says "
+            "none; null: that of each version's calibration."
+        ),
+    ] = None
     updated_at: datetime
+
+
+class PrevalenceIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What share of the sources is real, where a request does not say it."""
+
+    prevalence: Annotated[
+        Share | Literal["estimated"] | None,
+        Meta(
+            description="A share of all sources that are scored; `estimated`, as in the exposures "
+            "that were scored lately; or null, as in each version's calibration.",
+            examples=[0.001],
+        ),
+    ]
+
+
+class RoutePrevalence(msgspec.Struct, frozen=True, kw_only=True):
+    """What share of the sources is taken for real, and what share is estimated."""
+
+    name: str
+    prevalence: Share | Literal["estimated"] | None
+    estimates: Annotated[
+        list[PrevalenceEstimate],
+        Meta(
+            description="Over the exposures that were scored lately, those whose candidates the "
+            "gateway extracted and those whose candidates were sent each by themselves; where too "
+            "few are stored there is none."
+        ),
+    ]

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.confidence import AskedPrevalence, Guarantee, Prevalence
 from astrotriton.wire.detections import Candidate, CandidateIn, ScoredDetection
 from astrotriton.wire.exposures import (
     ExposureInfo,
@@ -65,6 +65,17 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             description="Choose the threshold so that the expected share of false detections among "
             "the real ones stays below this; `guarantee` says what is promised. Not together with "
             "`confidence_threshold`."
+        ),
+    ] = None
+    prevalence: Annotated[
+        AskedPrevalence | None,
+        Meta(
+            description="The share of real sources among all that are scored, of your survey: "
+            "confidences, intervals and the guarantee then hold for it. `estimated`: as it is in "
+            "the exposures that were scored lately. `calibrated`: as in the version's "
+            "calibration, whatever the route says. Left out: what the route says, or as in the "
+            "calibration. The answer's `prevalence` says which share was used.",
+            examples=[0.001],
         ),
     ] = None
     tta: Annotated[
@@ -290,6 +301,13 @@ class InferResponse(msgspec.Struct, frozen=True, kw_only=True):
     tta: bool = False
     guarantee: Annotated[
         Guarantee | None, Meta(description="What is promised, if a guarantee was asked for.")
+    ] = None
+    prevalence: Annotated[
+        Prevalence | None,
+        Meta(
+            description="The share of real sources that confidences hold for, where the request or "
+            "the route says one; null: that of the version's calibration."
+        ),
     ] = None
     extracted: Annotated[
         bool, Meta(description="No candidates were given: the gateway extracted them with SEP.")

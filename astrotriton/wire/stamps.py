@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from astrotriton.wire.confidence import AskedPrevalence
 from astrotriton.wire.detections import CandidateIn, ScoredDetection
 from astrotriton.wire.fields import FieldError, Hdu, Name, PixelX, PixelY, Probability, Version
 from astrotriton.wire.models import ModelRef
@@ -83,6 +84,7 @@ class InferStamps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = None
     confidence_threshold: Probability | None = None
     max_false_discovery_rate: Annotated[float, Meta(gt=0.0, lt=1.0)] | None = None
+    prevalence: AskedPrevalence | None = None
     tta: bool = False
     polarity: Literal[1, -1] | None = None
     seeing_fwhm: Annotated[
@@ -112,6 +114,7 @@ class InferStamps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             exposure_id=name,
             confidence_threshold=self.confidence_threshold,
             max_false_discovery_rate=self.max_false_discovery_rate,
+            prevalence=self.prevalence,
             tta=self.tta,
             polarity=self.polarity,
             seeing_fwhm=self.seeing_fwhm,

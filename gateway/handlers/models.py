@@ -13,7 +13,7 @@ from astrotriton.gateway.http.openapi import problems
 from astrotriton.wire.agreement import Agreement
 from astrotriton.wire.canary import Canary
 from astrotriton.wire.drift import BaselineIn, DriftBaseline, DriftCheck
-from astrotriton.wire.models import ModelInfo, Route, RouteIn
+from astrotriton.wire.models import ModelInfo, PrevalenceIn, Route, RouteIn, RoutePrevalence
 from astrotriton.wire.performance import Performance
 from astrotriton.wire.validation import ValidateIn, Validation
 from astrotriton.wire.windows import WINDOWS
@@ -92,6 +92,38 @@ class ModelController(Controller):
         change of the route. To ask for it again changes nothing.
         """
         return await context.routing.change(name, data)
+
+    @get(
+        "/{name:str}/prevalence",
+        summary="What share is real",
+        operation_id="get_prevalence",
+        responses=problems(401, 403, 404, 429, 503),
+        **requires("read"),
+    )
+    async def get_prevalence(
+        self, name: FromPath[str], context: NamedDependency[Context]
+    ) -> RoutePrevalence:
+        """The share of real sources that the route states, and what is estimated just now."""
+        return await context.prevalence.get(name)
+
+    @put(
+        "/{name:str}/prevalence",
+        summary="State what share is real",
+        operation_id="put_prevalence",
+        responses=problems(401, 403, 404, 408, 413, 422, 429, 503),
+        **requires("admin"),
+    )
+    async def put_prevalence(
+        self, name: FromPath[str], data: JSONBody[PrevalenceIn], context: NamedDependency[Context]
+    ) -> RoutePrevalence:
+        """Sets the share of real sources for runs whose request says none, from the next run on.
+
+        Confidences, intervals and guarantees of such runs hold for it. Runs that are stored stay as
+        they are. With `estimated`, the gateway estimates the share over the exposures that it has
+        scored lately; while these are too few, runs hold for the share of the calibration, and are
+        flagged `prevalence_not_used`. A change of the route leaves it as it is.
+        """
+        return await context.prevalence.set(name, data)
 
     @get(
         "/{name:str}/canary",

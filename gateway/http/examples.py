@@ -73,6 +73,7 @@ RESPONSE: dict[str, Any] = {
     "threshold": 0.5,
     "tta": False,
     "guarantee": None,
+    "prevalence": None,
     "extracted": False,
     "flags": [],
     "detections": [{column.name: column.example for column in columns_of(ScoredDetection)}],

@@ -36,7 +36,7 @@ from astrotriton.gateway.http.formats import BINARY, CSV, FITS, WRITERS
 from astrotriton.gateway.http.streams import STREAMS
 from astrotriton.wire.detections import LabelIn
 from astrotriton.wire.drift import BaselineIn
-from astrotriton.wire.models import RouteIn
+from astrotriton.wire.models import PrevalenceIn, RouteIn
 from astrotriton.wire.problems import Problem
 from astrotriton.wire.runs import InferByReference, InferRequest, RunStatus
 from astrotriton.wire.stamps import InferStamps
@@ -353,6 +353,7 @@ def complete(document: OpenAPI) -> None:
             RunStatus,
             LabelIn,
             RouteIn,
+            PrevalenceIn,
             ValidateIn,
             BaselineIn,
         ],

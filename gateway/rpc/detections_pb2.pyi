@@ -45,8 +45,16 @@ class Model(_message.Message):
     alias: str
     def __init__(self, version: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
+class AskedPrevalence(_message.Message):
+    __slots__ = ("share", "kind")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    share: float
+    kind: str
+    def __init__(self, share: _Optional[float] = ..., kind: _Optional[str] = ...) -> None: ...
+
 class InferRequest(_message.Message):
-    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "polarity", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter", "science", "science_hdu", "template", "template_hdu")
+    __slots__ = ("exposure", "filename", "mask", "weight", "candidates", "hdu", "mask_hdu", "mask_bits", "weight_hdu", "confidence_threshold", "max_false_discovery_rate", "tta", "exposure_id", "model_version", "seeing_fwhm", "seeing_unit", "psf", "psf_hdu", "weight_type", "polarity", "candidates_table", "zero_point", "flux_unit", "mjd_mid", "time_scale", "exposure_time", "filter", "science", "science_hdu", "template", "template_hdu", "prevalence")
     EXPOSURE_FIELD_NUMBER: _ClassVar[int]
     FILENAME_FIELD_NUMBER: _ClassVar[int]
     MASK_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +86,7 @@ class InferRequest(_message.Message):
     SCIENCE_HDU_FIELD_NUMBER: _ClassVar[int]
     TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     TEMPLATE_HDU_FIELD_NUMBER: _ClassVar[int]
+    PREVALENCE_FIELD_NUMBER: _ClassVar[int]
     exposure: bytes
     filename: str
     mask: bytes
@@ -109,7 +118,8 @@ class InferRequest(_message.Message):
     science_hdu: Hdu
     template: bytes
     template_hdu: Hdu
-    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., polarity: _Optional[int] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ..., science: _Optional[bytes] = ..., science_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., template: _Optional[bytes] = ..., template_hdu: _Optional[_Union[Hdu, _Mapping]] = ...) -> None: ...
+    prevalence: AskedPrevalence
+    def __init__(self, exposure: _Optional[bytes] = ..., filename: _Optional[str] = ..., mask: _Optional[bytes] = ..., weight: _Optional[bytes] = ..., candidates: _Optional[_Union[Candidates, _Mapping]] = ..., hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., mask_bits: _Optional[int] = ..., weight_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., confidence_threshold: _Optional[float] = ..., max_false_discovery_rate: _Optional[float] = ..., tta: _Optional[bool] = ..., exposure_id: _Optional[str] = ..., model_version: _Optional[_Union[Model, _Mapping]] = ..., seeing_fwhm: _Optional[float] = ..., seeing_unit: _Optional[str] = ..., psf: _Optional[bytes] = ..., psf_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., weight_type: _Optional[str] = ..., polarity: _Optional[int] = ..., candidates_table: _Optional[bytes] = ..., zero_point: _Optional[float] = ..., flux_unit: _Optional[str] = ..., mjd_mid: _Optional[float] = ..., time_scale: _Optional[str] = ..., exposure_time: _Optional[float] = ..., filter: _Optional[str] = ..., science: _Optional[bytes] = ..., science_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., template: _Optional[bytes] = ..., template_hdu: _Optional[_Union[Hdu, _Mapping]] = ..., prevalence: _Optional[_Union[AskedPrevalence, _Mapping]] = ...) -> None: ...
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version", "digest")
@@ -191,6 +201,46 @@ class Guarantee(_message.Message):
     assumption: str
     def __init__(self, max_false_discovery_rate: _Optional[float] = ..., threshold: _Optional[float] = ..., confidence_level: _Optional[float] = ..., exposures: _Optional[int] = ..., assumption: _Optional[str] = ...) -> None: ...
 
+class PrevalenceEstimate(_message.Message):
+    __slots__ = ("share", "low", "high", "error", "exposures", "sources", "extracted", "since", "until", "estimated_at")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    EXPOSURES_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    EXTRACTED_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_AT_FIELD_NUMBER: _ClassVar[int]
+    share: float
+    low: float
+    high: float
+    error: float
+    exposures: int
+    sources: int
+    extracted: bool
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    estimated_at: _timestamp_pb2.Timestamp
+    def __init__(self, share: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., error: _Optional[float] = ..., exposures: _Optional[int] = ..., sources: _Optional[int] = ..., extracted: _Optional[bool] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., estimated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Prevalence(_message.Message):
+    __slots__ = ("share", "calibrated", "shift", "error", "source", "estimate")
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    share: float
+    calibrated: float
+    shift: float
+    error: float
+    source: str
+    estimate: PrevalenceEstimate
+    def __init__(self, share: _Optional[float] = ..., calibrated: _Optional[float] = ..., shift: _Optional[float] = ..., error: _Optional[float] = ..., source: _Optional[str] = ..., estimate: _Optional[_Union[PrevalenceEstimate, _Mapping]] = ...) -> None: ...
+
 class Detection(_message.Message):
     __slots__ = ("id", "rank", "candidate_id", "x", "y", "ra", "dec", "probability", "probability_mean", "confidence", "confidence_low", "confidence_high", "entropy", "tta_std", "ensemble_std", "is_real", "snr", "flux", "flux_err", "fwhm", "elongation", "psf_match", "sharpness", "negative_ratio", "trail", "edge_distance", "polarity", "outcome", "merged_into", "flags", "snr_err", "sep_flags", "unscored_reason", "mag", "mag_err")
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -266,7 +316,7 @@ class Detection(_message.Message):
     def __init__(self, id: _Optional[str] = ..., rank: _Optional[int] = ..., candidate_id: _Optional[str] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., ra: _Optional[float] = ..., dec: _Optional[float] = ..., probability: _Optional[float] = ..., probability_mean: _Optional[float] = ..., confidence: _Optional[float] = ..., confidence_low: _Optional[float] = ..., confidence_high: _Optional[float] = ..., entropy: _Optional[float] = ..., tta_std: _Optional[float] = ..., ensemble_std: _Optional[float] = ..., is_real: _Optional[bool] = ..., snr: _Optional[float] = ..., flux: _Optional[float] = ..., flux_err: _Optional[float] = ..., fwhm: _Optional[float] = ..., elongation: _Optional[float] = ..., psf_match: _Optional[float] = ..., sharpness: _Optional[float] = ..., negative_ratio: _Optional[float] = ..., trail: _Optional[float] = ..., edge_distance: _Optional[float] = ..., polarity: _Optional[int] = ..., outcome: _Optional[str] = ..., merged_into: _Optional[str] = ..., flags: _Optional[_Iterable[str]] = ..., snr_err: _Optional[float] = ..., sep_flags: _Optional[int] = ..., unscored_reason: _Optional[str] = ..., mag: _Optional[float] = ..., mag_err: _Optional[float] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("run_id", "created_at", "model", "exposure", "image", "tiles", "threshold", "tta", "guarantee", "extracted", "flags")
+    __slots__ = ("run_id", "created_at", "model", "exposure", "image", "tiles", "threshold", "tta", "guarantee", "extracted", "flags", "prevalence")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -278,6 +328,7 @@ class Run(_message.Message):
     GUARANTEE_FIELD_NUMBER: _ClassVar[int]
     EXTRACTED_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
+    PREVALENCE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     created_at: _timestamp_pb2.Timestamp
     model: ModelRef
@@ -289,7 +340,8 @@ class Run(_message.Message):
     guarantee: Guarantee
     extracted: bool
     flags: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., exposure: _Optional[_Union[ExposureInfo, _Mapping]] = ..., image: _Optional[_Union[ImageQuality, _Mapping]] = ..., tiles: _Optional[int] = ..., threshold: _Optional[float] = ..., tta: _Optional[bool] = ..., guarantee: _Optional[_Union[Guarantee, _Mapping]] = ..., extracted: _Optional[bool] = ..., flags: _Optional[_Iterable[str]] = ...) -> None: ...
+    prevalence: Prevalence
+    def __init__(self, run_id: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., exposure: _Optional[_Union[ExposureInfo, _Mapping]] = ..., image: _Optional[_Union[ImageQuality, _Mapping]] = ..., tiles: _Optional[int] = ..., threshold: _Optional[float] = ..., tta: _Optional[bool] = ..., guarantee: _Optional[_Union[Guarantee, _Mapping]] = ..., extracted: _Optional[bool] = ..., flags: _Optional[_Iterable[str]] = ..., prevalence: _Optional[_Union[Prevalence, _Mapping]] = ...) -> None: ...
 
 class InferResponse(_message.Message):
     __slots__ = ("run", "detections")

@@ -25,7 +25,7 @@ from astrotriton.wire.runs import InferResponse
 
 _FILES = ("exposure", *PLANE_FIELDS)
 _TABLE = "candidates_table"
-_CHOICES = ("hdu", *(f"{field}_hdu" for field in PLANE_FIELDS), "model_version")
+_CHOICES = ("hdu", *(f"{field}_hdu" for field in PLANE_FIELDS), "model_version", "prevalence")
 
 
 async def to_submission(

@@ -4,18 +4,22 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
-from msgspec import Meta
 
 from astrotriton.detection.arrays import Image
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.quality.labelled import VALIDATION_FILE
 from astrotriton.detection.quality.transients import Transients
+from astrotriton.detection.quality.truth import (
+    MOST_FIELDS,
+    TRUTH_FILE,
+    read_truth,
+    transients_of_truth,
+)
 from astrotriton.gateway.backends.object_store import ObjectStore
 from astrotriton.gateway.readers.pool import Readers
 from astrotriton.gateway.services.inference import Submission
@@ -26,46 +30,15 @@ from astrotriton.wire.runs import InferRequest
 
 #: The data set that travels with a version.
 DEFAULT = "default"
-TRUTH_FILE = "truth.json"
 
 _MLFLOW = re.compile(r"runs:/(?P<run>[0-9a-f]{32})/(?P<name>[^\x00-\x1f\x7f]{1,200})")
-_MOST_FIELDS = 1000
 _LARGEST_TRUTH = 64 * 1024 * 1024
 
 #: Finds the `s3://` address of a data set that an MLflow run has as an input.
 FindInput = Callable[[str, str], Awaitable[str]]
 
 
-_FileName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
-_Hdu = Annotated[int, Meta(ge=0)] | str
 _Read = Callable[[], Awaitable[bytes]]
-
-
-class _Transient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    x: float
-    y: float
-    snr: Annotated[float, Meta(gt=0.0)]
-    polarity: Literal[1, -1] = 1
-    fwhm: Annotated[float, Meta(gt=0.0)] | None = None
-    hosted: bool = False
-    saturated: bool = False
-
-
-class _Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    file: _FileName
-    transients: list[_Transient]
-    hdu: _Hdu | None = None
-    science: _FileName | None = None
-    template: _FileName | None = None
-    science_hdu: _Hdu | None = None
-    template_hdu: _Hdu | None = None
-
-
-class Truth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A data set's `truth.json`: the true transients of each of its files."""
-
-    fields: Annotated[list[_Field], Meta(min_length=1, max_length=_MOST_FIELDS)]
-    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +209,13 @@ class Datasets:
         )
 
     async def _under(self, prefix: str) -> Dataset:
-        names = await self._objects.names(prefix, "dataset", 2 * _MOST_FIELDS)
+        names = await self._objects.names(prefix, "dataset", 2 * MOST_FIELDS)
         if TRUTH_FILE not in names:
             raise InputError(
                 "no-truth", TRUTH_FILE, f"there is none under {prefix}, so nothing can be judged"
             )
         content = await self._objects.read(f"{prefix}/{TRUTH_FILE}", TRUTH_FILE, _LARGEST_TRUTH)
-        truth = _read_truth(content)
+        truth = read_truth(content)
         named = [name for one in truth.fields for name in (one.file, one.science, one.template)]
         for name in filter(None, named):
             if name not in names:
@@ -265,7 +238,7 @@ class Datasets:
                 LabelledExposure(
                     one.file,
                     one.hdu,
-                    _transients(one.transients),
+                    transients_of_truth(one.transients),
                     reader(one.file),
                     {name: reader(file) for name in COMPANIONS if (file := getattr(one, name))},
                     {
@@ -277,27 +250,6 @@ class Datasets:
                 for one in truth.fields
             ],
         )
-
-
-def _transients(given: Sequence[_Transient]) -> Transients:
-    return Transients(
-        positions=np.array([(one.x, one.y) for one in given], np.float64).reshape(-1, 2),
-        snr=np.array([one.snr for one in given], np.float64),
-        polarity=np.array([one.polarity for one in given], np.int8),
-        fwhm=np.array([np.nan if one.fwhm is None else one.fwhm for one in given], np.float64),
-        hosted=np.array([one.hosted for one in given], bool),
-        saturated=np.array([one.saturated for one in given], bool),
-    )
-
-
-def _read_truth(content: bytes) -> Truth:
-    try:
-        truth = msgspec.json.decode(content, type=Truth)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError("bad-truth", TRUTH_FILE, str(error)) from error
-    if not any(one.transients for one in truth.fields):
-        raise InputError("no-truth", TRUTH_FILE, "it names no transient at all")
-    return truth
 
 
 def source_of(inputs: list[tuple[str, str]], run_id: str, name: str) -> str:

@@ -27,8 +27,8 @@ from astrotriton.gateway.storage.listing import (
     find_place,
 )
 from astrotriton.gateway.storage.models import find_card
-from astrotriton.gateway.storage.runs import guarantee_of
-from astrotriton.wire.confidence import Derivation, Guarantee
+from astrotriton.gateway.storage.runs import guarantee_of, prevalence_of
+from astrotriton.wire.confidence import Derivation, Guarantee, Prevalence
 from astrotriton.wire.detections import (
     ConfidenceDerivation,
     DetectionPage,
@@ -144,6 +144,7 @@ class DetectionService:
             derivation=_derivation(row, card),
             tta=row["tta"],
             guarantee=msgspec.convert(guarantee_of(row), Guarantee | None),
+            prevalence=_prevalence(row),
             **{name: getattr(detection, name) for name in _AS_ANSWERED},
         )
 
@@ -189,4 +190,9 @@ def _derivation(row: Record, content: str) -> Derivation | None:
     if model is None or row["features"] is None:
         return None
     features = zip(model.names, row["features"], strict=True)
-    return model.explain({name: value for name, value in features if isfinite(value)})
+    known = {name: value for name, value in features if isfinite(value)}
+    return model.explain(known, _prevalence(row))
+
+
+def _prevalence(row: Record) -> Prevalence | None:
+    return msgspec.convert(prevalence_of(row), Prevalence | None)

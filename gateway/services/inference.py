@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from astrotriton.detection.confidence.prevalence import StatedPrevalence
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.cubes import cube_images
 from astrotriton.detection.image.exposure import Exposure, Limits
@@ -19,6 +20,7 @@ from astrotriton.detection.scoring.score import (
     guarantee_of,
     inference_of,
     prepare_exposure,
+    prevalence_of,
 )
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.detection.scoring.sequel import Inputs, Sequel
@@ -132,6 +134,8 @@ class InferenceService:
         *,
         others: Sequence[ServedModel] = (),
         truth: Transients | None = None,
+        prevalence: StatedPrevalence | None = None,
+        prevalence_unused: bool = False,
     ) -> tuple[Inference, Scored]:
         """Have a version answer an exposure, and make scored sources of it; nothing is stored.
 
@@ -149,6 +153,10 @@ class InferenceService:
         truth
             The exposure's transients, where they are known and the version is judged by them: a
             classifier is then sent `judged_candidates`.
+        prevalence
+            The share of real sources that confidences shall hold for; None: the card's.
+        prevalence_unused
+            As `finish` takes it.
 
         Raises
         ------
@@ -158,7 +166,9 @@ class InferenceService:
             If the model or Triton does not do its part.
         """
         async with self._readers.session() as session:
-            return await self._infer(session, submission, model, progress, others, truth)
+            return await self._infer(
+                session, submission, model, progress, others, truth, prevalence, prevalence_unused
+            )
 
     async def _infer(
         self,
@@ -168,6 +178,8 @@ class InferenceService:
         progress: Progress,
         others: Sequence[ServedModel],
         truth: Transients | None,
+        stated: StatedPrevalence | None,
+        prevalence_unused: bool,
     ) -> tuple[Inference, Scored]:
         request = submission.request
         with stage("prepare"):
@@ -195,7 +207,8 @@ class InferenceService:
                 limits=self._limits,
             )
             # Before Triton is asked: what cannot be vouched for costs nothing.
-            guarantee = guarantee_of(tiled, request.max_false_discovery_rate)
+            prevalence = prevalence_of(model.card, tiled.views, stated)
+            guarantee = guarantee_of(tiled, request.max_false_discovery_rate, prevalence)
         with stage("infer"):
             await self._ask(tiled, model, progress)
         threshold = request.confidence_threshold
@@ -205,6 +218,8 @@ class InferenceService:
                 tiled,
                 threshold=self._config.confidence_threshold if threshold is None else threshold,
                 guarantee=guarantee,
+                prevalence=prevalence,
+                prevalence_unused=prevalence_unused,
                 limits=self._limits,
             )
         opinions = [

@@ -143,6 +143,11 @@ class RoutingService:
             return Choice(wanted, trial.version, shadow, fallback=route.champion)
         return Choice(wanted, route.champion, trial.version if paired else None)
 
+    async def prevalence(self) -> float | Literal["estimated"] | None:
+        """The share of real sources that the route states, as it was read in the last second."""
+        route = await self._route.get(fresh=False)
+        return None if route is None else route.prevalence
+
     async def still_allows(self, connection: Connection, choice: Choice) -> bool:
         """Whether a run's version may be answered, which stays so until the transaction ends."""
         route = await hold_route(connection, self._models.name)

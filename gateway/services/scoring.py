@@ -38,6 +38,7 @@ from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, s
 from astrotriton.gateway.services.inference import InferenceService, Progress, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.prevalence import PrevalenceService
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService
 from astrotriton.gateway.services.shadow import ShadowService
@@ -114,7 +115,7 @@ class ScoringService:
     cutouts, picture_side
         How many pictures of a run's detections are kept, and the longest side of that of its
         exposure, pixels; 0: none of it.
-    inference, models, routing, shadow, database, outbox
+    inference, models, routing, prevalence, shadow, database, outbox
         What a run needs.
     recorder, sampler, canary, disputes
         What is told of it.
@@ -130,6 +131,7 @@ class ScoringService:
         inference: InferenceService,
         models: ModelService,
         routing: RoutingService,
+        prevalence: PrevalenceService,
         shadow: ShadowService,
         database: Database,
         outbox: OutboxPublisher,
@@ -145,6 +147,7 @@ class ScoringService:
         self._inference = inference
         self._models = models
         self._routing = routing
+        self._prevalence = prevalence
         self._shadow = shadow
         self._database = database
         self._outbox = outbox
@@ -231,8 +234,14 @@ class ScoringService:
         self, submission: Submission, pending: PendingRun, choice: Choice, progress: Progress
     ) -> InferResponse | None:
         model = await self._models.get(choice.version)
+        stated = await self._prevalence.stated(submission.request, model)
         tiled, scored = await self._inference.infer(
-            submission, model, progress, others=await self._others(submission, model)
+            submission,
+            model,
+            progress,
+            others=await self._others(submission, model),
+            prevalence=stated.prevalence,
+            prevalence_unused=stated.unused,
         )
         digest = await pending.exposure_digest
         record = await compute(
@@ -417,6 +426,7 @@ def answer_of(
         threshold=scored.threshold,
         tta=request.tta,
         guarantee=scored.guarantee,
+        prevalence=scored.prevalence,
         extracted=scored.extracted,
         flags=scored.flags,
         detections=[identified(detection) for detection in scored.detections],

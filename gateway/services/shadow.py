@@ -9,6 +9,8 @@ from uuid import UUID
 
 import numpy as np
 
+from astrotriton.detection.confidence.prevalence import StatedPrevalence
+from astrotriton.detection.scoring.score import TTA_VIEWS
 from astrotriton.detection.sources.matching import match, nearest
 from astrotriton.gateway.errors import BusyError
 from astrotriton.gateway.observability.metrics import SHADOW_RUNS
@@ -16,7 +18,7 @@ from astrotriton.gateway.periodic import work_off
 from astrotriton.gateway.services.admission import Admission
 from astrotriton.gateway.services.canary.journal import CanaryJournal, ScoredByBoth
 from astrotriton.gateway.services.inference import InferenceService, Submission
-from astrotriton.gateway.services.models import ModelService
+from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.storage.database import Database
 from astrotriton.gateway.storage.disputes import Dispute, insert_disputes
 from astrotriton.gateway.storage.models import insert_model
@@ -86,7 +88,9 @@ class ShadowService:
     async def _score(self, job: _Job) -> None:
         with job.held:
             model = await self._models.get(job.version)
-            _, scored = await self._inference.infer(job.submission, model)
+            _, scored = await self._inference.infer(
+                job.submission, model, prevalence=_stated_for(job.run, model)
+            )
             comparison = compare(job.run, scored.detections, model.card.nms_radius)
             async with self._database.transaction() as connection:
                 await insert_model(
@@ -106,6 +110,15 @@ class ShadowService:
             "version %d failed in the shadow of run %s: %s: %s",
             *(job.version, job.run.run_id, type(error).__name__, error),
         )
+
+
+def _stated_for(run: InferResponse, model: ServedModel) -> StatedPrevalence | None:
+    """The share of real sources that a run was scored for, if the version can follow it."""
+    confidence = model.card.confidence_for(TTA_VIEWS if run.tta else 1)
+    if run.prevalence is None or confidence is None or confidence.prevalence is None:
+        return None
+    said = run.prevalence
+    return StatedPrevalence(share=said.share, source=said.source, estimate=said.estimate)
 
 
 def scored_by_both(

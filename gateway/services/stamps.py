@@ -17,7 +17,12 @@ from astrotriton.detection.errors import InputError, PlaneMissingError
 from astrotriton.detection.image.exposure import Exposure, Limits
 from astrotriton.detection.image.observation import observation_of
 from astrotriton.detection.scoring.inference import Inference
-from astrotriton.detection.scoring.score import finish, guarantee_of, prepare_exposure
+from astrotriton.detection.scoring.score import (
+    finish,
+    guarantee_of,
+    prepare_exposure,
+    prevalence_of,
+)
 from astrotriton.detection.scoring.scored import Scored
 from astrotriton.gateway.compute import compute
 from astrotriton.gateway.errors import RunGivenUpError, problem_of
@@ -31,6 +36,7 @@ from astrotriton.gateway.services.events import DETECTION_SCORED, EventSource, s
 from astrotriton.gateway.services.inference import InferenceService, Submission
 from astrotriton.gateway.services.models import ModelService, ServedModel
 from astrotriton.gateway.services.outbox import OutboxPublisher
+from astrotriton.gateway.services.prevalence import PrevalenceService, Stated
 from astrotriton.gateway.services.recorder import Recorder
 from astrotriton.gateway.services.routing import Choice, RoutingService
 from astrotriton.gateway.services.scoring import (
@@ -83,7 +89,7 @@ class StampService:
     ----------
     event_source, event_detections, cutouts, limits
         As `ScoringService` has them.
-    inference, models, routing, database, outbox
+    inference, models, routing, prevalence, database, outbox
         What the runs need.
     recorder, sampler, canary, disputes
         What is told of them.
@@ -99,6 +105,7 @@ class StampService:
         inference: InferenceService,
         models: ModelService,
         routing: RoutingService,
+        prevalence: PrevalenceService,
         database: Database,
         outbox: OutboxPublisher,
         recorder: Recorder,
@@ -113,6 +120,7 @@ class StampService:
         self._inference = inference
         self._models = models
         self._routing = routing
+        self._prevalence = prevalence
         self._database = database
         self._outbox = outbox
         self._recorder = recorder
@@ -179,14 +187,15 @@ class StampService:
         parts: dict[str, float],
     ) -> InferStampsResponse | None:
         model = await self._models.get(choice.version)
+        stated = await self._prevalence.stated(request.of(0, stamps[0].shape), model)
         with stage("prepare"):
-            prepared = await compute(self._prepare, request, stamps, model)
+            prepared = await compute(self._prepare, request, stamps, model, stated)
         ready = {i: one for i, one in enumerate(prepared) if isinstance(one, Inference)}
         if ready:
             await self._inference.infer_together(list(ready.values()), model)
         with stage("finish"):
             found = await asyncio.gather(
-                *(compute(self._finish, some, request, model) for some in _shared(ready))
+                *(compute(self._finish, some, request, model, stated) for some in _shared(ready))
             )
         stored = [one for some in found for one in some]
         with stage("store"):
@@ -209,7 +218,11 @@ class StampService:
         return _answer(request, stamps, runs, problems)
 
     def _prepare(
-        self, request: InferStamps, stamps: Sequence[Exposure], model: ServedModel
+        self,
+        request: InferStamps,
+        stamps: Sequence[Exposure],
+        model: ServedModel,
+        stated: Stated,
     ) -> list[Inference | Problem]:
         found: list[Inference | Problem] = []
         for place, stamp in enumerate(stamps):
@@ -237,21 +250,29 @@ class StampService:
                 error.field = f"stamps[{place}]"
                 found.append(problem_of(error))
                 continue
-            guarantee_of(one, how.max_false_discovery_rate)
+            prevalence = prevalence_of(model.card, one.views, stated.prevalence)
+            guarantee_of(one, how.max_false_discovery_rate, prevalence)
             found.append(one)
         return found
 
     def _finish(
-        self, prepared: dict[int, Inference], request: InferStamps, model: ServedModel
+        self,
+        prepared: dict[int, Inference],
+        request: InferStamps,
+        model: ServedModel,
+        stated: Stated,
     ) -> list[_Stored]:
         found, ids = [], sorted(uuid7() for _ in prepared)
         for run_id, (place, one) in zip(ids, prepared.items(), strict=True):
             how = request.of(place, one.exposure.shape)
             threshold = how.confidence_threshold
+            prevalence = prevalence_of(model.card, one.views, stated.prevalence)
             scored = finish(
                 one,
                 threshold=self._inference.threshold if threshold is None else threshold,
-                guarantee=guarantee_of(one, how.max_false_discovery_rate),
+                guarantee=guarantee_of(one, how.max_false_discovery_rate, prevalence),
+                prevalence=prevalence,
+                prevalence_unused=stated.unused,
                 limits=self._limits,
             )
             scored = _in_the_sky(scored, how)
@@ -318,7 +339,7 @@ class StampService:
         if missing := [place for place in range(len(stamps)) if place not in runs]:
             version = next(iter(runs.values())).model.version
             model = await self._models.get(version)
-            prepared = await compute(self._prepare, request, stamps, model)
+            prepared = await compute(self._prepare, request, stamps, model, Stated(None))
             given_up = problem_of(RunGivenUpError("it could not be scored at first; send it alone"))
             for place in missing:
                 one = prepared[place]

@@ -18,7 +18,7 @@ from astrotriton.wire.detections import Label, Outcome, Sort
 
 #: What is known of a detection and its run, as `stored_detection` reads it.
 SELECT = f"""
-    SELECT d.*, r.created_at, r.threshold, r.tta, r.guarantee,
+    SELECT d.*, r.created_at, r.threshold, r.tta, r.guarantee, r.prevalence,
            {", ".join(f"r.{name}" for name in EXPOSURE)},
            m.name AS model_name, m.version AS model_version, m.digest AS model_digest, r.model_id
 """

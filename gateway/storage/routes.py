@@ -1,5 +1,8 @@
 """The table `routes`: which versions of a model answer."""
 
+from typing import Literal
+
+import msgspec
 from asyncpg import Record
 
 from astrotriton.gateway.storage.database import Connection
@@ -9,6 +12,7 @@ _COLUMNS = """
     model_name, champion, challenger, challenger_mode, challenger_fraction, previous_champion,
     updated_at
 """
+_READ = f"{_COLUMNS}, prevalence"
 _AUTOMATIC = """
     EXISTS (
         SELECT FROM canaries
@@ -20,7 +24,7 @@ _AUTOMATIC = """
 async def find_route(connection: Connection, name: str) -> Route | None:
     """The route of a model; None if it has none."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS}, {_AUTOMATIC} FROM routes WHERE model_name = $1", name
+        f"SELECT {_READ}, {_AUTOMATIC} FROM routes WHERE model_name = $1", name
     )
     return _route(row)
 
@@ -62,7 +66,7 @@ async def change_route(connection: Connection, name: str, new: RouteIn) -> tuple
             challenger_fraction = excluded.challenger_fraction,
             previous_champion = excluded.previous_champion,
             updated_at = excluded.updated_at
-        RETURNING {_COLUMNS}, {_AUTOMATIC}
+        RETURNING {_READ}, {_AUTOMATIC}
         """,
         name,
         new.champion,
@@ -74,6 +78,21 @@ async def change_route(connection: Connection, name: str, new: RouteIn) -> tuple
     route = _route(row)
     assert route is not None
     return route, promoted
+
+
+async def set_prevalence(
+    connection: Connection, name: str, prevalence: float | Literal["estimated"] | None
+) -> Route | None:
+    """State the share of real sources of a route; None if the model has no route."""
+    row = await connection.fetchrow(
+        f"""
+        UPDATE routes SET prevalence = $2, updated_at = clock_timestamp() WHERE model_name = $1
+        RETURNING {_READ}, {_AUTOMATIC}
+        """,
+        name,
+        None if prevalence is None else msgspec.json.encode(prevalence).decode(),
+    )
+    return _route(row)
 
 
 def _route(row: Record | None) -> Route | None:
@@ -92,5 +111,6 @@ def _route(row: Record | None) -> Route | None:
         champion=row["champion"],
         challenger=trial,
         previous_champion=row["previous_champion"],
+        prevalence=None if row["prevalence"] is None else msgspec.json.decode(row["prevalence"]),
         updated_at=row["updated_at"],
     )

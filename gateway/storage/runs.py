@@ -9,7 +9,7 @@ from asyncpg import Record
 
 from astrotriton.gateway.storage.database import Connection
 from astrotriton.gateway.storage.healpix import enclosing
-from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.confidence import Guarantee, Prevalence
 from astrotriton.wire.detections import ScoredDetection
 from astrotriton.wire.exposures import ExposureInfo, ImageQuality, Observation
 from astrotriton.wire.models import ModelRef
@@ -28,6 +28,7 @@ _COLUMNS = (
     "threshold",
     "tta",
     "guarantee",
+    "prevalence",
     "extracted",
     "flags",
     "detections",
@@ -55,6 +56,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float
     tta: bool
     guarantee: Guarantee | None
+    prevalence: Prevalence | None
     extracted: bool
     flags: tuple[str, ...]
     detections: int
@@ -92,7 +94,10 @@ def _values(model_id: UUID, run: InferResponse, caller: str) -> tuple[object, ..
         run.tiles,
         run.threshold,
         run.tta,
-        None if run.guarantee is None else msgspec.json.encode(run.guarantee).decode(),
+        *(
+            None if one is None else msgspec.json.encode(one).decode()
+            for one in (run.guarantee, run.prevalence)
+        ),
         run.extracted,
         run.flags,
         len(run.detections),
@@ -138,6 +143,7 @@ async def find_run(connection: Connection, run_id: UUID) -> InferResponse | None
             "exposure": exposure_of(row),
             "image": {name: row[name] for name in _QUALITY},
             "guarantee": guarantee_of(row),
+            "prevalence": prevalence_of(row),
             "detections": [dict(detection) for detection in detections],
         },
         InferResponse,
@@ -163,6 +169,11 @@ def exposure_of(row: Record) -> dict[str, object]:
 def guarantee_of(row: Record) -> object:
     """What was promised of a run's detections."""
     return None if row["guarantee"] is None else msgspec.json.decode(row["guarantee"])
+
+
+def prevalence_of(row: Record) -> object:
+    """The share of real sources that a run's confidences hold for, if not the calibration's."""
+    return None if row["prevalence"] is None else msgspec.json.decode(row["prevalence"])
 
 
 async def list_runs(
@@ -204,6 +215,7 @@ async def list_runs(
                 "exposure": exposure_of(row),
                 "image": {name: row[name] for name in _QUALITY},
                 "guarantee": guarantee_of(row),
+                "prevalence": prevalence_of(row),
             },
             RunSummary,
         )

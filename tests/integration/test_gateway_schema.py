@@ -26,7 +26,8 @@ EXAMPLES = 30
 CONFIG = """
 [[operations]]
 include-operation-id = [
-    "list_detections", "stream_detections", "list_runs", "put_route", "validate_model",
+    "list_detections", "stream_detections", "list_runs", "put_route", "put_prevalence",
+    "validate_model",
 ]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 401, 403, 404, 409, 422]
 

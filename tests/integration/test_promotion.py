@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from astrotriton.cli import main
+from astrotriton.detection.quality.labelled import ValidationSet
 from astrotriton.export import convert, onnx_graph, pipeline, promotion, registry
 from astrotriton.export.champions import Champions, champions_of, keep_champions
 from astrotriton.export.errors import (
@@ -555,7 +556,7 @@ def test_a_canary_ends_by_itself_and_its_command_may_die(site: Site, command):
 
 
 @pytest.mark.promotion
-def test_command_line(site: Site, command):
+def test_command_line(site: Site, command, tmp_path):
     site.release(1)  # so that the route names it, whatever ran before
     before = site.state()
     # Trained on other skies than those that the command validates on.
@@ -592,4 +593,11 @@ def test_command_line(site: Site, command):
     gates = {gate["name"]: gate for gate in judged["gates"]}
     assert judged["validation"] == validation().description
     assert gates["accuracy"]["passed"]
+    # On labelled exposures that lie somewhere else, if that is asked for.
+    elsewhere = ValidationSet(validation().fields, "in a folder")
+    (tmp_path / "validation.fits").write_bytes(elsewhere.to_fits())
+    judged = command("verify", "2", *few, "--validation", str(tmp_path), code=3)["manifest"]
+    assert judged["validation"] == "in a folder"
+    nothing = ("--validation", str(tmp_path / "nowhere"))
+    assert "has no truth.json" in command("verify", "2", *few, *nothing, code=1)["error"]
     reset(site, 2)

@@ -58,3 +58,10 @@ calibration_fields_option = click.option(
     show_default=True,
     help="Simulated fields that the confidence is fitted to anew, if it is not well calibrated.",
 )
+validation_option = click.option(
+    "--validation",
+    metavar="FOLDER|s3://...",
+    help="Judge on labelled exposures of your own, in place of simulated fields: a folder or "
+    "prefix with truth.json and the files that it names, or with a validation.fits. The confidence "
+    "is then left as it was registered.",
+)

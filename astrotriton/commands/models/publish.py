@@ -10,6 +10,7 @@ from astrotriton.commands.models.options import (
     common_options,
     fields_option,
     precision_option,
+    validation_option,
 )
 from astrotriton.commands.models.settings import (
     known_version,
@@ -68,12 +69,14 @@ def export(model: str, precision: Any, as_json: bool, repository: str | None) ->
 @precision_option
 @fields_option
 @calibration_fields_option
+@validation_option
 @common_options
 def verify(
     model: str,
     precision: Any,
     fields: int,
     calibration_fields: int,
+    validation: str | None,
     as_json: bool,
     repository: str | None,
 ) -> None:
@@ -94,7 +97,7 @@ def verify(
             serving.repository,
             serving.settings,
             golden_tiles,
-            trial=trial_of(registered, fields, calibration_fields, report),
+            trial=trial_of(registered, fields, calibration_fields, report, validation),
             profile=serving.profile,
             precision=precision,
             on_progress=report.progress,

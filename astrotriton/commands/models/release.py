@@ -13,6 +13,7 @@ from astrotriton.commands.models.options import (
     common_options,
     fields_option,
     precision_option,
+    validation_option,
 )
 from astrotriton.commands.models.settings import (
     known_name,
@@ -23,6 +24,7 @@ from astrotriton.commands.models.settings import (
     trial_of,
 )
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
+from astrotriton.commands.prevalence import ROUTE_SHARE
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.models import served_name
 
@@ -68,21 +70,33 @@ class _Share(click.ParamType[float | Literal["auto"]]):
     is_flag=True,
     help="Only say what would be done, and how long each step took before; change nothing.",
 )
+@click.option(
+    "--prevalence",
+    type=ROUTE_SHARE,
+    metavar="SHARE|estimated|calibrated",
+    help="Once MODEL is served, state what share of the sources is real in your survey, for "
+    "requests that say none: a share, `estimated` by the gateway over the exposures that it scored "
+    "lately, or `calibrated`, as each version was calibrated. Without it, the route keeps what it "
+    "says.",
+)
 @approval_options
 @precision_option
 @fields_option
 @calibration_fields_option
+@validation_option
 @common_options
 def promote(
     model: str,
     shadow: float | None,
     canary: float | Literal["auto"] | None,
     only_plan: bool,
+    prevalence: float | Literal["estimated", "calibrated"] | None,
     require_approval: bool,
     approval_timeout: float,
     precision: Any,
     fields: int,
     calibration_fields: int,
+    validation: str | None,
     as_json: bool,
     repository: str | None,
 ) -> None:
@@ -101,12 +115,14 @@ def promote(
     report = Report("promote", as_json)
     with report.telling():
         serving = serving_of(settings_of(repository))
+        if prevalence is not None and serving.gateway is None:
+            raise click.UsageError("--prevalence needs a gateway: set ASTROTRITON_GATEWAY_URL")
         quiet()
         registered = known_version(model)
         from astrotriton.export.approval import Wait
         from astrotriton.export.release import Released, Role, release
 
-        trial = trial_of(registered, fields, calibration_fields, report)
+        trial = trial_of(registered, fields, calibration_fields, report, validation)
         role = Role()
         if canary == "auto":
             # The gateway sets the share itself.
@@ -150,6 +166,10 @@ def promote(
             )
         else:
             released = released_as(role, approval)
+        if prevalence is not None and serving.gateway is not None:
+            stated = None if prevalence == "calibrated" else prevalence
+            serving.gateway.set_prevalence(served_name(registered.name), stated)
+            report.progress(f"the route takes the share of real sources as {prevalence}")
         report.result(
             f"{gates_text(released.manifest)}\n{live_text(released.live)}",
             live=msgspec.to_builtins(released.live),

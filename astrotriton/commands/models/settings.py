@@ -162,17 +162,25 @@ def serving_of(settings: PromotionSettings) -> "Serving":
 
 
 def trial_of(
-    registered: "RegisteredVersion", fields: int, calibration_fields: int, report: Report
+    registered: "RegisteredVersion",
+    fields: int,
+    calibration_fields: int,
+    report: Report,
+    validation: str | None = None,
 ) -> "Trial":
-    """What a version is tried on: the labelled fields that it brings, or so many simulated ones.
+    """What a version is tried on.
+
+    These are the labelled exposures at ``validation``, a folder or a prefix of a bucket; without
+    it the labelled fields that the version brings, or else so many simulated ones.
 
     Raises
     ------
     ExportError
-        If the fields that it brings cannot be read.
+        If the exposures, or the fields that it brings, cannot be read.
     """
     from astrotriton.export.gates.version import Trial
     from astrotriton.export.own_fields import fields_of
+    from astrotriton.export.validation_sets import open_fields
     from astrotriton.one_machine.trial_triton import lent_sandbox, open_sandbox
     from astrotriton.settings import GateSettings
     from astrotriton.training.exposures import validation_set
@@ -180,6 +188,9 @@ def trial_of(
     def calibrate(card: ModelCard, predict: "Predict") -> ModelCard:
         from astrotriton.training.calibrate import Sizes, calibrated
 
+        if card.confidence is not None and not card.confidence.risk.thresholds:
+            report.progress("the confidence was fitted to labels, so it stays as it is")
+            return card
         # As training divides them: what is vouched for needs many exposures.
         regression, calibration = (round(share * calibration_fields) for share in (0.3, 0.2))
         rest = calibration_fields - regression - calibration
@@ -190,8 +201,11 @@ def trial_of(
 
     settings = PromotionSettings()
     lent = lent_sandbox(settings.sandbox_grpc, settings.sandbox_folder)
-    own = fields_of(registered)
-    if own is not None:
+    own = fields_of(registered) if validation is None else open_fields(validation)
+    if validation is not None:
+        assert own is not None
+        report.progress(f"judged on {len(own.fields)} fields of {validation}: {own.description}")
+    elif own is not None:
         report.progress(f"judged on what it brings: {own.description}")
     return Trial(
         validation=lambda: own or validation_set(fields),

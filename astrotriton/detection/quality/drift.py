@@ -63,6 +63,7 @@ def describe(scored: Scored) -> Values:
     """The row of an exposure, float64 (descriptors,), NaN for what is unknown."""
     image = scored.image
     kept = [one for one in scored.detections if one.confidence is not None]
+    confidences = _as_calibrated(scored, [one.confidence or 0.0 for one in kept])
     # The shape of a fainter one is that of the noise, and there are many of them.
     clear = [one for one in kept if one.snr is not None and abs(one.snr) >= _CLEAR]
 
@@ -90,11 +91,20 @@ def describe(scored: Scored) -> Values:
         "probability_median": _median(
             [one.probability for one in kept if one.probability is not None]
         ),
-        "confidence_mean": fmean(one.confidence or 0.0 for one in kept) if kept else np.nan,
-        "real_share": fmean(one.is_real for one in kept) if kept else np.nan,
+        "confidence_mean": fmean(confidences) if kept else np.nan,
+        "real_share": fmean(one >= scored.threshold for one in confidences) if kept else np.nan,
     }
     values = (row[name] for name in DESCRIPTORS)
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _as_calibrated(scored: Scored, confidences: list[float]) -> list[float]:
+    """Confidences for the share of real sources of the calibration, as in every baseline."""
+    if scored.prevalence is None or not confidences:
+        return confidences
+    with np.errstate(divide="ignore"):
+        logits = np.log(confidences) - np.log1p(-np.array(confidences))
+    return (1.0 / (1.0 + np.exp(scored.prevalence.shift - logits))).tolist()  # type: ignore[no-any-return]
 
 
 def _median(values: list[float]) -> float:

@@ -104,7 +104,7 @@ def figures(scored: Sequence[ScoredField], card: ModelCard) -> dict[str, float]:
     found["fdr_realised"] = np.nan
     # A confidence that was fitted on few exposures vouches for nothing.
     with contextlib.suppress(InputError):
-        threshold = model.risk.guarantee(FDR_ASKED).threshold
+        threshold = model.guarantee(FDR_ASKED).threshold
         proportions = false_discovery_proportions(
             sample.score, sample.real, field, sample.fields, threshold
         )

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit
 
 from astrotriton.detection.card import Domain, ModelCard, StampModel, UNetModel
-from astrotriton.detection.confidence.calibration import interval
 from astrotriton.detection.confidence.model import ConfidenceModel
+from astrotriton.detection.confidence.prevalence import StatedPrevalence
 from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure, Limits
 from astrotriton.detection.image.planes import OpenPlanes, Planes, apply_planes
@@ -23,7 +22,7 @@ from astrotriton.detection.scoring.subtraction import subtraction_is_suspect
 from astrotriton.detection.scoring.tiled_inference import TiledInference
 from astrotriton.detection.sources.candidates import Unplaced, place_candidates
 from astrotriton.detection.sources.photometry import magnitude
-from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.confidence import Guarantee, Prevalence
 from astrotriton.wire.detections import Candidate
 from astrotriton.wire.exposures import ImageQuality, Observation, SeeingUnit
 from astrotriton.wire.flags import Flag
@@ -165,6 +164,8 @@ def finish(
     *,
     threshold: float = 0.5,
     guarantee: Guarantee | None = None,
+    prevalence: Prevalence | None = None,
+    prevalence_unused: bool = False,
     limits: Limits | None = None,
 ) -> Scored:
     """Score the sources of an exposure whose tiles have all been answered.
@@ -177,6 +178,11 @@ def finish(
         Least confidence of a detection that is called real.
     guarantee
         What `guarantee_of` vouches for; its threshold takes the place of the other.
+    prevalence
+        Of `prevalence_of`: the share of real sources that the confidences shall hold for. None:
+        that of the card.
+    prevalence_unused
+        Whether they should hold for another one, which is not known or cannot be followed.
     limits
         Bounds the candidates that SEP contributes.
     """
@@ -185,10 +191,12 @@ def finish(
     if guarantee is not None:
         threshold = guarantee.threshold
     model = tiled.card.confidence_for(tiled.views)
-    judged = _judge(model, measured, tiled.card.domain)
+    judged = _judge(model, measured, tiled.card.domain, prevalence)
     flags = set(tiled.exposure.flags)
     if measured.psf.source == "assumed":
         flags.add(Flag.SEEING_ASSUMED)
+    if prevalence_unused:
+        flags.add(Flag.PREVALENCE_NOT_USED)
     if judged.seeing_outside:
         flags.add(Flag.SEEING_OUTSIDE_TRAINING)
     both = len(tiled.polarities) > 1
@@ -227,11 +235,38 @@ def finish(
         extracted=tiled.candidates is None,
         threshold=threshold,
         guarantee=guarantee,
+        prevalence=prevalence,
         flags=tuple(sorted(flags)),
     )
 
 
-def guarantee_of(tiled: Inference, level: float | None) -> Guarantee | None:
+def prevalence_of(
+    card: ModelCard, views: int, stated: StatedPrevalence | None
+) -> Prevalence | None:
+    """What a stated share of real sources is to a card's confidence; None if none is stated.
+
+    Raises
+    ------
+    InputError
+        ``prevalence-unusable`` if the card does not say the share that it was calibrated on.
+    """
+    if stated is None:
+        return None
+    if (model := card.confidence_for(views)) is None or model.prevalence is None:
+        why = "was never calibrated" if model is None else "does not say what share of it was real"
+        raise InputError(
+            "prevalence-unusable",
+            "prevalence",
+            f"the card of {card.name} version {card.version} {why}, so its confidence cannot follow"
+            " another share: leave prevalence out, or calibrate the version anew, as"
+            " `astrotriton recalibrate` or the export does",
+        )
+    return stated.beside(model.prevalence)
+
+
+def guarantee_of(
+    tiled: Inference, level: float | None, prevalence: Prevalence | None = None
+) -> Guarantee | None:
     """The threshold that vouches for a false discovery rate; None if none is asked for.
 
     Raises
@@ -247,11 +282,14 @@ def guarantee_of(tiled: Inference, level: float | None) -> Guarantee | None:
             "max_false_discovery_rate",
             f"{tiled.card.name} was never calibrated, so nothing can be vouched for",
         )
-    return model.risk.guarantee(level)
+    return model.guarantee(level, prevalence)
 
 
 def _judge(
-    model: ConfidenceModel | None, measured: MeasuredSources, domain: Domain | None
+    model: ConfidenceModel | None,
+    measured: MeasuredSources,
+    domain: Domain | None,
+    prevalence: Prevalence | None,
 ) -> Judged:
     probability = measured.sources.spots.probability
     unscored = np.isnan(probability)
@@ -265,10 +303,9 @@ def _judge(
         unlike = too_bright | seeing_outside
         return Judged(probability, nothing, nothing, unlike, too_bright, seeing_outside)
     table = model.standardise(measured.features)
-    logits = np.where(unscored, np.nan, model.logits(table))
     unlike = model.outliers(table) | too_bright | seeing_outside
-    low, high = interval(logits, model.scatter)
+    confidence, low, high = model.judge(table, prevalence)
     # Of what is unlike all that was calibrated on, the interval does not exclude the contrary.
     low, high = np.where(unlike, np.fmin(low, 0.5), low), np.where(unlike, np.fmax(high, 0.5), high)
-    low, high = (np.where(unscored, np.nan, one) for one in (low, high))
-    return Judged(np.asarray(expit(logits)), low, high, unlike, too_bright, seeing_outside)
+    confidence, low, high = (np.where(unscored, np.nan, one) for one in (confidence, low, high))
+    return Judged(confidence, low, high, unlike, too_bright, seeing_outside)

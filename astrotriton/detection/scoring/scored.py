@@ -2,7 +2,7 @@
 
 import msgspec
 
-from astrotriton.wire.confidence import Guarantee
+from astrotriton.wire.confidence import Guarantee, Prevalence
 from astrotriton.wire.detections import Detection
 from astrotriton.wire.exposures import ImageQuality, Observation
 from astrotriton.wire.flags import Flag
@@ -35,6 +35,8 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
         Least confidence of a detection that is called real.
     guarantee
         What is promised of those, if the caller asked.
+    prevalence
+        The share of real sources that the confidences hold for, if not the card's.
     flags
         What is odd about the exposure.
     """
@@ -49,4 +51,5 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     extracted: bool
     threshold: float
     guarantee: Guarantee | None
+    prevalence: Prevalence | None = None
     flags: tuple[Flag, ...]

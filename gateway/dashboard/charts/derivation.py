@@ -73,7 +73,8 @@ def calibration(derivation: Derivation) -> Chart:
     low, high = min(-6.0, derivation.score - 1.0), max(6.0, derivation.score + 1.0)
     x = across(low, high)
     scores = np.linspace(low, high, 100)
-    mapped = expit(apply_calibration(scores, curve))
+    shift = 0.0 if derivation.prevalence is None else derivation.prevalence.shift
+    mapped = expit(apply_calibration(scores, curve) + shift)
     here = (x(derivation.score), SHARE(derivation.confidence))
     return Chart(
         name="calibration",

@@ -15,7 +15,7 @@ import pytest
 from markdown_it.token import Token
 
 from astrotriton.cli import main
-from astrotriton.gateway.services.datasets import Truth
+from astrotriton.detection.quality.truth import Truth
 from tests.documents import NEEDS, ROOT, Block, blocks, blocks_that_need, documents, tokens
 
 EVERY_BLOCK = [block for path in documents() for block in blocks(path)]

@@ -8,6 +8,7 @@ from astrotriton.detection.image.exposure import Limits
 from astrotriton.gateway.services.canary.journal import CanaryJournal
 from astrotriton.gateway.services.inference import InferenceService
 from astrotriton.gateway.services.models import ModelService
+from astrotriton.gateway.services.prevalence import PrevalenceService
 from astrotriton.gateway.services.scoring import ScoringService
 from astrotriton.settings import ModelConfig
 from tests.unit.gateway.services.memory import Memory, keep_in_memory
@@ -84,7 +85,20 @@ def disputes() -> Told:
 
 
 @pytest.fixture
-def scoring(memory, models, inference, outbox, told, shadow, journal, disputes) -> ScoringService:
+def prevalence(memory, models, outbox) -> PrevalenceService:
+    return PrevalenceService(
+        database=memory,
+        models=models,
+        routing=routing_service(memory, models, outbox),
+        exposures=200,
+        refresh=600.0,
+    )
+
+
+@pytest.fixture
+def scoring(
+    memory, models, inference, outbox, told, shadow, journal, disputes, prevalence
+) -> ScoringService:
     return ScoringService(
         event_source=SOURCE,
         event_detections=2,
@@ -93,6 +107,7 @@ def scoring(memory, models, inference, outbox, told, shadow, journal, disputes) 
         inference=inference,
         models=models,
         routing=routing_service(memory, models, outbox),
+        prevalence=prevalence,
         shadow=shadow,
         database=memory,
         outbox=outbox,

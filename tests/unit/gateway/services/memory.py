@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+import numpy as np
 import pytest
+from scipy.special import logit
 
+from astrotriton.detection.confidence.prevalence import counted
 from astrotriton.detection.image.overviews import Overview
 from astrotriton.detection.quality.drift import FALSE_ALARMS
 from astrotriton.gateway import services
@@ -32,6 +35,7 @@ from astrotriton.gateway.storage.drift import Accepted, Found, Sample
 from astrotriton.gateway.storage.migrate import head
 from astrotriton.gateway.storage.outbox import Published, Waiting
 from astrotriton.gateway.storage.performance import Counted, MeasuredMinute
+from astrotriton.gateway.storage.prevalence import RecentRun
 from astrotriton.gateway.storage.runs import RunSummary
 from astrotriton.gateway.storage.shadow import Comparison
 from astrotriton.gateway.storage.tracking import ServedRun
@@ -158,7 +162,10 @@ class Memory:
                         "features": self.features.get(detection_id),
                         "tta": run.tta,
                         "threshold": run.threshold,
-                        "guarantee": run.guarantee and msgspec.json.encode(run.guarantee).decode(),
+                        **{
+                            name: (one := getattr(run, name)) and msgspec.json.encode(one).decode()
+                            for name in ("guarantee", "prevalence")
+                        },
                         "label": given[-1].label if given else None,
                     }
         return None
@@ -242,9 +249,47 @@ async def change_route(memory: Memory, name: str, new: RouteIn) -> tuple[Route, 
         champion=new.champion,
         challenger=new.challenger,
         previous_champion=previous,
+        prevalence=None if old is None else old.prevalence,
         updated_at=datetime.now(UTC),
     )
     return memory.routes[name], promoted
+
+
+@_stands_in_for("routes")
+async def set_prevalence(memory: Memory, name: str, prevalence: Any) -> Route | None:
+    if name in memory.routes:
+        memory.routes[name] = msgspec.structs.replace(memory.routes[name], prevalence=prevalence)
+    return memory.routes.get(name)
+
+
+@_stands_in_for("prevalence")
+async def recent_runs(
+    memory: Memory, name: str, exposures: int, age: timedelta, *, extracted: bool
+) -> list[RecentRun]:
+    of_version = {row["version"]: i for i, row in memory.models.items()}
+    found = [
+        RecentRun(
+            id=run.run_id,
+            model_id=of_version[run.model.version],
+            tta=run.tta,
+            shift=0.0 if run.prevalence is None else run.prevalence.shift,
+            created_at=run.created_at,
+        )
+        for run in memory.runs.values()
+        if run.extracted == extracted
+    ]
+    return found[::-1][:exposures]
+
+
+@_stands_in_for("prevalence")
+async def count_log_ratios(memory: Memory, runs: list[UUID], offsets: list[float]) -> Any:
+    ratios, places = [], []
+    for place, (run_id, offset) in enumerate(zip(runs, offsets, strict=True)):
+        for one in memory.runs[run_id].detections:
+            if one.confidence is not None:
+                ratios.append(float(logit(one.confidence)) - offset)
+                places.append(place)
+    return counted(np.array(ratios), np.array(places, np.intp), len(runs))
 
 
 @_stands_in_for("canaries")

@@ -28,7 +28,7 @@ class Place:
 
 
 @pytest.fixture
-def service(memory, models, inference, outbox, told, journal, disputes) -> StampService:
+def service(memory, models, inference, outbox, told, journal, disputes, prevalence) -> StampService:
     return StampService(
         event_source=SOURCE,
         event_detections=2,
@@ -37,6 +37,7 @@ def service(memory, models, inference, outbox, told, journal, disputes) -> Stamp
         inference=inference,
         models=models,
         routing=routing_service(memory, models, outbox),
+        prevalence=prevalence,
         database=memory,
         outbox=outbox,
         recorder=told,
