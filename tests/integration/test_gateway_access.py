@@ -78,6 +78,8 @@ ENDPOINTS = [
     ("GET", f"/drift/{uuid4()}/report", "read", 404),
     ("GET", ROUTE, "read", 404),
     ("PUT", ROUTE, "admin", 409),
+    ("GET", "/models/x/prevalence", "read", 404),
+    ("PUT", "/models/x/prevalence", "admin", 422),
     ("GET", "/health/dependencies", "read", 200),
 ]
 # What asks nobody who it is.

@@ -7,7 +7,8 @@ from astrotriton.detection.image.preprocess import Normalisation, normalise
 from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.psf import DoubleGaussian, Moffat
 from astrotriton.simulation.recipe import ARTEFACTS, NOISE_ONLY, Recipe
-from astrotriton.training.train import POLARITIES, target
+from astrotriton.training.calibrate import transients_of
+from astrotriton.training.crops import POLARITIES, target
 
 SMALL = Recipe(shape=(256, 256))
 LONE = replace(
@@ -111,7 +112,7 @@ def _halves(image: np.ndarray) -> float:
 
 def test_target_is_a_disc_round_each_transient() -> None:
     field = simulate(2, SMALL)
-    wanted = target(field)
+    wanted = target(transients_of(field), field.difference.shape)
     for source in field.of_kind("transient"):
         assert wanted[round(source.y), round(source.x), POLARITIES.index(source.polarity)] == 1
     assert (
