@@ -556,7 +556,7 @@ def test_a_canary_ends_by_itself_and_its_command_may_die(site: Site, command):
 
 
 @pytest.mark.promotion
-def test_command_line(site: Site, command, tmp_path):
+def test_command_line(site: Site, command, tmp_path, monkeypatch):
     site.release(1)  # so that the route names it, whatever ran before
     before = site.state()
     # Trained on other skies than those that the command validates on.
@@ -589,7 +589,9 @@ def test_command_line(site: Site, command, tmp_path):
 
     # Judged on the fields that it brings, which are of the sky that it knows.
     keep_fields(registry.resolve(f"{NAME}/2"), validation())
-    judged = command("verify", "2", *few, code=3)["manifest"]
+    for limit in ("LATENCY", "MEMORY"):  # a busy machine's
+        monkeypatch.setenv(f"ASTROTRITON_GATE_MAX_{limit}_RATIO", "100")
+    judged = command("verify", "2", *few)["manifest"]
     gates = {gate["name"]: gate for gate in judged["gates"]}
     assert judged["validation"] == validation().description
     assert gates["accuracy"]["passed"]

@@ -18,7 +18,8 @@ from astrotriton.simulation.galsim_psf import random_kolmogorov
 from astrotriton.simulation.recipe import mixed_recipe
 from astrotriton.training.calibrate import Labelled, label, labelled
 
-pytestmark = pytest.mark.science
+# It scores two hundred fields that it simulates first.
+pytestmark = pytest.mark.long
 
 SEED, FIELDS = 9_400_000, 200
 # Of the 25 transients that a field of the calibration has in the mean.
