@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from astropy.io.registry import IORegistryError
-from astropy.table import Table
 
 from astrotriton.adaptation.survey import Label, UnfitError
 from astrotriton.client.calls import is_reference
@@ -17,12 +15,7 @@ from astrotriton.detection.errors import InputError
 from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.planes import Planes, apply_planes
 from astrotriton.detection.image.reading import read_image
-
-#: Words for whether a label says real; rows that say something else are left out.
-_WORDS = {"real": True, "true": True, "1": True, "artefact": False, "bogus": False} | {
-    "false": False,
-    "0": False,
-}
+from astrotriton.label_tables import LabelTable, LabelTableError
 
 
 def read_survey_exposure(
@@ -82,21 +75,16 @@ def read_labels(path: Path) -> dict[str, list[dict[str, Any]]]:
 
     Raises
     ------
-    UnfitError
+    LabelTableError
         If it cannot be read, or a column is missing.
     """
-    try:
-        table = Table.read(path, **({"format": "ascii.csv"} if path.suffix == ".csv" else {}))
-    except (OSError, ValueError, IORegistryError) as error:
-        raise UnfitError(f"{path}: the labels cannot be read: {error}") from error
-    exposure = _column(path, table, "exposure", "exposure_id")
-    label = _column(path, table, "label", "real")
-    if not ({"x", "y"} <= set(table.colnames) or {"ra", "dec"} <= set(table.colnames)):
-        raise UnfitError(f"{path}: has no columns x and y, and none ra and dec")
+    table = LabelTable(path)
+    exposure = table.column("exposure", "exposure_id")
+    if not (table.has("x", "y") or table.has("ra", "dec")):
+        raise LabelTableError(f"{path}: has no columns x and y, and none ra and dec")
     found = defaultdict(list)
-    for row in table:
-        real = _WORDS.get(str(row[label]).strip().lower())
-        if real is not None:
+    for row in table.rows:
+        if (real := table.real(row)) is not None:
             place = {name: _number(row, name) for name in ("x", "y", "ra", "dec")}
             found[_stem(str(row[exposure]))].append(place | {"real": real})
     return found
@@ -123,13 +111,6 @@ def labels_of(
 
 def _stem(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[0]
-
-
-def _column(path: Path, table: Table, *names: str) -> str:
-    for name in names:
-        if name in table.colnames:
-            return name
-    raise UnfitError(f"{path}: has no column {' or '.join(names)}")
 
 
 def _number(row: Any, name: str) -> float:

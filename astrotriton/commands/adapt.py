@@ -62,6 +62,7 @@ def adapt(
     from astrotriton.adaptation.survey import UnfitError, measure_exposure
     from astrotriton.client.ledger import NightError
     from astrotriton.client.night import exposures_of
+    from astrotriton.label_tables import LabelTableError
     from astrotriton.training.network import predicting
 
     planes = ("science", "template", "mask", "weight")
@@ -100,7 +101,7 @@ def adapt(
             how=Finetuning(seed=seed, epochs=epochs),
             on_progress=lambda what: click.echo(what, err=True),
         )
-    except (UnfitError, NightError) as error:
+    except (UnfitError, NightError, LabelTableError) as error:
         fail("adapt", error)
     keep(made, out)
     click.echo(made.text())

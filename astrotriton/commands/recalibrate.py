@@ -51,6 +51,7 @@ def recalibrate(
     becomes a version in MLflow; nothing serves it yet.
     """
     from astrotriton.detection.card import ModelCard
+    from astrotriton.label_tables import LabelTableError
     from astrotriton.recalibration.collect import labels_of_gateway, labels_of_table, sources_of
     from astrotriton.recalibration.fit import UnfitLabelsError
     from astrotriton.recalibration.fit import recalibrate as fit
@@ -82,7 +83,7 @@ def recalibrate(
                     found[kind] = fit(confidence, sources)
                 except UnfitLabelsError as error:
                     refused[kind] = str(error)
-    except (ClientError, ProblemError, UnfitLabelsError) as error:
+    except (ClientError, ProblemError, LabelTableError) as error:
         fail("recalibrate", error)
     if not found:
         fail("recalibrate", refused["confidence"])

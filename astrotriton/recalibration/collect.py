@@ -7,23 +7,17 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from astropy.io.registry import IORegistryError
-from astropy.table import Table
 from scipy.special import logit
 
 from astrotriton.client import Client, FoundDetection
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.confidence.model import ConfidenceModel
-from astrotriton.recalibration.fit import UnfitLabelsError
+from astrotriton.label_tables import LabelTable, LabelTableError
 from astrotriton.recalibration.sources import LabelledSources
 from astrotriton.wire.detections import Label
 
 Progress = Callable[[str], None]
 
-#: What tables call real, and what they call an artefact; rows that say something else say nothing.
-_WORDS = {"real": True, "true": True, "1": True} | dict.fromkeys(
-    ("artefact", "artifact", "bogus", "false", "0"), False
-)
 _NEAR_PIXELS, _NEAR_DEGREES = 2.0, 1.0 / 3600.0
 _SURE = 1e-12
 
@@ -80,26 +74,20 @@ def labels_of_table(client: Client, version: int, path: Path) -> Collected:
 
     Raises
     ------
-    UnfitLabelsError
+    LabelTableError
         If it cannot be read, or a column is missing.
     """
-    try:
-        table = Table.read(path, **({"format": "ascii.csv"} if path.suffix == ".csv" else {}))
-    except (OSError, ValueError, IORegistryError) as error:
-        raise UnfitLabelsError(f"{path}: the labels cannot be read: {error}") from error
-    label = _column(path, table, "label", "real")
+    table = LabelTable(path)
     found, known = Collected(), _Known(client, version)
-    by_id = next((name for name in ("detection_id", "id") if name in table.colnames), None)
-    place = next(
-        (pair for pair in (("x", "y"), ("ra", "dec")) if set(pair) <= set(table.colnames)), None
-    )
-    where = _column(path, table, "run_id", "exposure", "exposure_id") if by_id is None else ""
+    by_id = next((name for name in ("detection_id", "id") if table.has(name)), None)
+    place = next((pair for pair in (("x", "y"), ("ra", "dec")) if table.has(*pair)), None)
+    where = table.column("run_id", "exposure", "exposure_id") if by_id is None else ""
     if by_id is None and place is None:
-        raise UnfitLabelsError(
+        raise LabelTableError(
             f"{path}: has no column detection_id, and not x and y or ra and dec either"
         )
-    for row in table:
-        real = _WORDS.get(str(row[label]).strip().lower())
+    for row in table.rows:
+        real = table.real(row)
         if real is None:
             continue
         if by_id is not None:
@@ -210,10 +198,3 @@ def sources_of(
 
 def _logits(confidences: list[float]) -> Values:
     return np.asarray(logit(np.clip(np.array(confidences, np.float64), _SURE, 1.0 - _SURE)))
-
-
-def _column(path: Path, table: Table, *names: str) -> str:
-    for name in names:
-        if name in table.colnames:
-            return name
-    raise UnfitLabelsError(f"{path}: has no column {' or '.join(names)}")

@@ -7,6 +7,7 @@ from astropy.io import fits
 from astrotriton.adaptation.reading import labels_of, read_labels, read_survey_exposure
 from astrotriton.adaptation.survey import Label, UnfitError
 from astrotriton.detection.image.exposure import Exposure
+from astrotriton.label_tables import LabelTableError
 
 
 @pytest.fixture
@@ -69,5 +70,5 @@ def test_labels_are_read_by_exposure(tmp_path):
 def test_a_table_without_a_column_is_refused(tmp_path, text, said):
     path = tmp_path / "labels.csv"
     path.write_text(text)
-    with pytest.raises(UnfitError, match=said):
+    with pytest.raises(LabelTableError, match=said):
         read_labels(path)
