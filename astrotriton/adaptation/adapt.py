@@ -1,5 +1,6 @@
 """A network made a survey's own, on three parts of its exposures: learned, calibrated, compared."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,11 +102,15 @@ class Adapted:
     validation: ValidationSet
 
     def metrics(self) -> dict[str, float]:
-        """The figures of before and after, by names such as ``adapted/purity_before``."""
+        """The figures of before and after, by names such as ``adapted/purity_before``.
+
+        One that means nothing, such as the purity of what calls nothing real, is left out.
+        """
         return {
-            f"adapted/{name}_{when}": float(getattr(figures, name))
+            f"adapted/{name}_{when}": value
             for when, figures in (("before", self.before), ("after", self.after))
             for name in _TITLES
+            if math.isfinite(value := float(getattr(figures, name)))
         }
 
     def text(self) -> str:
