@@ -6,7 +6,7 @@ A command's module is imported when the command runs, so that `astrotriton --hel
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -96,6 +96,11 @@ def _naming_the_extra(command: Callable[[], str | None]) -> Iterator[None]:
 @click.version_option(astrotriton.__version__)
 def main() -> None:
     """Serve an astronomical U-Net on Triton, and score the detections of an exposure."""
+
+
+def number_or_name(given: str | None) -> Any:
+    """As an HDU or a version is named; the request says which names there are."""
+    return int(given) if given is not None and given.isdecimal() else given
 
 
 def fail(command: str, error: object) -> NoReturn:

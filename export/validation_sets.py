@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import obstore
-from numpy.typing import NDArray
 
 from astrotriton.detection.errors import InputError
-from astrotriton.detection.image.exposure import Exposure
 from astrotriton.detection.image.planes import Planes, apply_planes
 from astrotriton.detection.image.reading import read_image
 from astrotriton.detection.quality.labelled import VALIDATION_FILE, LabelledField, ValidationSet
@@ -91,15 +88,10 @@ def _field(read: _Read, one: TrueField) -> LabelledField:
     except InputError as error:
         raise InputError(error.code, f"{one.file}, {error.field}", error.detail) from error
     return LabelledField(
-        _pixels(exposure),
+        exposure.nan_image(),
         transients_of_truth(one.transients),
-        {name: _pixels(image) for name, image in exposure.companions.items()},
+        {name: image.nan_image() for name, image in exposure.companions.items()},
     )
-
-
-def _pixels(exposure: Exposure) -> NDArray[np.float32]:
-    data, mask = exposure.image()
-    return np.where(mask, np.nan, data).astype(np.float32)
 
 
 def _reader(where: str) -> _Read:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from astrotriton.adaptation.finetuning import Finetuning, finetune, parameters
+from astrotriton.adaptation.finetuning import Finetuning, finetune
 from astrotriton.adaptation.injection import Injection, hosts_of, inject, pieces
 from astrotriton.adaptation.survey import SurveyExposure, UnfitError
 from astrotriton.detection.arrays import Flags
@@ -24,7 +24,7 @@ from astrotriton.detection.quality.labelled import (
 )
 from astrotriton.detection.scoring.inference import Predict
 from astrotriton.training.calibrate import fit_confidence, label, score_field
-from astrotriton.training.evaluate import confidence_of
+from astrotriton.training.evaluate import sample_of
 from astrotriton.training.network import predicting
 from astrotriton.training.weights import CARD_FILE
 
@@ -193,7 +193,7 @@ def adapt(
         digests={},
         trained_at=datetime.now(UTC).replace(microsecond=0),
         training_parameters=card.training_parameters
-        | {f"adapted_{name}": value for name, value in parameters(how).items()}
+        | {f"adapted_{name}": value for name, value in asdict(how).items()}
         | {"adapted_exposures": len(names)},
     )
     for tta in (False, True):
@@ -234,11 +234,12 @@ def parts_of(exposures: Sequence[SurveyExposure], injection: Injection, seed: in
                 found[kind] += pieces(inject(rng, exposure, injection, hosts))
             continue
         for time in range(max(_TIMES.values())):
-            for j, piece in enumerate(pieces(inject(rng, exposure, injection, hosts))):
-                kind = kinds[(number + j) % len(kinds)]
+            made = list(pieces(inject(rng, exposure, injection, hosts)))
+            for j, piece in enumerate(made, start=number):
+                kind = kinds[j % len(kinds)]
                 if time < _TIMES[kind]:
                     found[kind].append(piece)
-        number += sum(1 for _ in pieces(LabelledField(exposure.image, exposure.transients)))
+        number += len(made)
     if missing := [kind for kind in _TIMES if len(found[kind]) < _LEAST_PIECES * _TIMES[kind]]:
         raise UnfitError(
             f"too few exposures for three parts ({len(ordered)}): too little is left to be"
@@ -254,16 +255,8 @@ def figures_of(fields: Sequence[LabelledField], card: UNetModel, predict: Predic
     samples = []
     for field in fields:
         measured = score_field(field, card, predict, tta=False)
-        spots = measured.sources.spots
-        known = np.isfinite(spots.probability)
-        samples.append(
-            Sample.of_field(
-                spots.positions[known],
-                confidence_of(measured, card.confidence)[known],
-                field.transients.looked_for(card.polarities),
-                spots.polarity[known],
-            )
-        )
+        truth = field.transients.looked_for(card.polarities)
+        samples.append(sample_of(measured, card.confidence, truth))
     sample = Sample.join(samples)
     bright = sample.between(5.0)
     return Figures(
@@ -279,12 +272,12 @@ def figures_of(fields: Sequence[LabelledField], card: UNetModel, predict: Predic
 
 def _at_purity(sample: Sample, of: Flags) -> float:
     """Completeness at the lowest score from which on all are pure enough; 0 if none is."""
-    order = np.argsort(-sample.score, kind="stable")
-    purity = np.cumsum(sample.real[order]) / np.arange(1, len(order) + 1)
+    purity, _ = sample.precision_recall()
     pure = np.flatnonzero(purity >= _PURITY)
     if len(pure) == 0:
         return 0.0
-    return sample.completeness(float(sample.score[order[pure[-1]]]), of=of)
+    falling = np.sort(sample.score)[::-1]
+    return sample.completeness(float(falling[pure[-1]]), of=of)
 
 
 def _confidence(

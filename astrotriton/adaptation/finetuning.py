@@ -3,19 +3,19 @@
 Simulated fields are half of what it is shown, so that it forgets nothing of the sky it knew.
 """
 
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from astrotriton.detection.card import UNetModel
-from astrotriton.detection.image.preprocess import normalise
+from astrotriton.detection.image.normalisation import OF_COMPANIONS
 from astrotriton.detection.quality.labelled import LabelledField
 from astrotriton.training.calibrate import calibration_fields, labelled
-from astrotriton.training.crops import PLANES, Examples, crops, target
+from astrotriton.training.crops import PLANES, Batch, Examples, crops, example
+from astrotriton.training.learning import learn
 from astrotriton.wire.exposures import COMPANIONS
 
 if TYPE_CHECKING:
@@ -91,20 +91,11 @@ def finetune(
         network, input_tensors=keras.Input((_CROP, _CROP, network.input_shape[-1]))
     )
     learner.set_weights(network.get_weights())
-    schedule = keras.optimizers.schedules.CosineDecay(
-        how.learning_rate / 10,
-        how.epochs * how.steps,
-        warmup_target=how.learning_rate,
-        warmup_steps=how.epochs * how.steps // 10,
-    )
-    learner.compile(
-        keras.optimizers.Adam(schedule), keras.losses.BinaryCrossentropy(), jit_compile=True
-    )
     channels = [PLANES.index(plane) for plane in card.planes]
     polarities = [(1, -1).index(sign) for sign in card.polarities]
     half = how.batch // 2
 
-    def batches() -> Any:
+    def batches() -> Iterator[Batch]:
         streams = [
             crops(one, batch=half, side=_CROP, left_out=how.left_out, seed=how.seed + i)
             for i, one in enumerate((own, remembered))
@@ -115,26 +106,23 @@ def finetune(
             )
             yield x[..., channels], y[..., polarities], weight
 
-    began, first = time.monotonic(), -1
+    first = 0  # epoch of this run
 
-    def report(epoch: int, logs: dict[str, float]) -> None:
+    def report(epoch: int, loss: float, seconds: float) -> None:
         nonlocal first
-        first = epoch if first < 0 else first
-        spent = time.monotonic() - began
-        left = spent / (epoch - first + 1) * (how.epochs - epoch - 1)
-        on_progress(
-            f"epoch {epoch + 1}/{how.epochs}  loss {logs['loss']:.5f}  {left / 60:.0f} min remain"
-        )
+        first = first or epoch
+        left = seconds / (epoch - first + 1) * (how.epochs - epoch)
+        on_progress(f"epoch {epoch}/{how.epochs}  loss {loss:.5f}  {left / 60:.0f} min remain")
 
-    learner.fit(
+    learn(
+        learner,
         batches(),
         epochs=how.epochs,
-        steps_per_epoch=how.steps,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_end=report),
-            keras.callbacks.BackupAndRestore(str(folder / "unfinished")),
-        ],
+        steps=how.steps,
+        learning_rate=how.learning_rate,
+        warm_up=0.1,
+        folder=folder,
+        on_epoch=report,
     )
     tuned = keras.models.clone_model(network)
     tuned.set_weights(learner.get_weights())
@@ -150,21 +138,12 @@ def examples_of(fields: list[LabelledField], card: UNetModel) -> Examples:
     targets = np.zeros((len(fields), height, width, 2), np.uint8)
     there = np.zeros((len(fields), len(names)), bool)
     counted = np.zeros((len(fields), height, width), bool)
+    companions = {name: card.plane_normalisations.get(name, OF_COMPANIONS) for name in names}
     for i, field in enumerate(fields):
         rows, columns = field.image.shape
-        mask = ~np.isfinite(field.image)
-        images[i, :rows, :columns, 0] = normalise(field.image, mask, card.normalisation).image()
-        targets[i, :rows, :columns] = target(field.transients, field.image.shape)
-        counted[i, :rows, :columns] = ~mask
-        for k, name in enumerate(names):
-            how = card.plane_normalisations.get(name)
-            if (image := field.companions.get(name)) is not None and how is not None:
-                there[i, k] = True
-                seen = normalise(image, ~np.isfinite(image), how).image()
-                images[i, :rows, :columns, 1 + k] = seen
+        known = field.showing(card.plane_normalisations)
+        seen, wanted = example(known, card.normalisation, companions)
+        images[i, :rows, :columns], targets[i, :rows, :columns] = seen, wanted
+        there[i] = [name in known.companions for name in names]
+        counted[i, :rows, :columns] = np.isfinite(field.image)
     return Examples(images, targets, there, counted)
-
-
-def parameters(how: Finetuning) -> dict[str, Any]:
-    """What the card says of it."""
-    return asdict(how)

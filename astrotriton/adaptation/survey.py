@@ -129,8 +129,8 @@ def measure_exposure(
             f"{name}: nothing says how wide its point sources are, and too few are in it: have its"
             " header say so (SEEING, FWHM, ...), or give its science image, too"
         )
-    image = _usable(exposure)
-    companions = {one: _usable(companion) for one, companion in exposure.companions.items()}
+    image = exposure.nan_image()
+    companions = {one: other.nan_image() for one, other in exposure.companions.items()}
     doubtful = (confidence >= _MAY_BE_REAL) & ~_spoken_of(spots.positions, labels)
     for pixels in (image, *companions.values()):
         _forget(pixels, spots.positions[doubtful], max(_REACH * fwhm, _LEAST_REACH))
@@ -166,11 +166,6 @@ def _companions_fwhm(
         if width is not None:
             found[companion] = width
     return found
-
-
-def _usable(exposure: Exposure) -> Image:
-    data, mask = exposure.image()
-    return np.where(mask, np.float32(np.nan), data)
 
 
 def _spoken_of(positions: Positions, labels: Sequence[Label]) -> Flags:

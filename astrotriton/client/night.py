@@ -80,7 +80,8 @@ def exposures_of(given: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for one in given:
         for path in _expanded(one):
-            found[path] = None
+            if not _is_own(Path(path)):
+                found[path] = None
     return list(found)
 
 
@@ -98,12 +99,12 @@ def _expanded(given: str) -> Sequence[str]:
         names = _in_folder(path)
         if not names:
             raise NightError(f"{given}: the folder has no file named {', '.join(SUFFIXES)}")
-        return [name for name in names if not _is_own(Path(name))]
+        return names
     if path.exists():
-        return [] if _is_own(path) else [given]
+        return [given]
     # A shell's patterns, which `Path.glob` takes only below a folder.
     if names := sorted(glob.glob(given, recursive=True)):  # noqa: PTH207
-        return [name for name in names if not _is_own(Path(name))]
+        return names
     raise NightError(f"{given}: there is no such file, folder or pattern")
 
 

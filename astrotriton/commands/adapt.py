@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from astrotriton.cli import fail
-from astrotriton.commands.models.settings import quiet, settings_of
+from astrotriton.cli import fail, number_or_name
+from astrotriton.commands.models.settings import known_version, quiet, settings_of
 
 if TYPE_CHECKING:
     import keras
@@ -67,9 +67,8 @@ def adapt(
 
     planes = ("science", "template", "mask", "weight")
     patterns = {one: path for one in planes if (path := given[one]) is not None}
-    hdus = {one: _hdu(hdu) for one in planes if (hdu := given[f"{one}_hdu"]) is not None}
-    if given["hdu"] is not None:
-        hdus["exposure"] = _hdu(given["hdu"])
+    named = {"exposure": given["hdu"]} | {one: given[f"{one}_hdu"] for one in planes}
+    hdus = {one: hdu for one, name in named.items() if (hdu := number_or_name(name)) is not None}
     try:
         network, card = _start(model)
         predict = predicting(network)
@@ -139,7 +138,6 @@ def _start(model: str | None) -> "tuple[keras.Model, UNetModel]":
         from astrotriton.training.weights import load_card, load_network
 
         return load_network(), load_card()
-    from astrotriton.commands.models.settings import known_version
     from astrotriton.export import registry
     from astrotriton.export.errors import ExportError
 
@@ -154,7 +152,3 @@ def _start(model: str | None) -> "tuple[keras.Model, UNetModel]":
         return registry.load_keras(registered), card
     except ExportError as error:
         fail("adapt", error)
-
-
-def _hdu(given: str) -> int | str:
-    return int(given) if given.lstrip("-").isdigit() else given

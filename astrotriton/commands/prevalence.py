@@ -7,30 +7,19 @@ import click
 from astrotriton.wire.confidence import PREVALENCES
 
 
-class PrevalenceType(click.ParamType[Any]):
-    """A share of real sources, or a word that says whose it is.
-
-    Parameters
-    ----------
-    words
-        The words that are taken.
-    """
+class _PrevalenceType(click.ParamType[Any]):
+    """A share of real sources, or a word that says whose it is."""
 
     name = "SHARE"
-
-    def __init__(self, *words: str) -> None:
-        self.words = words
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | str:
-        """The share, or one of the words."""
-        if value in self.words:
+        """The share, or the word."""
+        if value in ("estimated", "calibrated"):
             return str(value)
         return click.FloatRange(*PREVALENCES).convert(value, param, ctx)
 
 
-#: Of a request.
-SHARE = PrevalenceType("estimated", "calibrated")
-#: Of a route.
-ROUTE_SHARE = PrevalenceType("estimated", "calibrated")
+#: Of a request, or of a route.
+SHARE = _PrevalenceType()

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import click
 
-from astrotriton.cli import fail
+from astrotriton.cli import fail, number_or_name
 from astrotriton.client import (
     FORMATS,
     AsyncClient,
@@ -197,14 +197,14 @@ def score(
         fail("score", "give --seeing-fwhm, or leave out --seeing-unit, which is its unit")
     try:
         request = InferRequest(
-            hdu=_number_or_name(hdu),
-            mask_hdu=_number_or_name(mask_hdu),
+            hdu=number_or_name(hdu),
+            mask_hdu=number_or_name(mask_hdu),
             mask_bits=mask_bits,
-            weight_hdu=_number_or_name(weight_hdu),
+            weight_hdu=number_or_name(weight_hdu),
             weight_type=weight_type,
-            psf_hdu=_number_or_name(psf_hdu),
-            science_hdu=_number_or_name(science_hdu),
-            template_hdu=_number_or_name(template_hdu),
+            psf_hdu=number_or_name(psf_hdu),
+            science_hdu=number_or_name(science_hdu),
+            template_hdu=number_or_name(template_hdu),
             seeing_fwhm=seeing_fwhm,
             seeing_unit=seeing_unit,
             confidence_threshold=threshold,
@@ -219,7 +219,7 @@ def score(
             exposure_time=exposure_time,
             filter=filter_name,
             exposure_id=exposure_id,
-            model_version=_number_or_name(model_version),
+            model_version=number_or_name(model_version),
         )
     except FieldError as error:
         fail("score", error)
@@ -279,11 +279,6 @@ def score(
         _print(json.loads(answer), Choice(every=every, min_confidence=min_confidence, sort=sort))
     else:
         click.echo(answer, nl=False)
-
-
-def _number_or_name(given: str | None) -> Any:
-    """As an HDU or a version is named; the request says which names there are."""
-    return int(given) if given is not None and given.isdecimal() else given
 
 
 def _print(answer: dict[str, Any], choice: Choice) -> None:

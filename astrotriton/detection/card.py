@@ -176,6 +176,11 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The images beside the difference that it needs."""
         return tuple(one for one in self.companions if one not in self.optional_planes)
 
+    def calibrated_share(self, views: int) -> float | None:
+        """The share of real sources that `confidence_for` was calibrated on; None if unknown."""
+        model = self.confidence_for(views)
+        return None if model is None else model.prevalence
+
     def confidence_for(self, views: int) -> ConfidenceModel | None:
         """The confidence model for so many views of each image."""
         return self.confidence_tta if views > 1 else self.confidence

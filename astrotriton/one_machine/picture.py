@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from astrotriton.client.pictures import mark, show
 from astrotriton.detection.image.exposure import Exposure
@@ -40,12 +39,11 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    data, mask = exposure.image()
     height, width = exposure.shape
     side = 10.0 / max(height, width)
     figure = Figure(figsize=(max(4.0, width * side), max(4.0, height * side) + 0.6), dpi=120)
     axes = figure.add_subplot()
-    show(axes, np.where(mask, np.nan, data))
+    show(axes, exposure.nan_image())
     mark(axes, [msgspec.convert(one, ScoredDetection) for one in detections])
     if truth:
         x, y = zip(*truth, strict=True)

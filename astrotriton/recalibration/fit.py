@@ -11,7 +11,11 @@ from scipy.special import expit, log_expit
 
 from astrotriton.detection.arrays import Flags, Values
 from astrotriton.detection.confidence.calibration import apply_calibration
-from astrotriton.detection.confidence.guarantee import Discoveries, RiskCurve
+from astrotriton.detection.confidence.guarantee import (
+    DISCOVERY_LOGITS,
+    Discoveries,
+    RiskCurve,
+)
 from astrotriton.detection.confidence.model import ConfidenceModel
 from astrotriton.recalibration.sources import LabelledSources, Weights, weigh
 from astrotriton.wire.confidence import CalibrationMap
@@ -25,7 +29,6 @@ _FOLDS = 5
 # How far weights of features are held to what they were: a label in 10 or so of one of them.
 _RIDGE = 10.0
 _FAR = 40.0  # logits that no score reaches
-_LOGITS: Values = np.arange(12.0, -6.01, -0.25)
 
 
 class UnfitLabelsError(ValueError):
@@ -235,14 +238,16 @@ def _complete(
     worth = weights.values * weights.effective / len(sources.real)
 
     def count(which: Flags) -> tuple[float, ...]:
-        return tuple(round(float(worth[which & (logits >= at)].sum()), 2) for at in _LOGITS)
+        return tuple(
+            round(float(worth[which & (logits >= at)].sum()), 2) for at in DISCOVERY_LOGITS
+        )
 
     return msgspec.structs.replace(
         made,
         # What is vouched for rests on what the labels say of the sources that are called.
         risk=RiskCurve(thresholds=(), risk=(), exposures=sources.exposures),
         discoveries=Discoveries(
-            logits=tuple(_LOGITS.tolist()),
+            logits=DISCOVERY_LOGITS,
             real=count(sources.real),
             false=count(~sources.real),
             real_sources=max(round(float(worth[sources.real].sum())), 1),

@@ -19,7 +19,11 @@ from scipy.special import expit, log_expit, logsumexp
 from astrotriton.detection.arrays import Values
 from astrotriton.detection.card import ModelCard
 from astrotriton.detection.confidence.calibration import apply_calibration
-from astrotriton.detection.confidence.guarantee import Discoveries, RiskCurve
+from astrotriton.detection.confidence.guarantee import (
+    DISCOVERY_LOGITS,
+    Discoveries,
+    RiskCurve,
+)
 from astrotriton.detection.confidence.model import (
     ConfidenceModel,
     Outliers,
@@ -43,7 +47,6 @@ from astrotriton.wire.exposures import COMPANIONS, Companion
 CALIBRATION_SEEDS = 2_000_000
 _KNOTS = 200
 _OUTLIERS = 0.999
-_LOGITS: Values = np.arange(12.0, -6.01, -0.25)
 _THRESHOLDS = np.round(
     np.concatenate([np.arange(0.999, 0.98, -0.001), np.arange(0.98, 0.0, -0.01)]), 3
 )
@@ -402,7 +405,7 @@ def _risk_curve(confidence: Values, sources: Labelled) -> RiskCurve:
 def discoveries_of(logits: Values, sources: Labelled) -> Discoveries:
     """What is called at each threshold of the calibrated logits, float64 (N,), of some sources."""
     real, false = [], []
-    for threshold in _LOGITS:
+    for threshold in DISCOVERY_LOGITS:
         called = logits >= threshold
         wrong = np.bincount(sources.field[called & ~sources.real], minlength=sources.fields)
         # False ones that come together say less than as many that come alone.
@@ -410,7 +413,7 @@ def discoveries_of(logits: Values, sources: Labelled) -> Discoveries:
         real.append(float(np.count_nonzero(called & sources.real)) / effect)
         false.append(float(wrong.sum()) / effect)
     return Discoveries(
-        logits=tuple(_LOGITS.tolist()),
+        logits=DISCOVERY_LOGITS,
         real=tuple(round(one, 2) for one in real),
         false=tuple(round(one, 2) for one in false),
         real_sources=int(np.count_nonzero(sources.real)),

@@ -9,15 +9,18 @@ A network of planes is shown the science image and the template as well, each le
 and is told which are there; what the negative of a difference brightens by, its template has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from astrotriton.detection.image.normalisation import Normalisation
+from astrotriton.detection.image.preprocess import normalise
+from astrotriton.detection.quality.labelled import LabelledField
 from astrotriton.detection.quality.transients import Transients
-from astrotriton.wire.exposures import COMPANIONS
+from astrotriton.wire.exposures import COMPANIONS, Companion
 
 TARGET_RADIUS = 2.0
 POLARITIES: tuple[Literal[1, -1], ...] = (1, -1)  # of the channels
@@ -57,6 +60,30 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def example(
+    field: LabelledField,
+    difference: Normalisation,
+    companions: Mapping[Companion, Normalisation],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """What a network may be shown of a field, float32 (H, W, K), and its `target`.
+
+    Parameters
+    ----------
+    field
+        What is NaN in it is 0.
+    difference, companions
+        How each image is normalised; a companion that is not there is 0.
+    """
+    seen = [normalise(field.image, ~np.isfinite(field.image), difference).image()]
+    for name, how in companions.items():
+        image = field.companions.get(name)
+        if image is None:
+            seen.append(np.zeros_like(seen[0]))
+        else:
+            seen.append(normalise(image, ~np.isfinite(image), how).image())
+    return np.stack(seen, axis=-1), target(field.transients, field.image.shape)
 
 
 def target(transients: Transients, shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -221,10 +221,10 @@ def _score(
         measured = score_field(known, card, predict, tta=False, sent=sent)
         assert card.confidence is not None
         assert card.confidence_tta is not None
-        plain.append(_sample(measured, card.confidence, truth))
+        plain.append(sample_of(measured, card.confidence, truth))
         if tta:
             turned = score_field(known, card, predict, tta=True, sent=sent)
-            eightfold.append(_sample(turned, card.confidence_tta, truth))
+            eightfold.append(sample_of(turned, card.confidence_tta, truth))
         spots = measured.sources.spots
         scored = np.isfinite(spots.probability)
         index.append(np.full(np.count_nonzero(scored), number, np.intp))
@@ -264,7 +264,8 @@ def _both_signs(
     )
 
 
-def _sample(measured: MeasuredSources, model: ConfidenceModel, truth: Transients) -> Sample:
+def sample_of(measured: MeasuredSources, model: ConfidenceModel, truth: Transients) -> Sample:
+    """The scored sources of a field with their confidences, matched to its transients."""
     spots = measured.sources.spots
     known = np.isfinite(spots.probability)
     confidence = confidence_of(measured, model)[known]

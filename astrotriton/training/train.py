@@ -1,6 +1,5 @@
 """Training of the reference U-Net on simulated fields."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from astrotriton.detection.card import Domain, TensorSpec, UNetModel
 from astrotriton.detection.image.normalisation import OF_COMPANIONS, Normalisation
-from astrotriton.detection.image.preprocess import normalise
 from astrotriton.simulation.fields import simulate
 from astrotriton.simulation.recipe import ARTEFACTS, mixed_recipe
-from astrotriton.training.calibrate import calibrated, transients_of
-from astrotriton.training.crops import PLANES, POLARITIES, Examples, crops, shown, target
+from astrotriton.training.calibrate import calibrated, labelled
+from astrotriton.training.crops import PLANES, POLARITIES, Examples, crops, example, shown
+from astrotriton.training.learning import learn
 from astrotriton.training.network import build_unet, predicting
 from astrotriton.training.weights import CARD_FILE, WEIGHTS_FILE, load_card, load_network
 from astrotriton.wire.exposures import COMPANIONS
@@ -84,23 +83,20 @@ class Training:
 
 
 def _example(index: int, seed: int, how: Training) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """The normalised images, float16 (H, W, images) to save memory, and the target of one field."""
+    """What is shown of one field, float16 to save memory, and its target."""
     field = simulate(seed + index, replace(mixed_recipe(index), on_star=how.on_star))
-    seen = [(field.difference, NORMALISATION)]
-    if how.planes:
-        seen += [(getattr(field, one), OF_COMPANIONS) for one in COMPANIONS]
-    images = [normalise(image, ~np.isfinite(image), how).image() for image, how in seen]
-    wanted = target(transients_of(field), field.difference.shape)
-    return np.stack(images, axis=-1).astype(np.float16), wanted
+    companions = dict.fromkeys(COMPANIONS if how.planes else (), OF_COMPANIONS)
+    seen, wanted = example(labelled(field), NORMALISATION, companions)
+    return seen.astype(np.float16), wanted
 
 
 def examples(count: int, seed: int, how: Training) -> Examples:
     """Simulated fields to learn from, or to look at meanwhile; their seeds begin at ``seed``."""
     images = np.empty((count, *TILE, 1 + how.planes * len(COMPANIONS)), np.float16)
     targets = np.empty((count, *TILE, len(POLARITIES)), np.uint8)
-    example = partial(_example, seed=seed, how=how)
+    make = partial(_example, seed=seed, how=how)
     with ProcessPoolExecutor() as pool:
-        for i, made in enumerate(pool.map(example, range(count), chunksize=8)):
+        for i, made in enumerate(pool.map(make, range(count), chunksize=8)):
             images[i], targets[i] = made
     return Examples.known(images, targets)
 
@@ -130,30 +126,20 @@ def train(
     network = build((how.crop, how.crop))
     if start is not None:
         network.set_weights(_widened(load_network(start).get_weights(), how.channels))
-    steps = how.epochs * how.steps
-    schedule = keras.optimizers.schedules.CosineDecay(
-        how.learning_rate / 10, steps, warmup_target=how.learning_rate, warmup_steps=steps // 20
-    )
-    # XLA takes two thirds of the processor time.
-    network.compile(
-        keras.optimizers.Adam(schedule), keras.losses.BinaryCrossentropy(), jit_compile=True
-    )
-    started = time.monotonic()
 
-    def report(epoch: int, logs: dict[str, float]) -> None:
-        minutes = (time.monotonic() - started) / 60
-        on_progress(f"epoch {epoch + 1}/{how.epochs}  loss {logs['loss']:.5f}  {minutes:.1f} min")
+    def report(epoch: int, loss: float, seconds: float) -> None:
+        on_progress(f"epoch {epoch}/{how.epochs}  loss {loss:.5f}  {seconds / 60:.1f} min")
 
-    network.fit(
-        crops(learned, batch=how.batch, side=how.crop, left_out=how.left_out, seed=how.seed),
+    batches = crops(learned, batch=how.batch, side=how.crop, left_out=how.left_out, seed=how.seed)
+    learn(
+        network,
+        batches,
         epochs=how.epochs,
-        steps_per_epoch=how.steps,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_end=report),
-            # A training that was ended goes on where it was.
-            keras.callbacks.BackupAndRestore(str(folder / "unfinished")),
-        ],
+        steps=how.steps,
+        learning_rate=how.learning_rate,
+        warm_up=0.05,
+        folder=folder,
+        on_epoch=report,
     )
     full = build(TILE)
     full.set_weights(network.get_weights())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Request, Response
@@ -103,6 +104,18 @@ async def page_as(kind: str, page: DetectionPage, shown: tuple[str, ...] | None)
         return Response({"detections": rows, "next": page.next})
     listing = Listing(page.detections, StoredDetection, shown=shown)
     return Response(await compute(WRITERS[kind], listing), media_type=kind)
+
+
+def linked(
+    answer: Response[Any], request: Request[Any, Any, Any], after: UUID | None
+) -> Response[Any]:
+    """A page that leads to the following one, if there is one (RFC 8288)."""
+    if after is not None:
+        asked = request.query_params.multi_items()
+        kept = [(name, value) for name, value in asked if name != "after"]
+        query = urlencode([*kept, ("after", after)])
+        answer.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    return answer
 
 
 def picture(content: bytes, kind: str = "image/png") -> Response[bytes]:

@@ -2,7 +2,6 @@
 
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from litestar import Controller, Request, Response, get, patch, post
@@ -16,6 +15,7 @@ from astrotriton.gateway.handlers.answers import (
     accepted,
     cutout_file,
     detections_as,
+    linked,
     page_as,
     picture,
     shown_columns,
@@ -175,12 +175,7 @@ class DetectionController(Controller):
         shown = shown_columns(kind, columns)
         page = await context.detections.find(wanted, after, limit, sort)
         answer = await page_as(kind, page, shown)
-        if page.next is not None:
-            asked = request.query_params.multi_items()
-            kept = [(name, value) for name, value in asked if name != "after"]
-            query = urlencode([*kept, ("after", page.next)])
-            answer.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
-        return answer
+        return linked(answer, request, page.next)
 
     @get(
         "/{detection_id:uuid}",

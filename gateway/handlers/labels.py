@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 import msgspec
@@ -12,7 +11,7 @@ from litestar.params import QueryParameter
 
 from astrotriton.gateway.context import Context
 from astrotriton.gateway.handlers.access import requires
-from astrotriton.gateway.handlers.answers import accepted
+from astrotriton.gateway.handlers.answers import accepted, linked
 from astrotriton.gateway.handlers.queries import ExposureName, ModelVersion, moment
 from astrotriton.gateway.http.formats import CSV, labels_csv
 from astrotriton.gateway.http.openapi import LabelsOperation, problems
@@ -92,12 +91,7 @@ class LabelController(Controller):
         answer: Response[Any] = (
             Response(page) if kind == _JSON else Response(labels_csv(page.labels), media_type=CSV)
         )
-        if page.next is not None:
-            asked = request.query_params.multi_items()
-            kept = [(name, value) for name, value in asked if name != "after"]
-            query = urlencode([*kept, ("after", page.next)])
-            answer.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
-        return answer
+        return linked(answer, request, page.next)
 
 
 async def as_csv(pages: AsyncIterator[list[StoredLabel]]) -> AsyncIterator[bytes]:

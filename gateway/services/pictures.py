@@ -51,7 +51,7 @@ class PictureService:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def cutout(self, detection_id: UUID, look: Look = Look()) -> bytes:  # noqa: B008
+    async def cutout(self, detection_id: UUID, look: Look) -> bytes:
         """A picture of a detection, PNG.
 
         Raises

@@ -94,7 +94,7 @@ class PrevalenceService:
         by_route = await self._routing.prevalence()
         if by_route is None:
             return Stated(None)
-        if _calibrated_on(model.card, tta=request.tta) is None:
+        if model.card.calibrated_share(_views(request.tta)) is None:
             return Stated(None, unused=True)
         if by_route != "estimated":
             return Stated(StatedPrevalence(share=by_route, source="route"))
@@ -136,7 +136,7 @@ class PrevalenceService:
             versions.append(route.challenger.version)
         for version in versions if new.prevalence is not None else ():
             card = (await self._models.get(version)).card
-            if _calibrated_on(card, tta=False) is None:
+            if card.calibrated_share(1) is None:
                 raise InputError(
                     "prevalence-unusable",
                     "prevalence",
@@ -207,10 +207,9 @@ class PrevalenceService:
             except CardError:  # stored by another release
                 self._calibrated[key] = None
             else:
-                self._calibrated[key] = _calibrated_on(card, tta=tta)
+                self._calibrated[key] = card.calibrated_share(_views(tta))
         return self._calibrated[key]
 
 
-def _calibrated_on(card: ModelCard, *, tta: bool) -> float | None:
-    model = card.confidence_for(TTA_VIEWS if tta else 1)
-    return None if model is None else model.prevalence
+def _views(tta: bool) -> int:
+    return TTA_VIEWS if tta else 1

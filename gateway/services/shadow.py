@@ -114,8 +114,8 @@ class ShadowService:
 
 def _stated_for(run: InferResponse, model: ServedModel) -> StatedPrevalence | None:
     """The share of real sources that a run was scored for, if the version can follow it."""
-    confidence = model.card.confidence_for(TTA_VIEWS if run.tta else 1)
-    if run.prevalence is None or confidence is None or confidence.prevalence is None:
+    views = TTA_VIEWS if run.tta else 1
+    if run.prevalence is None or model.card.calibrated_share(views) is None:
         return None
     said = run.prevalence
     return StatedPrevalence(share=said.share, source=said.source, estimate=said.estimate)

@@ -24,7 +24,7 @@ from astrotriton.commands.models.settings import (
     trial_of,
 )
 from astrotriton.commands.models.telling import EXIT_CODES, Report, gates_text, live_text
-from astrotriton.commands.prevalence import ROUTE_SHARE
+from astrotriton.commands.prevalence import SHARE
 from astrotriton.settings import ModelConfig
 from astrotriton.wire.models import served_name
 
@@ -72,7 +72,7 @@ class _Share(click.ParamType[float | Literal["auto"]]):
 )
 @click.option(
     "--prevalence",
-    type=ROUTE_SHARE,
+    type=SHARE,
     metavar="SHARE|estimated|calibrated",
     help="Once MODEL is served, state what share of the sources is real in your survey, for "
     "requests that say none: a share, `estimated` by the gateway over the exposures that it scored "

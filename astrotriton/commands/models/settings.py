@@ -202,11 +202,9 @@ def trial_of(
     settings = PromotionSettings()
     lent = lent_sandbox(settings.sandbox_grpc, settings.sandbox_folder)
     own = fields_of(registered) if validation is None else open_fields(validation)
-    if validation is not None:
-        assert own is not None
-        report.progress(f"judged on {len(own.fields)} fields of {validation}: {own.description}")
-    elif own is not None:
-        report.progress(f"judged on what it brings: {own.description}")
+    if own is not None:
+        where = f"{len(own.fields)} fields of {validation}" if validation else "what it brings"
+        report.progress(f"judged on {where}: {own.description}")
     return Trial(
         validation=lambda: own or validation_set(fields),
         open_sandbox=lent if settings.sandbox_grpc else open_sandbox,

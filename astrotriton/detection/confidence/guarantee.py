@@ -25,6 +25,10 @@ _SHIFTED = (
 )
 
 
+#: Thresholds of the calibrated logit at which discoveries are counted, descending.
+DISCOVERY_LOGITS = tuple(12.0 - 0.25 * i for i in range(73))
+
+
 class Discoveries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was called on calibration exposures, as the threshold falls.
 

@@ -151,6 +151,11 @@ class Exposure:
         """All pixels at once, for exposures that fit in memory."""
         return self.pixels(slice(0, self.shape[0]), slice(0, self.shape[1]))
 
+    def nan_image(self) -> Image:
+        """All pixels at once, float32 (H, W), NaN where they are unusable."""
+        data, mask = self.image()
+        return np.where(mask, np.float32(np.nan), data)
+
     def sky(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """ICRS right ascension and declination, degrees (2, N), of 0-based pixel positions.
 

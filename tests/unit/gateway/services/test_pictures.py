@@ -34,11 +34,11 @@ async def test_a_cutout_is_drawn_or_answered_as_it_was_stored(service, scored, m
     drawn, stored, none = (one.id for one in scored.detections[:3])
     memory.cutouts[drawn] = {"pixels": bytes(SIDE * SIDE), "png": None}
     memory.cutouts[stored] = {"pixels": None, "png": b"a picture"}
-    assert (await service.cutout(drawn)).startswith(b"\x89PNG")
+    assert (await service.cutout(drawn, Look())).startswith(b"\x89PNG")
     assert await service.cutout(stored, Look(zoom=2)) == b"a picture"
     for ask in (
-        service.cutout(none),
-        service.cutout(uuid4()),
+        service.cutout(none, Look()),
+        service.cutout(uuid4(), Look()),
         service.cutout_file(none),
     ):
         with pytest.raises(NotFoundError, match="most confident"):
